@@ -1,0 +1,25 @@
+//! The cluster as this node sees it.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use weir_base::image::ClusterImage;
+use weir_base::{NodeId, Timestamp};
+
+/// The image and this node's place in it.
+pub trait ClusterApi: Send + Sync {
+    /// This node.
+    fn node(&self) -> NodeId;
+
+    /// The newest image applied here.
+    fn image(&self) -> Arc<ClusterImage>;
+
+    /// Follows the image.
+    fn images(&self) -> watch::Receiver<Arc<ClusterImage>>;
+
+    /// The leader of the metadata group, if known.
+    fn controller(&self) -> Option<NodeId>;
+
+    /// The wall clock.
+    fn now(&self) -> Timestamp;
+}
