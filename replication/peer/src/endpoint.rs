@@ -1,14 +1,13 @@
 //! Configures quinn so that every random number and every clock comes from the seams.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::crypto::HmacKey;
 use quinn::{
-    ClientConfig, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, IdleTimeout,
-    MtuDiscoveryConfig, ServerConfig, TransportConfig, ValidationTokenConfig, VarInt,
+    AsyncUdpSocket, ClientConfig, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig,
+    IdleTimeout, MtuDiscoveryConfig, ServerConfig, TransportConfig, ValidationTokenConfig, VarInt,
 };
 use ring::{hkdf, hmac};
 use weir_base::{Entropy, Env};
@@ -49,11 +48,11 @@ impl From<io::Error> for EndpointError {
     }
 }
 
-pub(crate) async fn build(
+pub(crate) fn build(
     env: &Env,
     quic: &dyn QuicEnv,
     identity: &NodeIdentity,
-    listen: SocketAddr,
+    socket: Arc<dyn AsyncUdpSocket>,
     options: &Options,
 ) -> Result<Endpoints, EndpointError> {
     let tls = Tls::new(&quic.crypto(), Arc::clone(&env.clock));
@@ -94,7 +93,6 @@ pub(crate) async fn build(
             .max_udp_payload_size(mtu.max(1472))
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))?;
     }
-    let socket = quic.bind(listen).await?;
     let endpoint =
         Endpoint::new_with_abstract_socket(config, Some(server), socket, quic.runtime())?;
     Ok(Endpoints { endpoint, client })

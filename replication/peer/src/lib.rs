@@ -15,6 +15,7 @@ mod node;
 mod options;
 mod quic_env;
 mod serve;
+mod tether;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use tokio::sync::broadcast;
 use weir_base::{BoxFuture, NodeId};
 
 pub use identity::{IdentityError, NodeIdentity, node_name};
+pub use link::LinkStatus;
 pub use node::{PeerNode, StartError};
 pub use options::{Options, OptionsError};
 pub use quic_env::QuicEnv;
@@ -118,6 +120,8 @@ pub enum LinkEvent {
     Down {
         /// The node.
         node: NodeId,
+        /// Its machine answers, and says that nothing listens there any more.
+        refused: bool,
         /// Why.
         detail: String,
     },

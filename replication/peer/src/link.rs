@@ -8,6 +8,7 @@
 mod tie;
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ pub(crate) const CLOSE_STOPPING: VarInt = VarInt::from_u32(0);
 pub(crate) const CLOSE_REPLACED: VarInt = VarInt::from_u32(1);
 pub(crate) const CLOSE_STRANGER: VarInt = VarInt::from_u32(2);
 pub(crate) const CLOSE_MOVED: VarInt = VarInt::from_u32(3);
+pub(crate) const CLOSE_GONE: VarInt = VarInt::from_u32(4);
 
 /// An authenticated connection with a node.
 pub(crate) struct Wire {
@@ -32,9 +34,29 @@ pub(crate) struct Wire {
     pub(crate) facts: Facts,
     /// Cloned by every stream and request: tells when a retired connection ran dry.
     pub(crate) in_use: Arc<()>,
+    /// Its machine said that the peer's process is no more.
+    gone: AtomicBool,
 }
 
 impl Wire {
+    pub(crate) fn new(node: NodeId, connection: Connection, facts: Facts) -> Self {
+        Self {
+            node,
+            connection,
+            facts,
+            in_use: Arc::new(()),
+            gone: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn set_gone(&self) {
+        self.gone.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
+    }
+
     fn is_alive(&self) -> bool {
         self.connection.close_reason().is_none()
     }
@@ -43,6 +65,28 @@ impl Wire {
     pub(crate) fn is_idle(&self) -> bool {
         Arc::strong_count(&self.in_use) == 1
     }
+}
+
+/// A link as operators see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkStatus {
+    /// The other node.
+    pub node: NodeId,
+    /// Where it listens, if that is known.
+    pub address: Option<SocketAddr>,
+    /// There is a connection.
+    pub up: bool,
+    /// The death of the other process would be noticed at once, not after the idle
+    /// timeout only.
+    pub watched: bool,
+    /// Measured round trip; zero while down.
+    pub round_trip: Duration,
+    /// Bytes sent in UDP payloads over the current connection.
+    pub bytes_sent: u64,
+    /// Bytes received in UDP payloads over the current connection.
+    pub bytes_received: u64,
+    /// Packets lost on the current connection.
+    pub packets_lost: u64,
 }
 
 /// One other node.
@@ -59,6 +103,8 @@ struct State {
     wire: Option<Arc<Wire>>,
     phase: Phase,
     keeper: Option<TaskHandle>,
+    /// A tether to `address` was held once, so that a refusal there means something.
+    tethered: bool,
 }
 
 #[derive(Default)]
@@ -81,6 +127,8 @@ pub(crate) enum Found {
 pub(crate) enum Duty {
     /// Nothing until something changes.
     Rest,
+    /// Watch that the peer at this address lives.
+    Watch(Arc<Wire>, SocketAddr),
     /// Connect to this address.
     Dial(SocketAddr),
 }
@@ -120,6 +168,32 @@ impl Link {
         self.lock().address
     }
 
+    pub(crate) fn set_tethered(&self) {
+        self.lock().tethered = true;
+    }
+
+    pub(crate) fn is_tethered(&self) -> bool {
+        self.lock().tethered
+    }
+
+    pub(crate) fn status(&self) -> LinkStatus {
+        let state = self.lock();
+        let wire = state.wire.clone().filter(|wire| wire.is_alive());
+        let (address, tethered) = (state.address, state.tethered);
+        drop(state);
+        let stats = wire.as_ref().map(|wire| wire.connection.stats());
+        LinkStatus {
+            node: self.node,
+            address,
+            up: wire.is_some(),
+            watched: wire.is_some() && tethered,
+            round_trip: stats.map_or(Duration::ZERO, |stats| stats.path.rtt),
+            bytes_sent: stats.map_or(0, |stats| stats.udp_tx.bytes),
+            bytes_received: stats.map_or(0, |stats| stats.udp_rx.bytes),
+            packets_lost: stats.map_or(0, |stats| stats.path.lost_packets),
+        }
+    }
+
     pub(crate) fn find(&self) -> Found {
         let state = self.lock();
         let down = |detail: &str| {
@@ -139,7 +213,8 @@ impl Link {
     pub(crate) fn duty(&self) -> Duty {
         let state = self.lock();
         match (&state.wire, state.address) {
-            (Some(_), _) | (None, None) => Duty::Rest,
+            (_, None) => Duty::Rest,
+            (Some(wire), Some(address)) => Duty::Watch(Arc::clone(wire), address),
             (None, Some(address)) => Duty::Dial(address),
         }
     }
@@ -150,6 +225,7 @@ impl Link {
         let old = state.address.replace(address);
         if old != Some(address) {
             state.phase = Phase::Trying;
+            state.tethered = false;
         }
         if old.is_some_and(|old| old != address)
             && let Some(wire) = state.wire.take()

@@ -9,21 +9,24 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use quinn::{ClientConfig, Connection, Endpoint, Incoming};
+use quinn::{AsyncUdpSocket, ClientConfig, Connection, Endpoint, Incoming};
 use rustls::pki_types::CertificateDer;
 use thiserror::Error;
 use tokio::sync::{Semaphore, broadcast};
 use weir_base::env::TaskHandle;
-use weir_base::{Entropy, Env, NodeId};
+use weir_base::{Entropy, Env, Listener, NodeId};
 
 use crate::call::Caller;
 use crate::endpoint::{self, EndpointError};
 use crate::identity::{node_name, node_of};
-use crate::link::{CLOSE_STOPPING, CLOSE_STRANGER, Duty, Facts, Link, Wire, backoff};
+use crate::link::{
+    CLOSE_REPLACED, CLOSE_STOPPING, CLOSE_STRANGER, Duty, Facts, Link, Wire, backoff,
+};
 use crate::serve::{serve, service_of};
+use crate::tether;
 use crate::{
-    IdentityError, LinkEvent, NodeIdentity, Options, OptionsError, PeerService, Peers, QuicEnv,
-    Service,
+    IdentityError, LinkEvent, LinkStatus, NodeIdentity, Options, OptionsError, PeerService, Peers,
+    QuicEnv, Service,
 };
 
 /// Handshakes of strangers that may run at once; beyond half of it a stranger must
@@ -31,6 +34,8 @@ use crate::{
 const HANDSHAKES_MAX: usize = 128;
 /// Link events that a slow reader may lag behind before it loses the oldest.
 const EVENTS_MAX: usize = 256;
+/// Ports to try where any will do.
+const PORT_ATTEMPTS_MAX: u32 = 16;
 /// A connection starts with each end's boot number.
 const HELLO_BYTES: usize = size_of::<u64>();
 
@@ -38,6 +43,7 @@ const HELLO_BYTES: usize = size_of::<u64>();
 pub struct PeerNode {
     shared: Arc<Shared>,
     _accept: TaskHandle,
+    _tethers: TaskHandle,
     address: SocketAddr,
 }
 
@@ -92,12 +98,13 @@ impl PeerNode {
             address: listen,
             error,
         };
-        let endpoints = endpoint::build(env, quic, &identity, listen, &options)
-            .await
-            .map_err(|error| match error {
+        let (socket, tethers) = bind(env, quic, listen).await.map_err(listen_error)?;
+        let endpoints = endpoint::build(env, quic, &identity, socket, &options).map_err(
+            |error| match error {
                 EndpointError::Identity(error) => StartError::Identity(error),
                 EndpointError::Io(error) => listen_error(error),
-            })?;
+            },
+        )?;
         let address = endpoints.endpoint.local_addr().map_err(listen_error)?;
         let entropy = env.entropy.fork("peer");
         let shared = Arc::new(Shared {
@@ -119,11 +126,15 @@ impl PeerNode {
         let accept = env
             .tasks
             .spawn_owned("peer accept", accept(Arc::clone(&shared)));
+        let tethers = env
+            .tasks
+            .spawn_owned("peer tethers", tether::hold(Arc::clone(&shared), tethers));
         tracing::info!(%node, %address, "peer links listen");
         let peers: Peers = Arc::new(Caller(Arc::clone(&shared)));
         let node = PeerNode {
             shared,
             _accept: accept,
+            _tethers: tethers,
             address,
         };
         Ok((peers, node))
@@ -138,6 +149,13 @@ impl PeerNode {
     #[must_use]
     pub fn local_address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Every link, by node id.
+    #[must_use]
+    pub fn links(&self) -> Vec<LinkStatus> {
+        let links: Vec<_> = lock(&self.shared.links).values().cloned().collect();
+        links.iter().map(|link| link.status()).collect()
     }
 
     /// Links that came up or went down from now on. A reader that lags more than 256
@@ -157,6 +175,29 @@ impl PeerNode {
 impl Drop for PeerNode {
     fn drop(&mut self) {
         self.shared.stop();
+    }
+}
+
+/// Opens the UDP port, and the TCP port of the same number for tethers.
+async fn bind(
+    env: &Env,
+    quic: &dyn QuicEnv,
+    listen: SocketAddr,
+) -> io::Result<(Arc<dyn AsyncUdpSocket>, Box<dyn Listener>)> {
+    let mut attempts_left = if listen.port() == 0 {
+        PORT_ATTEMPTS_MAX
+    } else {
+        1
+    };
+    loop {
+        attempts_left -= 1;
+        let socket = quic.bind(listen).await?;
+        match env.net.listen(socket.local_addr()?).await {
+            Ok(listener) => return Ok((socket, listener)),
+            // The port that was picked for UDP is taken for TCP: pick another.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempts_left > 0 => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 
@@ -227,16 +268,12 @@ impl Shared {
 
     /// Takes a connection into use and serves it until it closes.
     fn install(self: &Arc<Self>, node: NodeId, connection: Connection, boot: u64, dialled: bool) {
-        let wire = Arc::new(Wire {
-            node,
-            connection,
-            facts: Facts {
-                boot,
-                dialled,
-                established: self.env.clock.now(),
-            },
-            in_use: Arc::new(()),
-        });
+        let facts = Facts {
+            boot,
+            dialled,
+            established: self.env.clock.now(),
+        };
+        let wire = Arc::new(Wire::new(node, connection, facts));
         let link = self.link_or_new(node);
         let installed = link.install(self.me, self.options.connect_timeout, &wire);
         if installed.came_up {
@@ -252,10 +289,32 @@ impl Shared {
         self.env.tasks.spawn("peer serve", async move {
             let reason = serve(&shared, &wire).await;
             if link.lost(&wire) {
-                let detail = reason.to_string();
-                shared.event(LinkEvent::Down { node, detail });
+                let refused = wire.is_gone();
+                let detail = if refused {
+                    "connection refused".to_owned()
+                } else {
+                    reason.to_string()
+                };
+                shared.event(LinkEvent::Down {
+                    node,
+                    refused,
+                    detail,
+                });
             }
         });
+    }
+
+    /// One attempt to connect, within its time.
+    async fn attempt(&self, link: &Link, address: SocketAddr) -> Result<(Connection, u64), String> {
+        if link.is_tethered() && tether::is_refused(self, address).await {
+            return Err("connection refused".to_owned());
+        }
+        let limit = self.options.connect_timeout;
+        match self.env.timeout(limit, self.dial(link, address)).await {
+            Some(Ok(connected)) => Ok(connected),
+            Some(Err(error)) => Err(error.to_string()),
+            None => Err(format!("no answer from {address} within {limit:?}")),
+        }
     }
 
     /// Connects to `link`'s node and proves both identities.
@@ -358,34 +417,41 @@ async fn keep(shared: Arc<Shared>, link: Arc<Link>) {
     let mut changed = link.subscribe();
     loop {
         changed.borrow_and_update();
-        let Duty::Dial(address) = link.duty() else {
-            failures = 0;
-            if changed.changed().await.is_err() {
-                return;
+        let address = match link.duty() {
+            Duty::Dial(address) => address,
+            Duty::Watch(wire, address) => {
+                failures = 0;
+                tokio::select! {
+                    biased;
+                    _ = changed.changed() => {}
+                    () = tether::watch(&shared, &link, &wire, address) => {}
+                }
+                continue;
             }
-            continue;
+            Duty::Rest => {
+                if changed.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            }
         };
-        let dialling = shared
-            .env
-            .timeout(options.connect_timeout, shared.dial(&link, address));
         let error = tokio::select! {
             biased;
-            dialled = dialling => match dialled {
-                Some(Ok((connection, boot))) => {
+            dialled = shared.attempt(&link, address) => match dialled {
+                Ok((connection, boot)) => {
                     shared.install(link.node, connection, boot, true);
                     continue;
                 }
-                Some(Err(error)) => error.to_string(),
-                None => format!("no answer from {address} within {:?}", options.connect_timeout),
+                Err(error) => error,
             },
-            // The lower id's own attempt would win anyway; and an old address is of no use.
-            () = overtaken(&shared, &link, address) => continue,
+            // An attempt that crosses one of the peer's is not given up: the peer may
+            // use it already.
+            () = moved(&link, address) => continue,
         };
         // The other end may have got through meanwhile.
-        if let Duty::Rest = link.duty() {
+        if link.wire().is_some() {
             continue;
         }
-        changed.borrow_and_update();
         tracing::debug!(node = %link.node, %address, error, "no link");
         let pause = backoff(failures, options.backoff_min, options.backoff_max, &entropy);
         failures = failures.saturating_add(1);
@@ -400,14 +466,10 @@ async fn keep(shared: Arc<Shared>, link: Arc<Link>) {
     }
 }
 
-/// Completes when dialling `address` has become pointless.
-async fn overtaken(shared: &Shared, link: &Link, address: SocketAddr) {
+/// Completes when `link`'s node no longer listens on `address`.
+async fn moved(link: &Link, address: SocketAddr) {
     let mut changed = link.subscribe();
-    loop {
-        let linked = link.wire().is_some() && link.node < shared.me;
-        if linked || link.address() != Some(address) {
-            return;
-        }
+    while link.address() == Some(address) {
         if changed.changed().await.is_err() {
             return std::future::pending().await;
         }
@@ -424,8 +486,7 @@ async fn retire(shared: Arc<Shared>, wire: Arc<Wire>) {
             () = shared.env.sleep(shared.options.idle_timeout) => {}
         }
         if wire.is_idle() {
-            wire.connection
-                .close(crate::link::CLOSE_REPLACED, b"replaced");
+            wire.connection.close(CLOSE_REPLACED, b"replaced");
             return;
         }
     }

@@ -12,19 +12,19 @@ use tokio::sync::broadcast;
 use weir_base::{BoxFuture, Disk, DiskFile, Env, NodeId, OpenMode};
 use weir_os::{OsQuic, os_env};
 use weir_peer::{
-    FrameStream, NodeIdentity, Options, PeerError, PeerNode, PeerService, Peers, Service,
-    StartError, node_name,
+    FrameStream, LinkStatus, NodeIdentity, Options, PeerError, PeerNode, PeerService, Peers,
+    Service, StartError, node_name,
 };
 
 /// A certificate authority.
-pub struct Authority {
+pub(crate) struct Authority {
     cluster: String,
     issuer: Arc<Issuer<'static, KeyPair>>,
     root: String,
 }
 
 impl Authority {
-    pub fn new(cluster: &str) -> Self {
+    pub(crate) fn new(cluster: &str) -> Self {
         let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
         let mut params = CertificateParams::new(vec![]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -37,7 +37,7 @@ impl Authority {
     }
 
     /// The same authority, signing for another cluster.
-    pub fn for_cluster(&self, cluster: &str) -> Self {
+    pub(crate) fn for_cluster(&self, cluster: &str) -> Self {
         Self {
             cluster: cluster.to_owned(),
             issuer: Arc::clone(&self.issuer),
@@ -45,7 +45,7 @@ impl Authority {
         }
     }
 
-    pub fn identity(&self, node: u32) -> NodeIdentity {
+    pub(crate) fn identity(&self, node: u32) -> NodeIdentity {
         let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
         let name = node_name(&self.cluster, NodeId(node));
         let params = CertificateParams::new(vec![name]).unwrap();
@@ -62,23 +62,23 @@ impl Authority {
 }
 
 /// A running node.
-pub struct Node {
-    pub id: NodeId,
-    pub peers: Peers,
-    pub links: PeerNode,
+pub(crate) struct Node {
+    pub(crate) id: NodeId,
+    pub(crate) peers: Peers,
+    pub(crate) links: PeerNode,
     ears: Arc<Ears>,
 }
 
 impl Node {
-    pub async fn start(id: u32, authority: &Authority) -> Node {
+    pub(crate) async fn start(id: u32, authority: &Authority) -> Node {
         Self::start_at(id, authority, "127.0.0.1:0".parse().unwrap()).await
     }
 
-    pub async fn start_at(id: u32, authority: &Authority, at: SocketAddr) -> Node {
+    pub(crate) async fn start_at(id: u32, authority: &Authority, at: SocketAddr) -> Node {
         Self::launch(id, authority.identity(id), at).await.unwrap()
     }
 
-    pub async fn try_start(id: u32, identity: NodeIdentity) -> Result<Node, StartError> {
+    pub(crate) async fn try_start(id: u32, identity: NodeIdentity) -> Result<Node, StartError> {
         Self::launch(id, identity, "127.0.0.1:0".parse().unwrap()).await
     }
 
@@ -114,12 +114,12 @@ impl Node {
     }
 
     /// Tells this node where `other` listens.
-    pub fn meet(&self, other: &Node) {
+    pub(crate) fn meet(&self, other: &Node) {
         self.peers
             .set_address(other.id, other.links.local_address());
     }
 
-    pub async fn ask(&self, to: u32, text: &'static str) -> Result<Bytes, PeerError> {
+    pub(crate) async fn ask(&self, to: u32, text: &'static str) -> Result<Bytes, PeerError> {
         let body = Bytes::from_static(text.as_bytes());
         let soon = Duration::from_secs(5);
         self.peers
@@ -127,21 +127,28 @@ impl Node {
             .await
     }
 
+    /// Whether it would notice the death of `other` at once.
+    pub(crate) fn watches(&self, other: u32) -> Result<(), Vec<LinkStatus>> {
+        let links = self.links.links();
+        let watches = |link: &LinkStatus| link.node == NodeId(other) && link.watched;
+        links.iter().any(watches).then_some(()).ok_or(links)
+    }
+
     /// Requests and streams that reached its services.
-    pub fn heard(&self) -> u64 {
+    pub(crate) fn heard(&self) -> u64 {
         self.ears.heard.load(Ordering::Relaxed)
     }
 
-    pub fn datagrams(&self) -> broadcast::Receiver<(NodeId, Bytes)> {
+    pub(crate) fn datagrams(&self) -> broadcast::Receiver<(NodeId, Bytes)> {
         self.ears.datagrams.subscribe()
     }
 }
 
 /// Nodes that know each other's addresses.
-pub struct World(Vec<Node>);
+pub(crate) struct World(Vec<Node>);
 
 impl World {
-    pub async fn of(ids: &[u32]) -> World {
+    pub(crate) async fn of(ids: &[u32]) -> World {
         let authority = Authority::new("c");
         let mut nodes = vec![];
         for id in ids {
@@ -153,17 +160,24 @@ impl World {
         World(nodes)
     }
 
-    pub fn node(&self, id: u32) -> &Node {
+    pub(crate) fn node(&self, id: u32) -> &Node {
         self.0.iter().find(|node| node.id == NodeId(id)).unwrap()
     }
 
-    pub async fn ask(&self, from: u32, to: u32, text: &'static str) -> Result<Bytes, PeerError> {
+    pub(crate) async fn ask(
+        &self,
+        from: u32,
+        to: u32,
+        text: &'static str,
+    ) -> Result<Bytes, PeerError> {
         self.node(from).ask(to, text).await
     }
 }
 
 /// Repeats `attempt` until it succeeds, for at most ten seconds.
-pub async fn patient<T, E: std::fmt::Debug>(mut attempt: impl AsyncFnMut() -> Result<T, E>) -> T {
+pub(crate) async fn patient<T, E: std::fmt::Debug>(
+    mut attempt: impl AsyncFnMut() -> Result<T, E>,
+) -> T {
     let give_up = tokio::time::Instant::now() + Duration::from_secs(10);
     loop {
         match attempt().await {
