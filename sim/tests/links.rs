@@ -13,7 +13,7 @@ use bytes::Bytes;
 use weir_base::{BoxFuture, Disk, DiskFile, Env, NodeId, OpenMode};
 use weir_peer::{FrameStream, Options, PeerError, PeerNode, PeerService, Peers, Service};
 use weir_sim::cluster::{Cluster, Host, MachineDisk, PEER_PORT, ip, on_fresh_thread};
-use weir_sim::trace::{Digest, Trace};
+use weir_sim::trace::{Digest, Trace, sim_now};
 
 const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
 /// Faults until here, then calm.
@@ -96,7 +96,7 @@ fn simulate(seed: u64) -> Run {
 async fn node_software(host: Host, cluster: Cluster, ledger: Arc<Mutex<Ledger>>) {
     let service = Arc::new(Ears(Arc::clone(&ledger)));
     let listen = host.peer_address;
-    let (peers, _links) = PeerNode::start(
+    let (peers, links) = PeerNode::start(
         &host.env,
         &host.quic,
         host.node,
@@ -118,6 +118,11 @@ async fn node_software(host: Host, cluster: Cluster, ledger: Arc<Mutex<Ledger>>)
         );
         host.env.tasks.spawn("asks", ask);
     }
+    // Long after the last fault, connections that crossed have run dry.
+    host.env
+        .sleep((END - Duration::from_millis(100)).saturating_sub(sim_now()))
+        .await;
+    assert_eq!(links.connections(), NODES.len() - 1, "{:?}", links.links());
     std::future::pending::<()>().await;
 }
 
@@ -144,7 +149,7 @@ async fn ask_for_ever(
             Err(error) => panic!("{error}"),
         };
         trace.note(&me, format_args!("{id:?} {told:?} {answer:?}"));
-        let now = weir_sim::trace::sim_now();
+        let now = sim_now();
         ledger.lock().unwrap().told.insert(id, (now, told));
         env.sleep(Duration::from_millis(20)).await;
     }

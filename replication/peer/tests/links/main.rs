@@ -231,6 +231,24 @@ async fn nodes_that_dial_each_other_at_once_come_up_once_and_stay_up() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_stops_tells_its_peers() {
+    let authority = Authority::new("c");
+    let (one, two) = (
+        Node::start(1, &authority).await,
+        Node::start(2, &authority).await,
+    );
+    one.meet(&two);
+    one.ask(2, "hello").await.unwrap();
+    let mut events = one.links.link_events();
+    two.links.shutdown().await;
+    let LinkEvent::Down { node, detail, .. } = events.recv().await.unwrap() else {
+        panic!("a link that stops went up");
+    };
+    assert_eq!(node, NodeId(2));
+    assert!(detail.contains("stopping"), "{detail}");
+}
+
 #[test]
 fn a_killed_peer_is_noticed_and_its_successor_found() {
     let here = runtime();
