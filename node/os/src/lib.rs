@@ -9,6 +9,7 @@
 //! buffers outlive that (a process crash is no power loss).
 
 mod clock;
+pub mod disk;
 mod entropy;
 mod net;
 mod quic;
