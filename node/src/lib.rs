@@ -1,1 +1,3 @@
-//! The composition root.
+//! The composition root: options, commands, the node process and `weir dev`.
+
+pub mod options;
