@@ -3,6 +3,8 @@
 //! One connection between each pair of nodes carries Raft, gossip, replication and
 //! forwarded requests. Nothing may rely on an order between two streams or requests.
 
+mod quic_env;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use thiserror::Error;
 use weir_base::{BoxFuture, NodeId};
+
+pub use quic_env::QuicEnv;
 
 /// Who serves what on a link. Append-only: numbers go over the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
