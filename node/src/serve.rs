@@ -5,11 +5,12 @@ use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
-use weir_os::shutdown_requested;
+use weir_os::{OsDisk, OsQuic, OsSpawner, os_env_with, shutdown_requested};
 
 use crate::options::{Environment, Loaded, NodeOptions, load};
 use crate::{logging, wire_up};
@@ -77,13 +78,42 @@ pub fn read_options(file: Option<&Path>) -> Result<Loaded> {
 }
 
 async fn serve(options: &NodeOptions, supervised: bool) -> Result<()> {
-    let node = wire_up::start_node(options, &todo_env()).await?;
+    let disk = OsDisk::open(&options.node.data)
+        .with_context(|| format!("node.data = {:?}", options.node.data.display().to_string()))?;
+    let spawner = Arc::new(OsSpawner::aborting());
+    let env = os_env_with(Arc::new(disk), Arc::clone(&spawner));
+    let quic = Arc::new(OsQuic::new(env.tasks.clone()));
+    let node = wire_up::start_node(options, &env, quic).await?;
     tracing::info!(node = options.node.id, name = options.display_name(), "started");
+    stop_requested(supervised).await?;
+
+    let draining = async {
+        node.drain_and_stop().await;
+        spawner.shutdown().await;
+    };
     tokio::select! {
         biased;
-        asked = shutdown_requested() => {
-            tracing::info!(by = ?asked?, "stopping");
+        done = env.timeout(options.node.stop_timeout, draining) => match done {
+            Some(()) => tracing::info!("stopped"),
+            // What was acknowledged is safe: the next start recovers as after a crash.
+            None => bail!(
+                "not stopped within node.stop_timeout = {:?}; still running: {}",
+                options.node.stop_timeout,
+                spawner.running().join(", ")
+            ),
+        },
+        again = shutdown_requested() => {
+            again?;
+            bail!("asked to stop again: gave up draining");
         }
+    }
+    Ok(())
+}
+
+async fn stop_requested(supervised: bool) -> Result<()> {
+    tokio::select! {
+        biased;
+        asked = shutdown_requested() => tracing::info!(by = ?asked?, "stopping"),
         () = standard_input_ended(), if supervised => {
             tracing::info!("stopping: the supervisor asks for it or is gone");
         }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use thiserror::Error;
 use weir_base::Env;
 use weir_console::{Console, ConsoleOptions, Health, HealthSource};
+use weir_peer::QuicEnv;
 
 use crate::options::NodeOptions;
 
@@ -55,7 +56,11 @@ impl StartError {
 ///
 /// # Errors
 /// What keeps it from starting; nothing runs then.
-pub async fn start_node(options: &NodeOptions, env: &Env) -> Result<RunningNode, StartError> {
+pub async fn start_node(
+    options: &NodeOptions,
+    env: &Env,
+    _quic: Arc<dyn QuicEnv>,
+) -> Result<RunningNode, StartError> {
     let health = Arc::new(NodeHealth {
         node: options.node.id,
     });
