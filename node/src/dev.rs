@@ -141,7 +141,11 @@ impl Cluster {
             let child = Child::start(node)?;
             self.nodes.on_started(index, child.pid());
             if self.announced {
-                say(&format!("node {} started again (pid {})", node.id, child.pid()));
+                say(&format!(
+                    "node {} started again (pid {})",
+                    node.id,
+                    child.pid()
+                ));
             }
             *slot = Some(child);
         }
@@ -166,7 +170,7 @@ impl Cluster {
             // One that gives up by itself before the cluster ever ran would do so again.
             if !self.announced && status.code().is_some() {
                 bail!(
-                    "node {} gave up while starting ({status}); see {}",
+                    "node {} gave up while starting ({status}); its reason is above or in {}",
                     node.id,
                     node.log_file().display()
                 );

@@ -25,30 +25,26 @@ pub fn start(options: &NodeOptions) -> io::Result<()> {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    let (file, stderr) = match &options.log.file {
-        Some(path) => {
-            let file = BoundedFile::open(path, options.log.file_bytes_max.0)?;
-            // Several nodes may share a terminal.
-            let prefix = format!("node {}: ", options.node.id);
-            let warnings = level.min(LevelFilter::WARN);
-            let stderr = Prefixed(prefix);
-            (
-                Some(layer(options.log.format, file).with_filter(level)),
-                layer(options.log.format, stderr).with_filter(warnings),
-            )
-        }
-        None => {
-            let stderr = Prefixed(String::new());
-            (None, layer(options.log.format, stderr).with_filter(level))
-        }
-    };
-    let subscriber = tracing_subscriber::registry()
-        .with(vec![stderr])
-        .with(file);
+    let format = options.log.format;
+    let mut layers = Vec::new();
+    if let Some(path) = &options.log.file {
+        let file = BoundedFile::open(path, options.log.file_bytes_max.0)?;
+        layers.push(layer(format, file).with_filter(level));
+        // Several nodes may share a terminal.
+        let stderr = Prefixed(format!("node {}: ", options.node.id));
+        layers.push(layer(format, stderr).with_filter(level.min(LevelFilter::WARN)));
+    } else {
+        layers.push(layer(format, Prefixed(String::new())).with_filter(level));
+    }
+    let subscriber = tracing_subscriber::registry().with(layers);
     subscriber.try_init().map_err(io::Error::other)?;
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);
-        tracing::error!(place, "panic: {}", panic.payload_as_str().unwrap_or("no message"));
+        tracing::error!(
+            place,
+            "panic: {}",
+            panic.payload_as_str().unwrap_or("no message")
+        );
     }));
     Ok(())
 }

@@ -81,16 +81,21 @@ impl NodeOptions {
         }
     }
 
-    /// The file that gives these options: every option that differs from its default.
+    /// The file that gives these options: every option that differs from its default,
+    /// and those in `always` (`section.key`) in any case.
     #[must_use]
-    pub fn to_toml(&self) -> String {
+    pub fn to_toml(&self, always: &[&str]) -> String {
         let mut text = String::new();
         for (section, default) in self.sections().iter().zip(Self::default().sections()) {
             let changed: Vec<_> = section
                 .fields()
                 .iter()
                 .map(|field| (field.key, section.show(field.key)))
-                .filter(|(key, value)| !value.is_empty() && *value != default.show(key))
+                .filter(|(key, value)| {
+                    let path = format!("{}.{key}", section.name());
+                    let wanted = *value != default.show(key) || always.contains(&path.as_str());
+                    wanted && !value.is_empty()
+                })
                 .collect();
             if changed.is_empty() {
                 continue;

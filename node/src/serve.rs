@@ -73,7 +73,9 @@ pub fn read_options(file: Option<&Path>) -> Result<Loaded> {
         }
         None => None,
     };
-    let file = text.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
+    let file = text
+        .as_ref()
+        .map(|(name, text)| (name.as_str(), text.as_str()));
     Ok(load(file, &environment)?)
 }
 
@@ -84,7 +86,11 @@ async fn serve(options: &NodeOptions, supervised: bool) -> Result<()> {
     let env = os_env_with(Arc::new(disk), Arc::clone(&spawner));
     let quic = Arc::new(OsQuic::new(env.tasks.clone()));
     let node = wire_up::start_node(options, &env, quic).await?;
-    tracing::info!(node = options.node.id, name = options.display_name(), "started");
+    tracing::info!(
+        node = options.node.id,
+        name = options.display_name(),
+        "started"
+    );
     stop_requested(supervised).await?;
 
     let draining = async {

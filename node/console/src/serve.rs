@@ -1,7 +1,6 @@
 //! HTTP over the seams: axum on `Env`'s listeners, with a bound on connections and on
 //! how long one may be silent.
 
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;

@@ -19,7 +19,7 @@ use super::plan::{NodeCertificates, NodePlan, Plan};
 ///
 /// # Errors
 /// If a file cannot be read or written, or an existing key is damaged.
-pub fn ensure(directory: &Path, plan: &Plan, cluster: &str) -> io::Result<()> {
+pub(super) fn ensure(directory: &Path, plan: &Plan, cluster: &str) -> io::Result<()> {
     let authority = directory.join("ca.crt");
     let authority_key = directory.join("ca.key");
     let key = match fs::read_to_string(&authority_key) {

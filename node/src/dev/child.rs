@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::plan::NodePlan;
-use crate::options::{NodeOptions, Section, variable};
+use super::plan::{DECIDED, NodePlan};
+use crate::options::variable;
 
 /// How long the nodes of a killed supervisor are waited for.
 const LEFT_BEHIND_PATIENCE: Duration = Duration::from_secs(15);
@@ -33,10 +33,8 @@ impl Child {
             .stdout(Stdio::null())
             // Ctrl-C at the terminal is for the supervisor, which stops the nodes in order.
             .process_group(0);
-        // What the plan decides, the environment must not decide for all nodes alike.
-        let decided = decided_variables(node)?;
-        for name in decided {
-            command.env_remove(name);
+        for (section, key) in DECIDED.iter().filter_map(|path| path.split_once('.')) {
+            command.env_remove(variable(section, key));
         }
         // A heap per thread would cost more than the rest of an idle node.
         if std::env::var_os("MALLOC_ARENA_MAX").is_none() {
@@ -67,25 +65,6 @@ impl Child {
         drop(self.process.kill());
         drop(self.process.wait());
     }
-}
-
-/// Variables of the options that the node's file sets.
-fn decided_variables(node: &NodePlan) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(node.config_file())?;
-    let set: toml::Table = text.parse().context("weir.toml just written")?;
-    let names = |section: &dyn Section| -> Vec<String> {
-        let name = section.name();
-        let keys = set.get(name).and_then(toml::Value::as_table);
-        keys.into_iter()
-            .flat_map(toml::Table::keys)
-            .map(|key| variable(name, key))
-            .collect()
-    };
-    Ok(NodeOptions::default()
-        .sections()
-        .into_iter()
-        .flat_map(names)
-        .collect())
 }
 
 /// Waits for the nodes of a supervisor that was killed: they stop by themselves.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::certificates;
-use super::plan::{CLUSTER, Founded, NodeCertificates, Plan};
+use super::plan::{CLUSTER, DECIDED, Founded, NodeCertificates, Plan};
 
 /// An open directory, which no other `weir dev` can use meanwhile.
 pub struct Directory {
@@ -113,8 +113,7 @@ impl Directory {
     /// If a file cannot be written.
     pub fn prepare(&self, plan: &Plan) -> Result<()> {
         for node in &plan.nodes {
-            fs::create_dir_all(node.data())
-                .with_context(|| node.data().display().to_string())?;
+            fs::create_dir_all(node.data()).with_context(|| node.data().display().to_string())?;
         }
         certificates::ensure(&self.path, plan, CLUSTER).context("certificates")?;
         // Remembered before a voter can start: founding voters must never change.
@@ -123,7 +122,7 @@ impl Directory {
             let options = plan.options(node, &NodeCertificates::of(&self.path, node));
             let text = format!(
                 "# Written by `weir dev` at every start; set options of its nodes by environment variables.\n{}",
-                options.to_toml()
+                options.to_toml(DECIDED)
             );
             fs::write(node.config_file(), text)
                 .with_context(|| node.config_file().display().to_string())?;

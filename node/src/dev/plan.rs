@@ -20,6 +20,29 @@ const ADMIN_PORT_STEP: u32 = 100;
 /// The cluster's name, in its certificates.
 pub const CLUSTER: &str = "dev";
 
+/// The options that [`Plan::options`] decides, which therefore no environment variable
+/// may decide for all nodes alike.
+pub const DECIDED: &[&str] = &[
+    "node.id",
+    "node.cluster",
+    "node.data",
+    "node.stop_timeout",
+    "log.file",
+    "kafka.listen",
+    "kafka.advertised",
+    "admin.listen",
+    "admin.advertised",
+    "peer.listen",
+    "peer.advertised",
+    "peer.mtu",
+    "peer.tls_cert",
+    "peer.tls_key",
+    "peer.tls_ca",
+    "metadata.voters",
+    "metadata.seeds",
+    "groups.initial_rebalance_delay",
+];
+
 /// How long a node may take to stop; the supervisor kills it a little later.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -89,7 +112,9 @@ pub enum PlanError {
         directory: PathBuf,
     },
     /// No such port.
-    #[error("{option} {base} with {nodes} nodes needs port {port}, which does not exist; choose a lower one")]
+    #[error(
+        "{option} {base} with {nodes} nodes needs port {port}, which does not exist; choose a lower one"
+    )]
     PortRange {
         /// The option.
         option: &'static str,
@@ -101,7 +126,9 @@ pub enum PlanError {
         port: u32,
     },
     /// Two listeners on one port.
-    #[error("port {port} would be both {first} and {second}; choose another --port-base or --admin-port-base")]
+    #[error(
+        "port {port} would be both {first} and {second}; choose another --port-base or --admin-port-base"
+    )]
     PortTwice {
         /// The port.
         port: u16,
@@ -313,6 +340,18 @@ mod tests {
             options.validate().unwrap();
             assert_eq!(options.beyond_loopback(), []);
             assert_eq!(options.metadata.voters.len(), 3);
+            // Whatever differs from the defaults was decided here.
+            for (section, default) in options
+                .sections()
+                .iter()
+                .zip(NodeOptions::default().sections())
+            {
+                for field in section.fields() {
+                    let path = format!("{}.{}", section.name(), field.key);
+                    let changed = section.show(field.key) != default.show(field.key);
+                    assert!(!changed || DECIDED.contains(&path.as_str()), "{path}");
+                }
+            }
         }
     }
 
@@ -321,11 +360,20 @@ mod tests {
         let one = plan(&wish(1, 9092, 8080), None).unwrap();
         assert_eq!(one.founded.voters, [1]);
         let four = plan(&wish(4, 7000, 8080), Some(&one.founded)).unwrap();
-        assert_eq!(four.founded, Founded { nodes: 4, voters: vec![1] });
+        assert_eq!(
+            four.founded,
+            Founded {
+                nodes: 4,
+                voters: vec![1]
+            }
+        );
         let node = &four.nodes[3];
         let options = four.options(node, &NodeCertificates::of(Path::new("/d"), node));
         options.validate().unwrap();
-        assert_eq!(options.metadata.voters[0].address.to_string(), "127.0.0.1:17000");
+        assert_eq!(
+            options.metadata.voters[0].address.to_string(),
+            "127.0.0.1:17000"
+        );
         let error = plan(&wish(3, 9092, 8080), Some(&four.founded)).unwrap_err();
         assert!(error.to_string().contains("--nodes 4"), "{error}");
     }
@@ -335,10 +383,16 @@ mod tests {
         for (wish, words) in [
             (wish(0, 9092, 8080), "--nodes 0"),
             (wish(10, 9092, 8080), "--nodes 10"),
-            (wish(2, 55_535, 8080), "--port-base 55535 with 2 nodes needs port 65536"),
+            (
+                wish(2, 55_535, 8080),
+                "--port-base 55535 with 2 nodes needs port 65536",
+            ),
             (wish(9, 9092, 65_000), "--admin-port-base 65000"),
             (wish(1, 0, 8080), "--port-base 0"),
-            (wish(3, 8080, 8082), "port 8082 would be both node 1's admin port and node 3's Kafka port"),
+            (
+                wish(3, 8080, 8082),
+                "port 8082 would be both node 1's admin port and node 3's Kafka port",
+            ),
             (wish(1, 9092, 19_092), "port 19092"),
         ] {
             let error = plan(&wish, None).unwrap_err().to_string();

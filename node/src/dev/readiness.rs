@@ -24,7 +24,7 @@ const ANSWER_BYTES_MAX: u64 = 64 * 1024;
     clippy::disallowed_methods,
     reason = "the supervisor is outside of every node and never simulated"
 )]
-pub async fn ask(node: &NodePlan) -> Result<(), Vec<String>> {
+pub(super) async fn ask(node: &NodePlan) -> Result<(), Vec<String>> {
     match tokio::time::timeout(PATIENCE, probe(node)).await {
         Ok(Ok(health)) if health.ready => Ok(()),
         Ok(Ok(health)) => Err(health.reasons),
@@ -46,9 +46,9 @@ async fn probe(node: &NodePlan) -> io::Result<Health> {
     reason = "the supervisor is outside of every node and never simulated"
 )]
 async fn connect(what: &str, address: SocketAddr) -> io::Result<TcpStream> {
-    TcpStream::connect(address).await.map_err(|error| {
-        io::Error::new(error.kind(), format!("{what} port {address}: {error}"))
-    })
+    TcpStream::connect(address)
+        .await
+        .map_err(|error| io::Error::new(error.kind(), format!("{what} port {address}: {error}")))
 }
 
 async fn health(admin: SocketAddr) -> io::Result<Health> {
@@ -56,7 +56,10 @@ async fn health(admin: SocketAddr) -> io::Result<Health> {
     let request = format!("GET /healthz HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
+    stream
+        .take(ANSWER_BYTES_MAX)
+        .read_to_end(&mut answer)
+        .await?;
     parse(&answer).ok_or_else(|| {
         io::Error::new(
             io::ErrorKind::InvalidData,
@@ -79,11 +82,17 @@ mod tests {
 
     #[test]
     fn only_a_health_report_counts() {
-        let ready = b"HTTP/1.1 200 OK\r\ncontent-type: x\r\n\r\n{\"ready\":true,\"node\":1,\"reasons\":[]}";
+        let ready =
+            b"HTTP/1.1 200 OK\r\ncontent-type: x\r\n\r\n{\"ready\":true,\"node\":1,\"reasons\":[]}";
         assert!(parse(ready).unwrap().ready);
         let starting = b"HTTP/1.1 503 x\r\n\r\n{\"ready\":false,\"node\":1,\"reasons\":[\"a\"]}";
         assert_eq!(parse(starting).unwrap().reasons, ["a"]);
-        for bad in [&b""[..], b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n<html>", b"\xff\r\n\r\n{}"] {
+        for bad in [
+            &b""[..],
+            b"HTTP/1.1 200 OK\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\n\r\n<html>",
+            b"\xff\r\n\r\n{}",
+        ] {
             assert_eq!(parse(bad), None);
         }
     }

@@ -46,9 +46,8 @@ impl Nodes {
     /// Nodes to start now.
     #[must_use]
     pub fn due(&self, now: Duration) -> Vec<usize> {
-        let is_due = |state: &State| {
-            matches!(state, State::Dead { restart_at: Some(at) } if *at <= now)
-        };
+        let is_due =
+            |state: &State| matches!(state, State::Dead { restart_at: Some(at) } if *at <= now);
         (0..)
             .zip(&self.states)
             .filter(|(_, state)| is_due(state))

@@ -55,10 +55,7 @@ impl std::error::Error for OptionsError {}
 ///
 /// # Errors
 /// The first thing that is wrong.
-pub fn load(
-    file: Option<(&str, &str)>,
-    environment: &Environment,
-) -> Result<Loaded, OptionsError> {
+pub fn load(file: Option<(&str, &str)>, environment: &Environment) -> Result<Loaded, OptionsError> {
     let mut options = NodeOptions::default();
     // Where each option was set, so that a check of several options can say it.
     let mut places = BTreeMap::new();
@@ -166,7 +163,11 @@ fn from_environment(
     // themselves, for services that happen to be called so.
     Ok(environment
         .keys()
-        .filter(|name| prefixes.iter().any(|prefix| name.starts_with(prefix.as_str())))
+        .filter(|name| {
+            prefixes
+                .iter()
+                .any(|prefix| name.starts_with(prefix.as_str()))
+        })
         .filter(|name| !known.contains(name))
         .map(|name| {
             let known: Vec<_> = known.iter().map(String::as_str).collect();

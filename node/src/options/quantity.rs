@@ -84,7 +84,10 @@ impl OptionValue for ByteSize {
     const KIND: &'static str = "a size";
 
     fn from_text(text: &str) -> Result<Self, String> {
-        let wrong = || "not a size: write a whole number and a unit (B, KiB, MiB, GiB, TiB), such as \"64MiB\"".to_owned();
+        let wrong = || {
+            "not a size: write a whole number and a unit (B, KiB, MiB, GiB, TiB), such as \"64MiB\""
+                .to_owned()
+        };
         let (number, unit) = number_and_unit(text).ok_or_else(wrong)?;
         let (_, bytes) = BYTE_UNITS
             .into_iter()
@@ -117,7 +120,9 @@ impl OptionValue for Duration {
     const KIND: &'static str = "a duration";
 
     fn from_text(text: &str) -> Result<Self, String> {
-        let wrong = || "not a duration: write a whole number and a unit (ms, s, m, h, d), such as \"250ms\" or \"7d\"".to_owned();
+        let wrong = || {
+            "not a duration: write a whole number and a unit (ms, s, m, h, d), such as \"250ms\" or \"7d\"".to_owned()
+        };
         let (number, unit) = number_and_unit(text).ok_or_else(wrong)?;
         let (_, millis) = TIME_UNITS
             .into_iter()
@@ -176,7 +181,8 @@ impl OptionValue for bool {
     const KIND: &'static str = "true or false";
 
     fn from_text(text: &str) -> Result<Self, String> {
-        text.parse().map_err(|_| "neither true nor false".to_owned())
+        text.parse()
+            .map_err(|_| "neither true nor false".to_owned())
     }
 
     fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
@@ -263,7 +269,11 @@ impl OptionValue for HostPort {
             .strip_prefix('[')
             .and_then(|rest| rest.strip_suffix(']'))
             .unwrap_or(host);
-        let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(wrong)?;
+        let port = port
+            .parse()
+            .ok()
+            .filter(|port| *port != 0)
+            .ok_or_else(wrong)?;
         let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
         if host.is_empty() || host.len() > 255 || !host.chars().all(legal) {
             return Err(wrong());
@@ -337,7 +347,10 @@ impl<T: OptionValue> OptionValue for Vec<T> {
     const KIND: &'static str = "a list";
 
     fn from_text(text: &str) -> Result<Self, String> {
-        let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+        let items = text
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty());
         items
             .map(|item| T::from_text(item).map_err(|problem| format!("item '{item}' is {problem}")))
             .collect()
@@ -345,7 +358,10 @@ impl<T: OptionValue> OptionValue for Vec<T> {
 
     fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
         let DeValue::Array(items) = value else {
-            return Err(format!("not a list: write [ ... ] with each item {}", T::KIND));
+            return Err(format!(
+                "not a list: write [ ... ] with each item {}",
+                T::KIND
+            ));
         };
         items
             .iter()
@@ -454,7 +470,11 @@ mod tests {
             ("64", None),
             ("99999999TiB", None),
         ] {
-            assert_eq!(ByteSize::from_text(text).ok(), bytes.map(ByteSize), "{text}");
+            assert_eq!(
+                ByteSize::from_text(text).ok(),
+                bytes.map(ByteSize),
+                "{text}"
+            );
         }
         assert_eq!(ByteSize(1536).show(), "\"1536B\"");
         assert_eq!(ByteSize(4 << 20).show(), "\"4MiB\"");
@@ -466,7 +486,16 @@ mod tests {
             Voter::from_text("3@[::1]:19092").unwrap().show(),
             "\"3@[::1]:19092\""
         );
-        for bad in ["", "1@", "0@h:1", "h:1", "1@h:0", "1@h:70000", "1@a b:1", "x@h:1"] {
+        for bad in [
+            "",
+            "1@",
+            "0@h:1",
+            "h:1",
+            "1@h:0",
+            "1@h:70000",
+            "1@a b:1",
+            "x@h:1",
+        ] {
             assert!(Voter::from_text(bad).is_err(), "{bad}");
         }
         let two = Vec::<Voter>::from_text("1@a:1, 2@b:2").unwrap();

@@ -28,7 +28,11 @@ sets it for its nodes.
 pub fn reference() -> String {
     let mut text = INTRODUCTION.to_owned();
     for section in NodeOptions::default().sections() {
-        text.push_str(&format!("\n## [{}]\n\n{}\n", section.name(), section.about().trim()));
+        text.push_str(&format!(
+            "\n## [{}]\n\n{}\n",
+            section.name(),
+            section.about().trim()
+        ));
         for field in section.fields() {
             let default = if field.default.is_empty() {
                 "none".to_owned()

@@ -61,19 +61,36 @@ impl NodeOptions {
 
     fn validate_addresses(&self) -> Result<(), Invalid> {
         let listeners = [
-            ("kafka.listen", self.kafka.listen, self.kafka.advertised.is_some()),
-            ("admin.listen", self.admin.listen, self.admin.advertised.is_some()),
-            ("peer.listen", self.peer.listen, self.peer.advertised.is_some()),
+            (
+                "kafka.listen",
+                self.kafka.listen,
+                self.kafka.advertised.is_some(),
+            ),
+            (
+                "admin.listen",
+                self.admin.listen,
+                self.admin.advertised.is_some(),
+            ),
+            (
+                "peer.listen",
+                self.peer.listen,
+                self.peer.advertised.is_some(),
+            ),
         ];
         for (key, address, advertised) in listeners {
             if address.port() == 0 {
-                return Err(invalid(key, "port 0: write the port that others are to use"));
+                return Err(invalid(
+                    key,
+                    "port 0: write the port that others are to use",
+                ));
             }
             if address.ip().is_unspecified() && !advertised {
                 let option = key.replace("listen", "advertised");
                 return Err(invalid(
                     key,
-                    format!("listens on every interface, so others must be told one address: set {option}"),
+                    format!(
+                        "listens on every interface, so others must be told one address: set {option}"
+                    ),
                 ));
             }
         }
@@ -81,7 +98,10 @@ impl NodeOptions {
         if self.kafka.listen.port() == self.admin.listen.port()
             && overlap(self.kafka.listen, self.admin.listen)
         {
-            return Err(invalid("admin.listen", "the same port as kafka.listen: choose another"));
+            return Err(invalid(
+                "admin.listen",
+                "the same port as kafka.listen: choose another",
+            ));
         }
         let tls = [&self.peer.tls_cert, &self.peer.tls_key, &self.peer.tls_ca];
         let set = tls.iter().filter(|path| path.is_some()).count();
@@ -105,7 +125,10 @@ impl NodeOptions {
         let ids: BTreeSet<u32> = voters.iter().map(|voter| voter.node).collect();
         let addresses: BTreeSet<_> = voters.iter().map(|voter| &voter.address).collect();
         if ids.len() != voters.len() || addresses.len() != voters.len() {
-            return Err(invalid("metadata.voters", "names a node or an address twice"));
+            return Err(invalid(
+                "metadata.voters",
+                "names a node or an address twice",
+            ));
         }
         if voters.len() > 7 || (!voters.is_empty() && voters.len() % 2 == 0) {
             return Err(invalid(
