@@ -9,6 +9,7 @@
 //! buffers outlive that (a process crash is no power loss).
 
 mod clock;
+pub mod disk;
 mod entropy;
 mod net;
 mod quic;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use weir_base::{Disk, Env, Tasks};
 
 pub use clock::OsClock;
+pub use disk::OsDisk;
 pub use entropy::os_entropy;
 pub use net::OsNet;
 pub use quic::OsQuic;
