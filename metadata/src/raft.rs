@@ -292,12 +292,20 @@ impl Group {
                 "node {from} is no voter of this group with this data directory"
             )));
         }
+        if envelope.to.is_some_and(|known| known != self.links.storage) {
+            return Err(refuse(format!(
+                "node {} is known to the group by another data directory: bring it back, or give \
+                 this node an id that was never used",
+                self.me
+            )));
+        }
         let answer = self
             .scope(self.answer(envelope.body))
             .await
             .map_err(|e| refuse(e.to_string()))?;
         let envelope = Envelope {
             storage: self.links.storage,
+            to: None,
             body: answer,
         };
         postcard::to_stdvec(&envelope)
@@ -399,3 +407,6 @@ impl PeerService for RaftService {
 
     fn on_datagram(&self, _: NodeId, _: Bytes) {}
 }
+
+#[cfg(test)]
+mod tests;

@@ -54,6 +54,8 @@ pub(crate) enum Response {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Envelope<T> {
     pub(crate) storage: Uuid,
+    /// The data directory by which the receiver is known, if it is.
+    pub(crate) to: Option<Uuid>,
     pub(crate) body: T,
 }
 
@@ -66,13 +68,14 @@ pub(crate) struct Links {
 }
 
 impl Links {
+    /// The data directory by which `node` is known.
+    pub(crate) fn known(&self, node: NodeId) -> Option<Uuid> {
+        self.store.image().nodes.get(&node).map(|n| n.storage)
+    }
+
     /// Whether `node` is known by another data directory than `storage`.
     pub(crate) fn is_impostor(&self, node: NodeId, storage: Uuid) -> bool {
-        self.store
-            .image()
-            .nodes
-            .get(&node)
-            .is_some_and(|known| known.storage != storage)
+        self.known(node).is_some_and(|known| known != storage)
     }
 
     pub(crate) async fn call(
@@ -84,6 +87,7 @@ impl Links {
         let bad = |detail: String| PeerError::Frame(format!("raft: {detail}"));
         let envelope = Envelope {
             storage: self.storage,
+            to: self.known(to),
             body,
         };
         let bytes = postcard::to_stdvec(&envelope).map_err(|e| bad(e.to_string()))?;
