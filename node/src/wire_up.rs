@@ -5,8 +5,9 @@ use std::io;
 use std::sync::Arc;
 
 use thiserror::Error;
+use weir_api::console::Health;
 use weir_base::Env;
-use weir_console::{Console, ConsoleOptions, Health, HealthSource};
+use weir_console::{Console, ConsoleOptions, HealthSource};
 use weir_peer::QuicEnv;
 
 use crate::options::NodeOptions;

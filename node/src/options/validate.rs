@@ -31,17 +31,7 @@ impl NodeOptions {
         self.validate_names()?;
         self.validate_addresses()?;
         self.validate_voters()?;
-        self.validate_timing()?;
-        if self.topics.min_isr > self.topics.replication_factor {
-            return Err(invalid(
-                "topics.min_isr",
-                format!(
-                    "above topics.replication_factor = {}: nothing could ever be acknowledged",
-                    self.topics.replication_factor
-                ),
-            ));
-        }
-        Ok(())
+        self.validate_timing()
     }
 
     fn validate_names(&self) -> Result<(), Invalid> {
