@@ -186,12 +186,8 @@ fn every_option_has_a_default_within_bounds_and_says_when_to_change_it() {
             // Bounds that read as a range are one: both ends can be set, nothing outside.
             if let Some((low, high)) = field.bounds.split_once(" to ") {
                 let path = format!("{}.{}", section.name(), field.key);
-                section
-                    .set(field.key, section::Input::Text(low))
-                    .expect(&path);
-                section
-                    .set(field.key, section::Input::Text(high))
-                    .expect(&path);
+                section.set(field.key, Input::Text(low)).expect(&path);
+                section.set(field.key, Input::Text(high)).expect(&path);
             }
         }
     }

@@ -120,7 +120,7 @@ impl NodeOptions {
                 "names a node or an address twice",
             ));
         }
-        if voters.len() > 7 || (!voters.is_empty() && voters.len() % 2 == 0) {
+        if voters.len() > 7 || (!voters.is_empty() && voters.len().is_multiple_of(2)) {
             return Err(invalid(
                 "metadata.voters",
                 format!("{} voters: write 1, 3, 5 or 7", voters.len()),
