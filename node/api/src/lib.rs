@@ -7,6 +7,7 @@ pub mod admin;
 pub mod cluster;
 pub mod console;
 pub mod error;
+pub mod fake;
 pub mod front;
 pub mod group;
 pub mod log;
