@@ -5,8 +5,9 @@ use std::io;
 use std::sync::Arc;
 
 use thiserror::Error;
+use weir_api::console::Health;
 use weir_base::Env;
-use weir_console::{Console, ConsoleOptions, Health, HealthSource};
+use weir_console::{Console, ConsoleOptions, HealthSource};
 use weir_peer::QuicEnv;
 
 use crate::options::NodeOptions;
@@ -37,12 +38,22 @@ impl StartError {
     /// An address that could not be listened on, with its remedy.
     #[must_use]
     pub fn listen(key: &'static str, address: impl ToString, error: io::Error) -> Self {
-        let remedy = match error.kind() {
-            io::ErrorKind::AddrInUse => "; stop what uses it, or choose another port",
-            io::ErrorKind::AddrNotAvailable => "; choose an address that this machine has",
-            io::ErrorKind::PermissionDenied => "; choose a port above 1023, or grant the right",
-            _ => "",
-        };
+        let remedies = [
+            (
+                io::ErrorKind::AddrInUse,
+                "; stop what uses it, or choose another port",
+            ),
+            (
+                io::ErrorKind::AddrNotAvailable,
+                "; choose an address that this machine has",
+            ),
+            (
+                io::ErrorKind::PermissionDenied,
+                "; choose a port above 1023, or grant the right",
+            ),
+        ];
+        let remedy = remedies.into_iter().find(|(kind, _)| *kind == error.kind());
+        let remedy = remedy.map_or("", |(_, remedy)| remedy);
         StartError::Listen {
             key,
             address: address.to_string(),

@@ -48,7 +48,7 @@ section! {
         listen: SocketAddr = "127.0.0.1:9092", bounds "an IP address with a port", change "to serve other machines";
         /// The address that clients are told; without it, the one that is listened on.
         advertised: Option<HostPort> = "", bounds "host:port", change "behind NAT, or when `listen` is 0.0.0.0";
-        /// Whether a topic that a client produces to or asks for is made when it does not exist.
+        /// Whether a topic that a client produces to or asks for is made when it does not exist. The cluster's `auto.create.topics.enable` must allow it too.
         auto_create_topics: bool = "true", bounds "true, false", change "to false where topics are made on purpose only";
         /// Connections at once; more are refused.
         connections_max: u32 = "4096", bounds "1 to 1000000", change "with the number of clients";
@@ -106,22 +106,8 @@ section! {
 }
 
 section! {
-    /// What a new topic gets unless it says otherwise.
-    TopicsSection "topics" {
-        /// Partitions.
-        partitions: u32 = "1", bounds "1 to 10000", change "when clients make topics by themselves and need parallelism";
-        /// Replicas of each partition; no more than there are nodes.
-        replication_factor: u16 = "3", bounds "1 to 9", change "to 5 where two nodes may be lost at once";
-        /// In-sync replicas without which nothing is acknowledged; at most the replication factor in force.
-        min_isr: u16 = "2", bounds "1 to 9", change "with `replication_factor`";
-    }
-}
-
-section! {
     /// The logs on disk.
     StorageSection "storage" {
-        /// Size at which a partition's segment is closed and a new one begun.
-        segment_bytes: ByteSize = "128MiB", bounds "1MiB to 2GiB", change "downwards for finer retention, upwards for fewer files";
         /// Longest time that an async-flush topic's data stays unflushed.
         flush_interval: Duration = "100ms", bounds "1ms to 10s", change "to trade the window of loss against disk work";
         /// Most data of an async-flush partition that stays unflushed.

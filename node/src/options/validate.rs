@@ -31,17 +31,7 @@ impl NodeOptions {
         self.validate_names()?;
         self.validate_addresses()?;
         self.validate_voters()?;
-        self.validate_timing()?;
-        if self.topics.min_isr > self.topics.replication_factor {
-            return Err(invalid(
-                "topics.min_isr",
-                format!(
-                    "above topics.replication_factor = {}: nothing could ever be acknowledged",
-                    self.topics.replication_factor
-                ),
-            ));
-        }
-        Ok(())
+        self.validate_timing()
     }
 
     fn validate_names(&self) -> Result<(), Invalid> {
@@ -130,7 +120,7 @@ impl NodeOptions {
                 "names a node or an address twice",
             ));
         }
-        if voters.len() > 7 || (!voters.is_empty() && voters.len() % 2 == 0) {
+        if voters.len() > 7 || (!voters.is_empty() && voters.len().is_multiple_of(2)) {
             return Err(invalid(
                 "metadata.voters",
                 format!("{} voters: write 1, 3, 5 or 7", voters.len()),
