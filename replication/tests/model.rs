@@ -124,7 +124,7 @@ fn heals(mut world: World, seed: u64) -> Result<(), String> {
 #[test]
 fn random_histories_keep_every_invariant_and_heal() {
     for setup in setups() {
-        for seed in 0..40 {
+        for seed in 0..60 {
             let outcome = run(setup, seed, 250).and_then(|world| heals(world, seed));
             assert!(outcome.is_ok(), "{}", outcome.unwrap_err());
         }

@@ -630,6 +630,11 @@ impl World {
 
     /// Faults off: everything runs, is heard and flushed, until nothing changes any more.
     pub(crate) fn heal(&mut self) -> Result<(), Violation> {
+        // A stream that lost a frame is a broken stream.
+        let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
+        for id in ids {
+            self.step(Action::Break(id))?;
+        }
         let mut appended = false;
         for _ in 0..100 {
             if appended && self.is_healthy() {
