@@ -1,1 +1,3 @@
 //! weir-os
+
+pub mod disk;
