@@ -3,16 +3,18 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod no_disk;
+
 use std::collections::BTreeMap;
-use std::io;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use weir_base::{BoxFuture, Disk, DiskFile, Env, NodeId, OpenMode};
+use no_disk::NoDisk;
+use weir_base::{BoxFuture, Env, NodeId};
 use weir_peer::{FrameStream, Options, PeerError, PeerNode, PeerService, Peers, Service};
-use weir_sim::cluster::{Cluster, Host, MachineDisk, PEER_PORT, ip, on_fresh_thread};
+use weir_sim::cluster::{Cluster, Host, PEER_PORT, ip, on_fresh_thread};
 use weir_sim::trace::{Digest, Trace, sim_now};
 
 const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
@@ -266,44 +268,18 @@ fn first_difference(one: &str, two: &str) -> Option<String> {
     Some(format!("{a}\nand {b}"))
 }
 
-/// Links need no disk.
-struct NoDisk;
-
-fn none<T: Send + 'static>() -> BoxFuture<'static, io::Result<T>> {
-    Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
-}
-
-impl MachineDisk for NoDisk {
-    fn on_kill(&self) {}
-    fn on_power_loss(&self) {}
-}
-
-impl Disk for NoDisk {
-    fn open(&self, _: &str, _: OpenMode) -> BoxFuture<'static, io::Result<Arc<dyn DiskFile>>> {
-        none()
-    }
-    fn rename(&self, _: &str, _: &str) -> BoxFuture<'static, io::Result<()>> {
-        none()
-    }
-    fn remove_file(&self, _: &str) -> BoxFuture<'static, io::Result<()>> {
-        none()
-    }
-    fn remove_directory_all(&self, _: &str) -> BoxFuture<'static, io::Result<()>> {
-        none()
-    }
-    fn create_directory_all(&self, _: &str) -> BoxFuture<'static, io::Result<()>> {
-        none()
-    }
-    fn list(&self, _: &str) -> BoxFuture<'static, io::Result<Vec<String>>> {
-        none()
-    }
-    fn sync_directory(&self, _: &str) -> BoxFuture<'static, io::Result<()>> {
-        none()
-    }
-    fn space(&self) -> BoxFuture<'static, io::Result<(u64, u64)>> {
-        none()
-    }
-    fn boot_id(&self) -> String {
-        String::new()
+/// Other simulations in the same process, as a test runner starts them, change nothing.
+#[test]
+fn runs_beside_each_other_do_not_meet() {
+    let alone = run(5).digest;
+    let beside: Vec<_> = [5, 4, 5, 6]
+        .into_iter()
+        .map(|seed| std::thread::Builder::new().spawn(move || (seed, simulate(seed))))
+        .collect();
+    for thread in beside {
+        let (seed, run) = thread.unwrap().join().unwrap();
+        if seed == 5 {
+            assert_eq!(run.digest, alone);
+        }
     }
 }

@@ -6,6 +6,7 @@
     reason = "tests on the machine's own sockets and clock"
 )]
 
+mod torn;
 mod world;
 
 use std::time::Duration;
