@@ -44,10 +44,9 @@ pub enum TopicCommand {
 
 /// When an acknowledgement is given.
 #[derive(Debug, Clone, Copy, ValueEnum)]
+#[expect(missing_docs, reason = "what they mean is said at each option")]
 pub enum Mode {
-    /// Waits.
     Sync,
-    /// Does not.
     Async,
 }
 
