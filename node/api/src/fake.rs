@@ -7,6 +7,7 @@
 
 mod admin;
 mod configs;
+mod groups;
 mod log;
 mod partition;
 
@@ -19,11 +20,11 @@ use weir_base::image::{
     TopicRecord,
 };
 use weir_base::{
-    BoxFuture, Entropy, Env, LeaderEpoch, NodeEpoch, NodeId, PartitionEpoch, Timestamp, TopicId,
+    Entropy, Env, LeaderEpoch, NodeEpoch, NodeId, PartitionEpoch, Timestamp, TopicId,
     TopicPartition,
 };
 
-use crate::{Api, ClusterApi, Coordinator, GroupApi, GroupCallError};
+use crate::{Api, ClusterApi};
 use partition::FakePartition;
 
 /// An in-memory broker. Clones share it.
@@ -45,6 +46,9 @@ struct Inner {
 struct State {
     partitions: BTreeMap<TopicPartition, FakePartition>,
     next_producer_id: i64,
+    groups: groups::FakeGroups,
+    /// Who coordinates all groups, if not this node.
+    coordinator: Option<NodeId>,
 }
 
 impl FakeBroker {
@@ -135,6 +139,15 @@ impl FakeBroker {
         self.0.held.send_replace(hold);
     }
 
+    /// Makes `node` the coordinator of all groups.
+    pub fn set_coordinator(&self, node: NodeId) {
+        self.state().coordinator = Some(node);
+    }
+
+    fn coordinator_node(&self) -> NodeId {
+        self.state().coordinator.unwrap_or(self.0.node)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -218,30 +231,5 @@ impl ClusterApi for FakeBroker {
 
     fn now(&self) -> Timestamp {
         self.0.env.clock.wall()
-    }
-}
-
-impl GroupApi for FakeBroker {
-    fn coordinator(&self, _group: &str) -> BoxFuture<'static, Result<Coordinator, GroupCallError>> {
-        let node = self.0.node;
-        Box::pin(async move { Ok(Coordinator { node }) })
-    }
-
-    fn call(
-        &self,
-        _command: crate::groups::GroupCommand,
-    ) -> BoxFuture<'static, Result<crate::groups::GroupReply, GroupCallError>> {
-        Box::pin(async { Err(GroupCallError::NotAvailable) })
-    }
-
-    fn new_producer_id(&self) -> BoxFuture<'static, Result<i64, GroupCallError>> {
-        let mut state = self.state();
-        let id = state.next_producer_id;
-        state.next_producer_id += 1;
-        Box::pin(async move { Ok(id) })
-    }
-
-    fn fresh_member_id(&self, client_id: &str) -> crate::groups::MemberId {
-        format!("{client_id}-{}", self.0.entropy.uuid()).into()
     }
 }
