@@ -152,7 +152,10 @@ impl Node {
             generation: -1,
             offsets: vec![(key, committed)],
         }));
-        assert!(matches!(reply, GroupReply::CommitOffsets(Ok(()))), "{reply:?}");
+        assert!(
+            matches!(reply, GroupReply::CommitOffsets(Ok(()))),
+            "{reply:?}"
+        );
     }
 
     fn raw(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
@@ -190,23 +193,39 @@ fn a_topics_life() {
     );
     let refused = node.weir("topic create a/b").unwrap_err();
     assert!(refused.contains("not a legal topic name"), "{refused}");
-    assert!(node.weir("topic create later --dry-run").unwrap().contains("could be created"));
+    assert!(
+        node.weir("topic create later --dry-run")
+            .unwrap()
+            .contains("could be created")
+    );
 
     node.append("orders", &[10, 20, 30]);
     let view = node.json("topic describe orders");
-    assert_eq!(view["partitions"][0]["offsets"], json!({"log_start": 0, "high_watermark": 3}));
+    assert_eq!(
+        view["partitions"][0]["offsets"],
+        json!({"log_start": 0, "high_watermark": 3})
+    );
     let set: BTreeMap<_, _> = view["configs"]
         .as_array()
         .unwrap()
         .iter()
         .filter(|config| config["is_set"] == true)
-        .map(|config| (config["key"].as_str().unwrap(), config["value"].as_str().unwrap()))
+        .map(|config| {
+            (
+                config["key"].as_str().unwrap(),
+                config["value"].as_str().unwrap(),
+            )
+        })
         .collect();
-    assert_eq!(set, BTreeMap::from([("retention.ms", "1000"), ("weir.flush", "async")]));
+    assert_eq!(
+        set,
+        BTreeMap::from([("retention.ms", "1000"), ("weir.flush", "async")])
+    );
     let shown = node.weir("topic describe orders").unwrap();
     assert!(shown.contains("  retention.ms=1000\n"), "{shown}");
 
-    node.weir("topic alter orders --partitions 3 --unset retention.ms").unwrap();
+    node.weir("topic alter orders --partitions 3 --unset retention.ms")
+        .unwrap();
     let view = node.json("topic describe orders");
     assert_eq!(view["partitions"].as_array().unwrap().len(), 3);
     let shrunk = node.weir("topic alter orders --partitions 1").unwrap_err();
@@ -237,7 +256,11 @@ fn a_groups_offsets_are_shown_and_moved() {
     assert_eq!(view["offsets"][0]["offset"], 1);
     assert_eq!(view["offsets"][0]["end"], 4);
     assert_eq!(view["offsets"][0]["metadata"], "note");
-    assert!(node.weir("group describe nobody").unwrap_err().contains("group does not exist"));
+    assert!(
+        node.weir("group describe nobody")
+            .unwrap_err()
+            .contains("group does not exist")
+    );
 
     let offset = |node: &Node| node.json("group describe g")["offsets"][0]["offset"].clone();
     for (to, expected) in [
@@ -249,21 +272,33 @@ fn a_groups_offsets_are_shown_and_moved() {
         ("--to-datetime 2030-01-01", 4),
     ] {
         let before = offset(&node);
-        let dry = node.weir(&format!("group reset-offsets g {to} --dry-run")).unwrap();
+        let dry = node
+            .weir(&format!("group reset-offsets g {to} --dry-run"))
+            .unwrap();
         assert!(dry.contains("could be set"), "{dry}");
         assert_eq!(offset(&node), before, "a dry run changes nothing");
         node.weir(&format!("group reset-offsets g {to}")).unwrap();
         assert_eq!(offset(&node), expected, "{to}");
     }
     // A group that is new is founded by it.
-    node.weir("group reset-offsets new --topic t:0 --to-offset 2").unwrap();
+    node.weir("group reset-offsets new --topic t:0 --to-offset 2")
+        .unwrap();
     assert_eq!(node.json("group describe new")["offsets"][0]["offset"], 2);
-    let nothing = node.weir("group reset-offsets newer --to-latest").unwrap_err();
+    let nothing = node
+        .weir("group reset-offsets newer --to-latest")
+        .unwrap_err();
     assert!(nothing.contains("say --topic"), "{nothing}");
-    let no_topic = node.weir("group reset-offsets g --topic x --to-latest").unwrap_err();
+    let no_topic = node
+        .weir("group reset-offsets g --topic x --to-latest")
+        .unwrap_err();
     assert!(no_topic.contains("topic 'x' does not exist"), "{no_topic}");
-    let no_partition = node.weir("group reset-offsets g --topic t:5 --to-latest").unwrap_err();
-    assert!(no_partition.contains("t-5 does not exist"), "{no_partition}");
+    let no_partition = node
+        .weir("group reset-offsets g --topic t:5 --to-latest")
+        .unwrap_err();
+    assert!(
+        no_partition.contains("t-5 does not exist"),
+        "{no_partition}"
+    );
     // The API itself refuses what the command line would have corrected.
     let beyond = r#"{"offsets":[{"topic":"t","partition":0,"offset":5}]}"#;
     assert_eq!(node.raw("POST", "/v1/groups/g/offsets", beyond).0, 400);
@@ -292,9 +327,16 @@ fn a_group_with_members_is_left_alone() {
         protocols: vec![("range".into(), bytes::Bytes::new())],
     }));
     assert!(matches!(reply, GroupReply::Join(Ok(_))), "{reply:?}");
-    for line in ["group reset-offsets g --to-latest", "group reset-offsets g --to-latest --dry-run", "group delete g"] {
+    for line in [
+        "group reset-offsets g --to-latest",
+        "group reset-offsets g --to-latest --dry-run",
+        "group delete g",
+    ] {
         let refused = node.weir(line).unwrap_err();
-        assert!(refused.contains("group has members; stop its consumers first"), "{refused}");
+        assert!(
+            refused.contains("group has members; stop its consumers first"),
+            "{refused}"
+        );
     }
     let members = node.json("group describe g")["members"].clone();
     assert_eq!(members[0]["client_id"], "me");
@@ -330,14 +372,26 @@ fn the_cluster_is_shown_and_measured() {
     node.weir("topic create t --partitions 3").unwrap();
     node.broker.set_leader("t", 1, None);
     let view = node.json("cluster status");
-    assert_eq!((&view["partitions"], &view["leaderless"]), (&json!(3), &json!(1)));
+    assert_eq!(
+        (&view["partitions"], &view["leaderless"]),
+        (&json!(3), &json!(1))
+    );
     assert_eq!(view["nodes"][0]["leads"], 2);
-    assert!(node.weir("cluster status").unwrap().contains("1 without leader"));
+    assert!(
+        node.weir("cluster status")
+            .unwrap()
+            .contains("1 without leader")
+    );
 
     let (status, text) = node.raw("GET", "/metrics", "");
     let text = text.as_str().unwrap();
     assert_eq!(status, 200);
-    for line in ["weir_ready 1\n", "weir_partitions_leaderless 1\n", "weir_test_total 7\n", "weir_nodes{state=\"active\"} 1\n"] {
+    for line in [
+        "weir_ready 1\n",
+        "weir_partitions_leaderless 1\n",
+        "weir_test_total 7\n",
+        "weir_nodes{state=\"active\"} 1\n",
+    ] {
         assert!(text.contains(line), "{line} in {text}");
     }
 }
@@ -354,15 +408,49 @@ fn bad_requests_get_typed_answers() {
         ("GET", "/nope", "", 404, "no_such_path"),
         ("PUT", "/v1/topics", "", 405, "no_such_method"),
         ("POST", "/v1/topics", "{", 400, "bad_request"),
-        ("POST", "/v1/topics", r#"{"name":"a","partitons":3}"#, 400, "bad_request"),
-        ("POST", "/v1/topics", r#"{"name":"a","partitions":0}"#, 400, "invalid_partitions"),
-        ("POST", "/v1/topics", r#"{"name":"a","configs":{"nope":"1"}}"#, 400, "invalid_config"),
+        (
+            "POST",
+            "/v1/topics",
+            r#"{"name":"a","partitons":3}"#,
+            400,
+            "bad_request",
+        ),
+        (
+            "POST",
+            "/v1/topics",
+            r#"{"name":"a","partitions":0}"#,
+            400,
+            "invalid_partitions",
+        ),
+        (
+            "POST",
+            "/v1/topics",
+            r#"{"name":"a","configs":{"nope":"1"}}"#,
+            400,
+            "invalid_config",
+        ),
         ("DELETE", "/v1/topics/none", "", 404, "unknown_topic"),
-        ("GET", "/v1/topics/none/offsets?at=soon", "", 400, "bad_request"),
-        ("POST", "/v1/groups/g/offsets", r#"{"offsets":[]}"#, 400, "bad_request"),
+        (
+            "GET",
+            "/v1/topics/none/offsets?at=soon",
+            "",
+            400,
+            "bad_request",
+        ),
+        (
+            "POST",
+            "/v1/groups/g/offsets",
+            r#"{"offsets":[]}"#,
+            400,
+            "bad_request",
+        ),
     ] {
         let (got, problem) = node.raw(method, path, body);
-        assert_eq!((got, &problem["error"]), (status, &json!(error)), "{method} {path}: {problem}");
+        assert_eq!(
+            (got, &problem["error"]),
+            (status, &json!(error)),
+            "{method} {path}: {problem}"
+        );
         assert!(!problem["remedy"].as_str().unwrap().is_empty());
     }
     let large = format!(r#"{{"name":"{}"}}"#, "a".repeat(5_000));
