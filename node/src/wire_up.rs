@@ -7,7 +7,7 @@ use std::sync::Arc;
 use thiserror::Error;
 use weir_api::console::Health;
 use weir_base::Env;
-use weir_console::{Console, ConsoleOptions, HealthSource};
+use weir_console::{Console, HealthSource};
 use weir_peer::QuicEnv;
 
 use crate::options::NodeOptions;
@@ -75,12 +75,7 @@ pub async fn start_node(
     let health = Arc::new(NodeHealth {
         node: options.node.id,
     });
-    let console_options = ConsoleOptions {
-        listen: options.admin.listen,
-        connections_max: usize::try_from(options.admin.connections_max).unwrap_or(usize::MAX),
-        body_bytes_max: options.admin.body_bytes_max.as_usize(),
-    };
-    let console = Console::start(env, &console_options, health)
+    let console = Console::start(env, &options.console_options(), health)
         .await
         .map_err(|error| StartError::listen("admin.listen", options.admin.listen, error))?;
     Ok(RunningNode { console })

@@ -56,8 +56,8 @@ fn a_bad_file_gives_one_line_with_place_key_value_and_remedy() {
             "weir.toml:2: node.stop_timeout = \"1d\": out of bounds: 100ms to 10m is allowed",
         ),
         (
-            "[storage]\nflush_bytes = \"1GB\"",
-            "weir.toml:2: storage.flush_bytes = \"1GB\": not a size: write a whole number and a unit (B, KiB, MiB, GiB, TiB), such as \"64MiB\"",
+            "[storage]\nasync_flush_bytes = \"1GB\"",
+            "weir.toml:2: storage.async_flush_bytes = \"1GB\": not a size: write a whole number and a unit (B, KiB, MiB, GiB, TiB), such as \"64MiB\"",
         ),
         (
             "[peer]\nmtu = 9000",
@@ -97,7 +97,7 @@ fn a_bad_file_gives_one_line_with_place_key_value_and_remedy() {
         ),
         (
             "[metadata]\nsession_timeout = \"300ms\"",
-            "weir.toml:2: metadata.session_timeout = \"300ms\": less than two heartbeat intervals: one late heartbeat would fence the node",
+            "weir.toml:2: metadata.session_timeout = \"300ms\": less than three times metadata.heartbeat_interval: one late heartbeat would fence the node",
         ),
     ];
     for (text, line) in table {
