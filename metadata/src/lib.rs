@@ -1,1 +1,22 @@
-//! weir-metadata
+//! The cluster's metadata: what the nodes agree on, and who decides it.
+//!
+//! One Raft group (openraft) of one, three or five voters keeps a log of
+//! [`command::Command`]s; every node applies the committed log to its
+//! [`weir_base::ClusterImage`]. The leader of the group is the *controller*: it fences
+//! silent nodes, elects partition leaders, places replicas. Gossip only suspects; Raft
+//! decides. See `README.md` for the picture, the reading order and the failure table.
+
+pub mod apply;
+pub mod command;
+pub mod controller;
+pub mod document;
+mod image_store;
+pub mod invariants;
+mod options;
+mod raft;
+pub mod topic_options;
+
+pub use options::MetadataOptions;
+
+#[cfg(test)]
+mod testing;

@@ -1,1 +1,7 @@
-//! The composition root.
+//! The composition root: options, commands, the node process and `weir dev`.
+
+pub mod dev;
+pub mod logging;
+pub mod options;
+pub mod serve;
+pub mod wire_up;
