@@ -10,8 +10,13 @@ pub mod apply;
 pub mod command;
 pub mod controller;
 pub mod document;
+mod image_store;
 pub mod invariants;
+mod options;
+mod raft;
 pub mod topic_options;
+
+pub use options::MetadataOptions;
 
 #[cfg(test)]
 mod testing;

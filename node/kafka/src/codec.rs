@@ -119,11 +119,14 @@ pub(crate) fn get_uvarint(bytes: &mut Bytes) -> Option<u32> {
 }
 
 pub(crate) fn put_uvarint(out: &mut BytesMut, mut value: u32) {
-    while value >= 0x80 {
-        out.put_u8((value & 0x7f) as u8 | 0x80);
+    loop {
+        let [low, ..] = value.to_le_bytes();
         value >>= 7;
+        if value == 0 {
+            return out.put_u8(low & 0x7f);
+        }
+        out.put_u8(low | 0x80);
     }
-    out.put_u8(value as u8);
 }
 
 /// Steps over a section of tagged fields.

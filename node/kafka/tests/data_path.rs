@@ -12,8 +12,7 @@ use kafka_protocol::messages::{
     ApiVersionsRequest, ApiVersionsResponse, FetchRequest, InitProducerIdRequest,
     ListOffsetsRequest, MetadataRequest, ProduceRequest,
 };
-use support::env::run;
-use support::{Client, Fixture, name};
+use support::{Client, Fixture, name, run};
 use weir_base::{NodeId, RecordBatch, TopicId};
 
 fn produce(version: i16, topic: &str, id: TopicId, records: Option<Bytes>) -> ProduceRequest {
@@ -151,7 +150,7 @@ fn metadata_creates_topics_and_names_this_node_in_every_version() {
                 let response = client.call(version, &request).await;
                 assert_eq!(
                     response.topics[0].name.as_deref().map(|n| &n[..]),
-                    Some(&topic[..])
+                    Some(topic.as_str())
                 );
             }
         }
@@ -229,7 +228,7 @@ fn a_node_that_does_not_lead_says_who_does() {
             if version >= 10 {
                 assert_eq!(partition.current_leader.leader_id.0, 2);
                 assert_eq!(partition.current_leader.leader_epoch, 2);
-                assert_eq!(&response.node_endpoints[0].host[..], "other");
+                assert_eq!(response.node_endpoints[0].host.as_str(), "other");
             }
         }
         for version in 4..=17 {

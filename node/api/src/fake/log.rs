@@ -155,7 +155,7 @@ impl LogApi for FakeBroker {
                     return outcomes;
                 }
                 // The sender lives in `broker`: only time can end the wait otherwise.
-                drop(broker.0.env.timeout(left, changes.changed()).await);
+                let _woken = broker.0.env.timeout(left, changes.changed()).await;
             }
         })
     }

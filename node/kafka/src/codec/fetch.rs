@@ -302,7 +302,7 @@ mod tests {
             if version >= 13 {
                 assert_eq!(first.topic_id.as_bytes(), &[1; 16]);
             } else {
-                assert_eq!(&first.topic[..], "topic-1");
+                assert_eq!(first.topic.as_str(), "topic-1");
             }
             let data = &first.partitions[0];
             assert_eq!(data.records.as_deref(), Some(&b"headbody"[..]));

@@ -190,7 +190,7 @@ mod tests {
             assert_eq!(decoded.transactional_id.as_deref(), Some("tx"));
             assert_eq!((decoded.acks, decoded.timeout_ms), (-1, 77));
             let topic = &decoded.topics[0];
-            assert_eq!(&topic.name[..], if version >= 13 { "" } else { "t" });
+            assert_eq!(topic.name.as_str(), if version >= 13 { "" } else { "t" });
             assert_eq!(topic.id.0 == id, version >= 13);
             assert_eq!(topic.partitions[0].index, 4);
             assert_eq!(

@@ -24,7 +24,7 @@ pub(super) async fn handle(call: Call, request: CreateTopicsRequest) -> CreateTo
         // Kafka refuses all of several topics of one name.
         let twice = names.iter().filter(|other| **other == name).count() > 1;
         let made = if twice {
-            let why = format!("topic '{}' is there more than once", &name[..]);
+            let why = format!("topic '{}' is there more than once", name.as_str());
             Err(AdminError::InvalidRequest(why))
         } else {
             match new_topic(topic) {
@@ -79,7 +79,7 @@ fn new_topic(topic: CreatableTopic) -> Result<NewTopic, AdminError> {
     let mut configs = std::collections::BTreeMap::new();
     for config in topic.configs {
         let Some(value) = config.value else {
-            let why = format!("'{}' has no value", &config.name[..]);
+            let why = format!("'{}' has no value", config.name.as_str());
             return Err(AdminError::InvalidConfig(why));
         };
         configs.insert(config.name.to_string(), value.to_string());
@@ -124,7 +124,7 @@ pub(super) fn nodes(
 /// Tells what was made: counts and configs. A topic only validated has none.
 fn describe(call: &Call, result: &mut CreatableTopicResult) {
     let image = call.shared.image();
-    let Some(topic) = image.topics.get(&result.name[..]) else {
+    let Some(topic) = image.topics.get(result.name.as_str()) else {
         result.num_partitions = -1;
         result.replication_factor = -1;
         return;

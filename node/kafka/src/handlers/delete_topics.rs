@@ -46,7 +46,7 @@ async fn delete(
         }
         (_, Some(id)) => image.topic(id).ok_or(AdminError::UnknownTopicId(id))?,
         (name, None) => {
-            let name = name.as_deref().map_or("", |name| &name[..]);
+            let name = name.as_deref().map_or("", |name| name.as_str());
             let found = image.topics.get(name);
             found.ok_or_else(|| AdminError::UnknownTopic(name.to_owned()))?
         }

@@ -47,5 +47,5 @@ fn wanted(topics: Option<&[DescribableLogDirTopic]>, name: &str, index: i32) -> 
         return true;
     };
     let mut topics = topics.iter();
-    topics.any(|topic| topic.topic[..] == *name && topic.partitions.contains(&index))
+    topics.any(|topic| topic.topic.as_str() == name && topic.partitions.contains(&index))
 }

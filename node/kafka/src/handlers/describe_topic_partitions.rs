@@ -50,7 +50,7 @@ pub(super) async fn handle(
             response.next_cursor = Some(cursor(name, skip));
             break;
         }
-        let Some(record) = image.topics.get(&name[..]) else {
+        let Some(record) = image.topics.get(name.as_str()) else {
             response.topics.push(unknown(name));
             continue;
         };

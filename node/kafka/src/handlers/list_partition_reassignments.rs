@@ -32,7 +32,7 @@ fn moves(
     let asked_for = |index: i32| {
         wanted.is_none_or(|wanted| {
             let mut wanted = wanted.iter();
-            wanted.any(|w| w.name[..] == *topic.name && w.partition_indexes.contains(&index))
+            wanted.any(|w| w.name.as_str() == &*topic.name && w.partition_indexes.contains(&index))
         })
     };
     let moving = |p: &PartitionRecord| !p.adding.is_empty() || !p.removing.is_empty();

@@ -84,7 +84,7 @@ fn lookup(image: &ClusterImage, wanted: MetadataRequestTopic) -> MetadataRespons
         };
     }
     let name = wanted.name.unwrap_or_default();
-    if let Some(found) = image.topics.get(&name[..]) {
+    if let Some(found) = image.topics.get(name.as_str()) {
         return topic(image, found);
     }
     let error = if is_topic_name(&name) {
@@ -142,7 +142,7 @@ pub(super) fn wire_nodes(nodes: impl Iterator<Item = NodeId>) -> Vec<BrokerId> {
 async fn create_missing(shared: &Shared, wanted: &[MetadataRequestTopic]) {
     let image = shared.image();
     let names = wanted.iter().filter_map(|w| w.name.as_ref());
-    let missing = names.filter(|n| is_topic_name(n) && !image.topics.contains_key(&n[..]));
+    let missing = names.filter(|n| is_topic_name(n) && !image.topics.contains_key(n.as_str()));
     let missing: Vec<&TopicName> = missing.collect();
     if missing.is_empty() {
         return;
@@ -164,7 +164,7 @@ async fn create_missing(shared: &Shared, wanted: &[MetadataRequestTopic]) {
         let mut images = shared.api.cluster.images();
         let led = |image: &Arc<ClusterImage>| {
             missing.iter().all(|name| {
-                let topic = image.topics.get(&name[..]);
+                let topic = image.topics.get(name.as_str());
                 topic.is_some_and(|t| t.partitions.iter().all(|p| p.leader.is_some()))
             })
         };

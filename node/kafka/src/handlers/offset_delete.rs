@@ -16,7 +16,7 @@ pub(super) async fn handle(call: Call, request: OffsetDeleteRequest) -> OffsetDe
     let image = call.shared.image();
     let mut keys = Vec::new();
     for topic in &request.topics {
-        let Some(record) = image.topics.get(&topic.name[..]) else {
+        let Some(record) = image.topics.get(topic.name.as_str()) else {
             continue;
         };
         let partitions = topic.partitions.iter();

@@ -75,7 +75,7 @@ async fn fetch(
     let image = call.shared.image();
     let keys = asked.as_ref().map(|asked| {
         let topics = asked.iter().flat_map(|(name, partitions)| {
-            let known = image.topics.get(&name[..]);
+            let known = image.topics.get(name.as_str());
             let keys = partitions.iter().filter_map(move |index| {
                 let known = known?;
                 Some(OffsetKey {
@@ -103,7 +103,7 @@ async fn fetch(
         Some(asked) => asked
             .into_iter()
             .map(|(name, partitions)| {
-                let of_topic = committed.get(&name[..]);
+                let of_topic = committed.get(name.as_str());
                 let partitions = partitions.into_iter().map(|index| {
                     let offset = of_topic.and_then(|offsets| offsets.get(&index));
                     (index, offset.cloned())

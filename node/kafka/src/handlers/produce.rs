@@ -158,14 +158,14 @@ impl Producing<'_> {
         let record = if self.version >= 13 {
             self.image.topic(topic.id)
         } else {
-            self.image.topics.get(&topic.name[..])
+            self.image.topics.get(topic.name.as_str())
         };
         let rules = record.map(|record| WriteRules::of(self.image, record));
         let parts = topic.partitions.into_iter().map(|part| {
             let started = match record.zip(rules) {
                 None => Err(Failure::new(self.unknown_topic(), "topic does not exist")),
                 Some((record, rules)) => topics::partition(record, part.index)
-                    .ok_or(AppendError::UnknownPartition.into())
+                    .ok_or_else(|| AppendError::UnknownPartition.into())
                     .and_then(|to| self.append(to, &rules, part.records)),
             };
             Part {

@@ -25,7 +25,7 @@ pub(super) fn partition(topic: &TopicRecord, index: i32) -> Option<TopicPartitio
 /// A topic as a request names it.
 pub(super) fn by_key<'a>(image: &'a ClusterImage, key: &TopicKey) -> Option<&'a Arc<TopicRecord>> {
     match key {
-        TopicKey::Name(name) => image.topics.get(&name[..]),
+        TopicKey::Name(name) => image.topics.get(name.as_str()),
         TopicKey::Id(id) => image.topic(*id),
     }
 }

@@ -8,6 +8,8 @@
 
 pub mod env;
 
+use std::time::Duration;
+
 use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::messages::{ApiKey, RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
@@ -17,6 +19,17 @@ use weir_api::{FrontContext, NewTopic};
 use weir_base::batch::BatchBuilder;
 use weir_base::{ByteStream, Env, RecordBatch, Timestamp, TopicId};
 use weir_kafka::{KafkaFront, KafkaOptions};
+
+/// Runs a test on a runtime of its own, and fails it if it hangs.
+#[expect(clippy::disallowed_methods, reason = "a test that hangs must fail")]
+pub fn run<F: Future>(test: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let limited = async { tokio::time::timeout(Duration::from_secs(30), test).await };
+    runtime.block_on(limited).expect("test finished in time")
+}
 
 pub struct Fixture {
     pub env: Env,
@@ -61,7 +74,7 @@ impl Fixture {
         };
         let admin = self.broker.api().admin;
         admin
-            .create_topic(topic, false, std::time::Duration::from_secs(1))
+            .create_topic(topic, false, Duration::from_secs(1))
             .await
             .unwrap()
     }
