@@ -1,10 +1,10 @@
 //! One node's replicas and links, as the tasks share them.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use weir_base::{Entropy, Env, Monotonic, NodeId, TopicPartition};
 use weir_peer::Peers;
 
@@ -28,7 +28,7 @@ pub(crate) struct Node {
     /// Until when this node may act as leader without asking anybody.
     lease: AtomicU64,
     acknowledged_cut: AtomicU64,
-    is_closed: AtomicBool,
+    closed: watch::Sender<bool>,
 }
 
 impl Node {
@@ -51,7 +51,7 @@ impl Node {
             uplinks: Mutex::default(),
             lease: AtomicU64::new(u64::MAX),
             acknowledged_cut: AtomicU64::new(0),
-            is_closed: AtomicBool::new(false),
+            closed: watch::Sender::new(false),
         }
     }
 
@@ -101,12 +101,19 @@ impl Node {
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.is_closed.load(Ordering::Acquire)
+        *self.closed.borrow()
+    }
+
+    /// Completes when the node closes: streams end with it.
+    pub(crate) async fn closed(&self) {
+        let mut closed = self.closed.subscribe();
+        drop(closed.wait_for(|closed| *closed).await);
     }
 
     /// Ends every task at its next step.
     pub(crate) fn close(&self) {
-        self.is_closed.store(true, Ordering::Release);
+        self.closed.send_replace(true);
+        self.catch_up_budget.close();
         let partitions = std::mem::take(
             &mut *self
                 .partitions

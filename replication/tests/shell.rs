@@ -131,6 +131,7 @@ async fn an_isolated_leader_acknowledges_nothing_and_cuts_its_tail() {
     let late = cluster
         .handle(1)
         .append(batch("late"), AckLevel::All, Duration::from_secs(30));
+    cluster.sleep(Duration::from_millis(1)).await; // until it is appended
     cluster.wires.heal();
     cluster.unfence(1);
     let late = late.await.unwrap_err();

@@ -24,6 +24,7 @@ pub(crate) async fn serve(node: Arc<Node>, from: NodeId, stream: FrameStream) {
     ));
     tokio::select! {
         biased;
+        () = node.closed() => {}
         () = listen(&node, from, &outlet, source.as_mut()) => {}
         () = speak(&node, &outlet, sink.as_mut()) => {}
     }

@@ -155,6 +155,7 @@ impl Uplink {
         } = stream;
         tokio::select! {
             biased;
+            () = node.closed() => {}
             () = self.listen(source.as_mut()) => {}
             () = self.speak(node, sink.as_mut()) => {}
         }

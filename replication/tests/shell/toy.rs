@@ -130,11 +130,24 @@ impl Net for Absent {
     }
 }
 
+/// Pairs that cannot talk, and how often each was cut: no stream outlives a cut.
+#[derive(Debug, Default)]
+struct Cuts {
+    now: BTreeSet<(NodeId, NodeId)>,
+    count: BTreeMap<(NodeId, NodeId), u64>,
+}
+
+impl Cuts {
+    fn count(&self, pair: (NodeId, NodeId)) -> u64 {
+        self.count.get(&pair).copied().unwrap_or(0)
+    }
+}
+
 /// The network: who serves, and which pairs cannot talk.
 #[derive(Default)]
 pub(crate) struct Wires {
     services: Mutex<BTreeMap<NodeId, Arc<dyn PeerService>>>,
-    cut: watch::Sender<BTreeSet<(NodeId, NodeId)>>,
+    cut: watch::Sender<Cuts>,
     /// Frames that arrived anywhere, and their bytes.
     pub(crate) frames: AtomicU64,
     pub(crate) bytes: AtomicU64,
@@ -148,12 +161,13 @@ impl Wires {
     pub(crate) fn cut(&self, a: u32, b: u32) {
         let pair = Self::pair(NodeId(a), NodeId(b));
         self.cut.send_modify(|cut| {
-            cut.insert(pair);
+            cut.now.insert(pair);
+            *cut.count.entry(pair).or_default() += 1;
         });
     }
 
     pub(crate) fn heal(&self) {
-        self.cut.send_modify(BTreeSet::clear);
+        self.cut.send_modify(|cut| cut.now.clear());
     }
 }
 
@@ -166,7 +180,8 @@ struct ToyPeers {
 struct Half {
     peer: NodeId,
     pair: (NodeId, NodeId),
-    cut: watch::Receiver<BTreeSet<(NodeId, NodeId)>>,
+    cut: watch::Receiver<Cuts>,
+    cuts: u64,
 }
 
 impl Half {
@@ -178,8 +193,8 @@ impl Half {
     }
 
     async fn broken(&mut self) {
-        let pair = self.pair;
-        drop(self.cut.wait_for(|cut| cut.contains(&pair)).await);
+        let (pair, cuts) = (self.pair, self.cuts);
+        drop(self.cut.wait_for(|cut| cut.count(pair) > cuts).await);
     }
 }
 
@@ -240,7 +255,7 @@ impl PeerClient for ToyPeers {
     ) -> BoxFuture<'static, Result<FrameStream, PeerError>> {
         let pair = Wires::pair(self.me, to);
         let service = self.wires.services.lock().unwrap().get(&to).cloned();
-        let service = service.filter(|_| !self.wires.cut.borrow().contains(&pair));
+        let service = service.filter(|_| !self.wires.cut.borrow().now.contains(&pair));
         let Some(service) = service else {
             return Box::pin(std::future::ready(Err(PeerError::Unreachable {
                 node: to,
@@ -252,6 +267,7 @@ impl PeerClient for ToyPeers {
             peer,
             pair,
             cut: self.wires.cut.subscribe(),
+            cuts: self.wires.cut.borrow().count(pair),
         };
         let stream = |peer, tx, rx| FrameStream {
             sink: Box::new(ToySink(half(peer), tx)),
@@ -471,18 +487,18 @@ impl Cluster {
         let (record, nodes) = (self.record(), self.nodes.lock().unwrap().clone());
         for (id, replication) in self.running.lock().unwrap().iter() {
             // Who is cut off from node 0, the controller, hears nothing.
-            if !self.wires.cut.borrow().contains(&(NodeId(0), *id)) {
+            if !self.is_cut_off(*id) {
                 replication.apply(AT, &record, &nodes);
             }
         }
     }
 
+    fn is_cut_off(&self, id: NodeId) -> bool {
+        self.wires.cut.borrow().now.contains(&(NodeId(0), id))
+    }
+
     fn on_proposal(&self, change: &IsrChange) -> Result<PartitionRecord, IsrRefusal> {
-        let cut = self
-            .wires
-            .cut
-            .borrow()
-            .contains(&(NodeId(0), change.leader));
+        let cut = self.is_cut_off(change.leader);
         if cut || *self.deaf.lock().unwrap() {
             return Err(IsrRefusal::Unanswered("deaf".to_owned()));
         }
