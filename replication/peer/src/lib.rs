@@ -65,10 +65,12 @@ pub struct FrameStream {
     pub source: Box<dyn FrameSource>,
 }
 
-/// Sends frames. Dropping it finishes the stream.
+/// Sends frames. Dropping it finishes the stream; dropping it while a frame is half
+/// sent breaks the stream, and the peer may then lose earlier frames it had not read.
 pub trait FrameSink: Send {
     /// Sends one frame made of `chunks`, which are not copied before encryption.
-    /// Completes when flow control took it: this is where a slow peer pushes back.
+    /// Completes when flow control took it: this is where a slow peer pushes back. Not
+    /// cancel-safe: a frame given up half sent makes every later one fail.
     fn send(&mut self, chunks: Vec<Bytes>) -> BoxFuture<'_, Result<(), PeerError>>;
 }
 

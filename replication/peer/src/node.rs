@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quinn::{AsyncUdpSocket, ClientConfig, Connection, Endpoint, Incoming};
@@ -119,6 +120,7 @@ impl PeerNode {
             services: Mutex::default(),
             links: Mutex::default(),
             events: broadcast::Sender::new(EVENTS_MAX),
+            stopping: AtomicBool::new(false),
         });
         for (service, handler) in services {
             shared.register(service, handler);
@@ -156,6 +158,13 @@ impl PeerNode {
     pub fn links(&self) -> Vec<LinkStatus> {
         let links: Vec<_> = lock(&self.shared.links).values().cloned().collect();
         links.iter().map(|link| link.status()).collect()
+    }
+
+    /// Connections that are open, with those that are being made or run dry: in calm one
+    /// for each link that is up.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.shared.endpoint.open_connections()
     }
 
     /// Links that came up or went down from now on. A reader that lags more than 256
@@ -215,6 +224,7 @@ pub(crate) struct Shared {
     /// Bounded by the nodes that were ever named by metadata or hold a certificate.
     links: Mutex<BTreeMap<NodeId, Arc<Link>>>,
     pub(crate) events: broadcast::Sender<LinkEvent>,
+    stopping: AtomicBool,
 }
 
 impl Shared {
@@ -251,6 +261,7 @@ impl Shared {
 
     /// Ends everything; also breaks the circle of services that hold their peers.
     fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
         self.endpoint.close(CLOSE_STOPPING, b"stopping");
         let links = std::mem::take(&mut *lock(&self.links));
         for link in links.values() {
@@ -381,7 +392,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Takes connection attempts until the endpoint closes.
 async fn accept(shared: Arc<Shared>) {
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
-    while let Some(incoming) = shared.endpoint.accept().await {
+    loop {
+        let Some(incoming) = shared.endpoint.accept().await else {
+            // A node without links must not go on as if it were alone.
+            let stopping = shared.stopping.load(Ordering::Relaxed);
+            assert!(stopping, "the UDP socket of the peer links was lost");
+            return;
+        };
         let crowded = handshakes.available_permits() < HANDSHAKES_MAX / 2;
         if crowded && incoming.may_retry() {
             // Fails only if the attempt is over.

@@ -29,6 +29,8 @@ const TOPIC_DEFAULTS: &[(&str, &str, i8)] = &[
     ("segment.bytes", "1073741824", INT),
     ("segment.ms", "604800000", LONG),
     ("unclean.leader.election.enable", "false", BOOL),
+    ("weir.flush", "sync", STRING),
+    ("weir.replication", "sync", STRING),
 ];
 
 /// Whether topics have such a config, and `value` fits its type.

@@ -6,6 +6,7 @@
     reason = "tests on the machine's own sockets and clock"
 )]
 
+mod torn;
 mod world;
 
 use std::time::Duration;
@@ -229,6 +230,24 @@ async fn nodes_that_dial_each_other_at_once_come_up_once_and_stay_up() {
         assert_eq!(at_two.recv().await.unwrap(), LinkEvent::Up(NodeId(1)));
         assert!(at_one.is_empty() && at_two.is_empty());
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_stops_tells_its_peers() {
+    let authority = Authority::new("c");
+    let (one, two) = (
+        Node::start(1, &authority).await,
+        Node::start(2, &authority).await,
+    );
+    one.meet(&two);
+    one.ask(2, "hello").await.unwrap();
+    let mut events = one.links.link_events();
+    two.links.shutdown().await;
+    let LinkEvent::Down { node, detail, .. } = events.recv().await.unwrap() else {
+        panic!("a link that stops went up");
+    };
+    assert_eq!(node, NodeId(2));
+    assert!(detail.contains("stopping"), "{detail}");
 }
 
 #[test]
