@@ -1,5 +1,6 @@
 //! What an operator may tune about metadata. All durations are read at start only.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Timeouts and bounds of the metadata group, the controller and its clients.
@@ -27,8 +28,11 @@ pub struct MetadataOptions {
     pub snapshot_every: u64,
     /// Requests waiting at the controller; more are refused as overloaded. Default 1,024.
     pub requests_max: usize,
-    /// How often preferred leaders are restored. Default 5 s.
+    /// How often preferred leaders are restored and stuck moves are ended. Default 30 s.
     pub rebalance: Duration,
+    /// Where the control port listens; `None`: at the peer address's port, on loopback
+    /// if that is a loopback address, else on every interface.
+    pub control_bind: Option<SocketAddr>,
     /// How often gossip probes a member. Default 500 ms.
     pub gossip_period: Duration,
 }
@@ -46,7 +50,8 @@ impl Default for MetadataOptions {
             snapshot_deadline: Duration::from_secs(10),
             snapshot_every: 5000,
             requests_max: 1024,
-            rebalance: Duration::from_secs(5),
+            rebalance: Duration::from_secs(30),
+            control_bind: None,
             gossip_period: Duration::from_millis(500),
         }
     }
