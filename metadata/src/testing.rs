@@ -96,3 +96,7 @@ pub(crate) fn proposal(image: &ClusterImage, at: TopicPartition, isr: &[u32]) ->
             .collect(),
     }
 }
+
+pub(crate) mod disk;
+pub(crate) mod net;
+pub(crate) mod world;

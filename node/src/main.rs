@@ -25,6 +25,8 @@ enum Command {
     /// Check a configuration file, or print the reference of all options
     #[command(subcommand)]
     Config(ConfigCommand),
+    #[command(flatten)]
+    Operate(weir_cli::Command),
 }
 
 #[derive(Debug, Subcommand)]
@@ -53,6 +55,7 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Dev(args) => weir::dev::run(&args),
         Command::Serve(args) => weir::serve::run(&args),
+        Command::Operate(command) => weir_cli::run(&command, &mut std::io::stdout()),
         Command::Config(ConfigCommand::Check { file }) => {
             let loaded = weir::serve::read_options(Some(&file))?;
             let mut out = std::io::stdout();

@@ -8,6 +8,7 @@
 mod load;
 pub mod quantity;
 mod reference;
+mod rooms;
 mod section;
 mod sections;
 mod validate;
@@ -18,7 +19,7 @@ pub use reference::reference;
 pub use section::{Field, Input, Section};
 pub use sections::{
     AdminSection, GroupsSection, KafkaSection, LogSection, MetadataSection, NodeSection,
-    PeerSection, ReplicationSection, StorageSection, TopicsSection,
+    PeerSection, ReplicationSection, StorageSection,
 };
 pub use validate::Invalid;
 
@@ -32,7 +33,6 @@ pub struct NodeOptions {
     pub admin: AdminSection,
     pub peer: PeerSection,
     pub metadata: MetadataSection,
-    pub topics: TopicsSection,
     pub storage: StorageSection,
     pub replication: ReplicationSection,
     pub groups: GroupsSection,
@@ -41,7 +41,7 @@ pub struct NodeOptions {
 impl NodeOptions {
     /// The sections, in the order of the reference.
     #[must_use]
-    pub fn sections(&self) -> [&dyn Section; 10] {
+    pub fn sections(&self) -> [&dyn Section; 9] {
         [
             &self.node,
             &self.log,
@@ -49,14 +49,13 @@ impl NodeOptions {
             &self.admin,
             &self.peer,
             &self.metadata,
-            &self.topics,
             &self.storage,
             &self.replication,
             &self.groups,
         ]
     }
 
-    fn sections_mut(&mut self) -> [&mut dyn Section; 10] {
+    fn sections_mut(&mut self) -> [&mut dyn Section; 9] {
         [
             &mut self.node,
             &mut self.log,
@@ -64,7 +63,6 @@ impl NodeOptions {
             &mut self.admin,
             &mut self.peer,
             &mut self.metadata,
-            &mut self.topics,
             &mut self.storage,
             &mut self.replication,
             &mut self.groups,

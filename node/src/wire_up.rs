@@ -5,8 +5,9 @@ use std::io;
 use std::sync::Arc;
 
 use thiserror::Error;
+use weir_api::console::Health;
 use weir_base::Env;
-use weir_console::{Console, ConsoleOptions, Health, HealthSource};
+use weir_console::{Console, HealthSource};
 use weir_peer::QuicEnv;
 
 use crate::options::NodeOptions;
@@ -37,12 +38,22 @@ impl StartError {
     /// An address that could not be listened on, with its remedy.
     #[must_use]
     pub fn listen(key: &'static str, address: impl ToString, error: io::Error) -> Self {
-        let remedy = match error.kind() {
-            io::ErrorKind::AddrInUse => "; stop what uses it, or choose another port",
-            io::ErrorKind::AddrNotAvailable => "; choose an address that this machine has",
-            io::ErrorKind::PermissionDenied => "; choose a port above 1023, or grant the right",
-            _ => "",
-        };
+        let remedies = [
+            (
+                io::ErrorKind::AddrInUse,
+                "; stop what uses it, or choose another port",
+            ),
+            (
+                io::ErrorKind::AddrNotAvailable,
+                "; choose an address that this machine has",
+            ),
+            (
+                io::ErrorKind::PermissionDenied,
+                "; choose a port above 1023, or grant the right",
+            ),
+        ];
+        let remedy = remedies.into_iter().find(|(kind, _)| *kind == error.kind());
+        let remedy = remedy.map_or("", |(_, remedy)| remedy);
         StartError::Listen {
             key,
             address: address.to_string(),
@@ -64,12 +75,7 @@ pub async fn start_node(
     let health = Arc::new(NodeHealth {
         node: options.node.id,
     });
-    let console_options = ConsoleOptions {
-        listen: options.admin.listen,
-        connections_max: usize::try_from(options.admin.connections_max).unwrap_or(usize::MAX),
-        body_bytes_max: options.admin.body_bytes_max.as_usize(),
-    };
-    let console = Console::start(env, &console_options, health)
+    let console = Console::start(env, &options.console_options(), health)
         .await
         .map_err(|error| StartError::listen("admin.listen", options.admin.listen, error))?;
     Ok(RunningNode { console })

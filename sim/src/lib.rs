@@ -14,3 +14,4 @@ compile_error!(
 pub mod cluster;
 pub mod env;
 pub mod trace;
+pub mod workload;

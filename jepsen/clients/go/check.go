@@ -53,21 +53,7 @@ func check() int {
 }
 
 func createTopic(ctx context.Context, topic string) (string, error) {
-	client, err := connect()
-	if err != nil {
-		return "", err
-	}
-	defer client.Close()
-	if _, err := kadm.NewClient(client).CreateTopic(ctx, partitions, 3, nil, topic); err != nil {
-		return "", err
-	}
-	for ctx.Err() == nil {
-		if _, err := leader(ctx, client, topic, 0); err == nil {
-			return fmt.Sprint(partitions, " partitions, 3 replicas"), nil
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	return "", ctx.Err()
+	return fmt.Sprint(partitions, " partitions, 3 replicas"), newTopic(ctx, topic, partitions)
 }
 
 func leader(ctx context.Context, client *kgo.Client, topic string, partition int32) (int32, error) {
@@ -81,8 +67,8 @@ func leader(ctx context.Context, client *kgo.Client, topic string, partition int
 	return 0, fmt.Errorf("partition %d of %s has no leader", partition, topic)
 }
 
-// read returns the first `count` records of a partition that `want` accepts.
-func read(ctx context.Context, topic string, partition int32, count int, want func(*kgo.Record) bool) ([]*kgo.Record, error) {
+// readRecords returns the first `count` records of a partition that `want` accepts.
+func readRecords(ctx context.Context, topic string, partition int32, count int, want func(*kgo.Record) bool) ([]*kgo.Record, error) {
 	client, err := connect(kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {partition: kgo.NewOffset().AtStart()}}))
 	if err != nil {
 		return nil, err
@@ -120,7 +106,7 @@ func checkCodec(ctx context.Context, topic string, index int) (string, error) {
 	if err := client.ProduceSync(ctx, records...).FirstErr(); err != nil {
 		return "", err
 	}
-	found, err := read(ctx, topic, 0, len(records), func(r *kgo.Record) bool { return len(r.Headers) == 1 && string(r.Headers[0].Value) == codec.name })
+	found, err := readRecords(ctx, topic, 0, len(records), func(r *kgo.Record) bool { return len(r.Headers) == 1 && string(r.Headers[0].Value) == codec.name })
 	if err != nil {
 		return "", err
 	}
@@ -287,7 +273,7 @@ func checkLeaderKill(ctx context.Context, topic string, partition int32) (string
 	if len(failures) > 0 {
 		return "", fmt.Errorf("%d records failed, the first: %w", len(failures), failures[0])
 	}
-	found, err := read(ctx, topic, partition, count, func(*kgo.Record) bool { return true })
+	found, err := readRecords(ctx, topic, partition, count, func(*kgo.Record) bool { return true })
 	if err != nil {
 		return "", err
 	}

@@ -13,16 +13,17 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// acknowledgement is one line of `load`.
-type acknowledgement struct {
-	Value  int64  `json:"value"`
+// fate is one line of `load`: when a record was sent, when its fate was known, and where it lies.
+type fate struct {
+	Value  uint64 `json:"value"`
+	Sent   int64  `json:"sent_ns"`
 	Time   int64  `json:"t_ns"`
-	Offset int64  `json:"offset"`
+	Offset *int64 `json:"offset,omitempty"`
 	Error  string `json:"error,omitempty"`
 }
 
-// load sends 1, 2, 3 ... to partition 0 at `rate` per second; one line for each acknowledgement.
-func load(topic string, length time.Duration, rate float64) error {
+// load sends numbered values to partition 0 at `rate` per second, process << 32 | 1, 2, 3 ...
+func load(topic string, length time.Duration, rate float64, process uint64) error {
 	client, err := connect(kgo.ProducerLinger(0))
 	if err != nil {
 		return err
@@ -30,14 +31,16 @@ func load(topic string, length time.Duration, rate float64) error {
 	defer client.Close()
 	out := json.NewEncoder(os.Stdout) // only promises write, and they run one at a time
 	began := time.Now()
-	for value := int64(0); time.Since(began) < length; time.Sleep(time.Millisecond) {
-		for float64(value) < time.Since(began).Seconds()*rate {
-			value++
-			v := value
-			client.Produce(context.Background(), &kgo.Record{Topic: topic, Value: strconv.AppendInt(nil, v, 10)}, func(r *kgo.Record, err error) {
-				line := acknowledgement{Value: v, Time: now(), Offset: r.Offset}
+	for counter := uint64(0); time.Since(began) < length; time.Sleep(time.Millisecond) {
+		for float64(counter) < time.Since(began).Seconds()*rate {
+			counter++
+			value, sent := process<<32|counter, now()
+			client.Produce(context.Background(), &kgo.Record{Topic: topic, Value: strconv.AppendUint(nil, value, 10)}, func(r *kgo.Record, err error) {
+				line := fate{Value: value, Sent: sent, Time: now()}
 				if err != nil {
 					line.Error = err.Error()
+				} else {
+					line.Offset = &r.Offset
 				}
 				_ = out.Encode(line) // a closed pipe means that the driver is gone, and so are we soon
 			})
@@ -53,11 +56,11 @@ type history struct {
 	index uint64
 }
 
-type send struct {
-	Key    int32  `json:"key"`
-	Value  uint64 `json:"value"`
-	Offset *int64 `json:"offset,omitempty"`
-}
+// A send is [key, value, offset or nil], a read [key, offset, value].
+type (
+	send [3]any
+	read [3]any
+)
 
 func (h *history) write(process int, kind, f string, value any) {
 	h.mutex.Lock()
@@ -105,7 +108,7 @@ func soak(topic string, partitions int, length time.Duration) error {
 	return nil
 }
 
-// write sends bursts of 10 until the deadline. The value is process << 32 | counter, unique for ever.
+// write sends a burst of 5 each 20 ms until the deadline; the value is process << 32 | counter, unique for ever.
 // An operation that failed may have happened: it is `info`, and the writer goes on as a new process.
 func write(h *history, topic string, partition int32, deadline time.Time, highest *int64) error {
 	client, err := connect()
@@ -114,18 +117,23 @@ func write(h *history, topic string, partition int32, deadline time.Time, highes
 	}
 	defer func() { client.Close() }()
 	process, counter := int(partition), uint64(0)
-	for time.Now().Before(deadline) {
+	for ; time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		var sends []send
 		var records []*kgo.Record
-		for range 10 {
+		for range 5 {
 			value := uint64(process)<<32 | counter
 			counter++
-			sends = append(sends, send{Key: partition, Value: value})
+			sends = append(sends, send{partition, value, nil})
 			records = append(records, &kgo.Record{Topic: topic, Partition: partition, Value: strconv.AppendUint(nil, value, 10)})
 		}
 		h.write(process, "invoke", "send", sends)
 		results := client.ProduceSync(context.Background(), records...)
-		// An aborted record may be in the log all the same: so is its whole operation unknown.
+		for i, r := range records { // results come in the order of their ends, records stay as they were sent
+			if failed(results, r) == nil {
+				sends[i][2] = r.Offset
+				*highest = max(*highest, r.Offset)
+			}
+		}
 		if err := results.FirstErr(); err != nil {
 			fmt.Fprintln(os.Stderr, "partition", partition, "send:", err)
 			h.write(process, "info", "send", sends)
@@ -136,13 +144,18 @@ func write(h *history, topic string, partition int32, deadline time.Time, highes
 			}
 			continue
 		}
-		for i, r := range records {
-			sends[i].Offset = &r.Offset
-			*highest = max(*highest, r.Offset)
-		}
 		h.write(process, "ok", "send", sends)
 	}
 	return nil
+}
+
+func failed(results kgo.ProduceResults, record *kgo.Record) error {
+	for _, result := range results {
+		if result.Record == record {
+			return result.Err
+		}
+	}
+	return fmt.Errorf("no result")
 }
 
 // follow reads one partition from its start, all the time, and ends when `stop` is closed and it has
@@ -153,36 +166,35 @@ func follow(h *history, topic string, partition int32, process int, stop chan st
 		return err
 	}
 	defer client.Close()
-	key := strconv.Itoa(int(partition))
 	h.write(process, "invoke", "assign", []int32{partition})
 	h.write(process, "ok", "assign", []int32{partition})
-	read, stopped := int64(-1), time.Time{}
+	last, stopped := int64(-1), time.Time{}
 	for {
-		h.write(process, "invoke", "poll", nil)
+		h.write(process, "invoke", "poll", []read{})
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		fetches := client.PollFetches(ctx)
 		cancel()
-		polled := [][2]uint64{}
+		polled := []read{}
 		var bad error
 		fetches.EachRecord(func(r *kgo.Record) {
 			value, err := strconv.ParseUint(string(r.Value), 10, 64)
 			if err != nil {
 				bad = err
 			}
-			polled = append(polled, [2]uint64{uint64(r.Offset), value})
-			read = r.Offset
+			polled = append(polled, read{partition, r.Offset, value})
+			last = r.Offset
 		})
 		if bad != nil {
 			return bad
 		}
-		h.write(process, "ok", "poll", map[string][][2]uint64{key: polled})
+		h.write(process, "ok", "poll", polled)
 		select {
 		case <-stop:
 			if stopped.IsZero() {
 				stopped = time.Now()
 			}
 			// Reading `highest` is safe here: the writers were waited for before `stop` was closed.
-			if len(polled) == 0 && read >= *highest || time.Since(stopped) > time.Minute {
+			if len(polled) == 0 && last >= *highest || time.Since(stopped) > time.Minute {
 				return nil
 			}
 		default:

@@ -1,8 +1,11 @@
 // franz-go against any Kafka-protocol cluster.
 //
-//	franz-go check BOOTSTRAP                             result lines as in ../README.md
-//	franz-go load BOOTSTRAP TOPIC SECONDS RATE           the producer of `weir-soak failover`
-//	franz-go soak BOOTSTRAP TOPIC PARTITIONS SECONDS     load and readers of `weir-soak`, history on stdout
+//	franz-go check BOOTSTRAP                                   result lines as in ../README.md
+//	franz-go create BOOTSTRAP TOPIC PARTITIONS                 3 replicas; returns when every partition has a leader
+//	franz-go leader BOOTSTRAP TOPIC PARTITION                  prints its node id
+//	franz-go read BOOTSTRAP TOPIC PARTITION                    prints `offset value` of all there is
+//	franz-go load BOOTSTRAP TOPIC SECONDS RATE PROCESS         the producer of `weir-soak failover`
+//	franz-go soak BOOTSTRAP TOPIC PARTITIONS SECONDS           load and readers of `weir-soak soak`, history on stdout
 package main
 
 import (
@@ -49,9 +52,9 @@ func number(i int) float64 {
 }
 
 func main() {
-	want := map[string]int{"check": 3, "load": 6, "soak": 6}
+	want := map[string]int{"check": 3, "create": 5, "leader": 5, "read": 5, "load": 7, "soak": 6}
 	if len(os.Args) < 2 || want[os.Args[1]] != len(os.Args) {
-		fmt.Fprintln(os.Stderr, "check BOOTSTRAP | load BOOTSTRAP TOPIC SECONDS RATE | soak BOOTSTRAP TOPIC PARTITIONS SECONDS")
+		fmt.Fprintln(os.Stderr, "usage: see the top of main.go")
 		os.Exit(2)
 	}
 	bootstrap = strings.Split(os.Args[2], ",")
@@ -59,8 +62,14 @@ func main() {
 	switch os.Args[1] {
 	case "check":
 		os.Exit(check())
+	case "create":
+		err = create(os.Args[3], int32(number(4)))
+	case "leader":
+		err = printLeader(os.Args[3], int32(number(4)))
+	case "read":
+		err = printAll(os.Args[3], int32(number(4)))
 	case "load":
-		err = load(os.Args[3], time.Duration(number(4)*float64(time.Second)), number(5))
+		err = load(os.Args[3], time.Duration(number(4)*float64(time.Second)), number(5), uint64(number(6)))
 	case "soak":
 		err = soak(os.Args[3], int(number(4)), time.Duration(number(5)*float64(time.Second)))
 	}

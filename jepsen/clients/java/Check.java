@@ -13,7 +13,7 @@ import org.apache.kafka.common.serialization.*;
 
 /**
  * Apache Kafka's own Java client: {@code Check BOOTSTRAP}, result lines as in ../README.md.
- * {@code Check load BOOTSTRAP TOPIC SECONDS RATE} is the producer of {@code weir-soak failover}.
+ * {@code Check load BOOTSTRAP TOPIC SECONDS RATE PROCESS} is the producer of {@code weir-soak failover}.
  */
 public final class Check {
     static final int PARTITIONS = 3;
@@ -31,7 +31,7 @@ public final class Check {
     public static void main(String[] args) throws Exception {
         System.setProperty("org.slf4j.simpleLogger.defaultLogLevel", "error");
         if (args[0].equals("load")) {
-            load(args[1], args[2], Double.parseDouble(args[3]), Double.parseDouble(args[4]));
+            load(args[1], args[2], Double.parseDouble(args[3]), Double.parseDouble(args[4]), Long.parseLong(args[5]));
             return;
         }
         var check = new Check(args[0]);
@@ -185,17 +185,17 @@ public final class Check {
         return "node " + killed + " killed, " + count + " records once and in order, longest gap between acks " + gap.get() / 1_000_000 + " ms";
     }
 
-    /** Sends 1, 2, 3 ... at {@code rate} per second; one line of JSON for each acknowledgement, by CLOCK_MONOTONIC. */
-    static void load(String bootstrap, String topic, double seconds, double rate) throws Exception {
+    /** Sends process << 32 | 1, 2, 3 ... to partition 0 at {@code rate} per second; one line of JSON each when its fate is known. */
+    static void load(String bootstrap, String topic, double seconds, double rate, long process) throws Exception {
         try (var producer = producer(bootstrap, Map.of("linger.ms", 0))) {
-            var began = System.nanoTime();
-            for (long value = 0; System.nanoTime() - began < seconds * 1e9; Thread.sleep(1)) {
-                while (value < (System.nanoTime() - began) / 1e9 * rate) {
-                    var v = ++value;
-                    producer.send(new ProducerRecord<>(topic, 0, null, "" + v), (metadata, error) -> {
-                        var line = "{\"value\":" + v + ",\"t_ns\":" + System.nanoTime();
-                        System.out.println(error == null ? line + ",\"offset\":" + metadata.offset() + "}" : line + ",\"error\":\"" + error.getClass().getSimpleName() + "\"}");
-                    });
+            var began = System.nanoTime(); // CLOCK_MONOTONIC
+            for (long counter = 0; System.nanoTime() - began < seconds * 1e9; Thread.sleep(1)) {
+                while (counter < (System.nanoTime() - began) / 1e9 * rate) {
+                    counter++;
+                    long value = process << 32 | counter, sent = System.nanoTime();
+                    producer.send(new ProducerRecord<>(topic, 0, null, "" + value), (metadata, error) -> System.out.println(
+                        "{\"value\":" + value + ",\"sent_ns\":" + sent + ",\"t_ns\":" + System.nanoTime()
+                            + (error == null ? ",\"offset\":" + metadata.offset() : ",\"error\":\"" + error.getClass().getSimpleName() + "\"") + "}"));
                 }
             }
         }

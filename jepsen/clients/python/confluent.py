@@ -1,6 +1,6 @@
 """confluent-kafka (librdkafka): confluent.py BOOTSTRAP. Result lines as in ../README.md.
 
-`confluent.py load BOOTSTRAP TOPIC SECONDS RATE` is the producer of `weir-soak failover`: see ../README.md.
+`confluent.py load BOOTSTRAP TOPIC SECONDS RATE PROCESS` is the producer of `weir-soak failover`: see ../README.md.
 """
 import json, sys, time, uuid
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
@@ -119,28 +119,28 @@ class Checks:
         return f"node {killed} killed, {count} records once and in order, longest gap between acks {gap * 1000:.0f} ms"
 
 
-def load(bootstrap, topic, seconds, rate):
-    """Sends 1, 2, 3 ... at `rate` per second; one line of JSON for each acknowledgement."""
-    producer = Producer({"bootstrap.servers": bootstrap, "acks": "all", "enable.idempotence": True, "linger.ms": 0,
-                         "message.timeout.ms": 60000, "topic.metadata.refresh.interval.ms": 10000})
+def load(bootstrap, topic, seconds, rate, process):
+    """Sends process << 32 | 1, 2, 3 ... to partition 0 at `rate` per second; one line of JSON each when its fate is known."""
+    producer = Producer({"bootstrap.servers": bootstrap, "acks": "all", "enable.idempotence": True, "linger.ms": 0, "message.timeout.ms": 60000})
+    clock = lambda: time.clock_gettime_ns(time.CLOCK_MONOTONIC)
 
-    def delivered(value, error, message):
-        now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-        line = {"value": value, "t_ns": now, "error": error.str()} if error else {"value": value, "t_ns": now, "offset": message.offset()}
-        print(json.dumps(line), flush=True)
+    def delivered(value, sent, error, message):
+        fate = {"error": error.str()} if error else {"offset": message.offset()}
+        print(json.dumps({"value": value, "sent_ns": sent, "t_ns": clock(), **fate}), flush=True)
 
-    began, value = time.monotonic(), 0
+    began, counter = time.monotonic(), 0
     while (elapsed := time.monotonic() - began) < seconds:
-        while value < elapsed * rate:
-            value += 1
-            producer.produce(topic, value=str(value), partition=0, on_delivery=lambda e, m, v=value: delivered(v, e, m))
+        while counter < elapsed * rate:
+            counter += 1
+            value, sent = process << 32 | counter, clock()
+            producer.produce(topic, value=str(value), partition=0, on_delivery=lambda e, m, v=value, s=sent: delivered(v, s, e, m))
         producer.poll(0.001)
     producer.flush(60)
 
 
 def main():
     if sys.argv[1] == "load":
-        load(sys.argv[2], sys.argv[3], float(sys.argv[4]), float(sys.argv[5]))
+        load(sys.argv[2], sys.argv[3], float(sys.argv[4]), float(sys.argv[5]), int(sys.argv[6]))
         return
     checks = Checks(sys.argv[1])
     report.check("create-topic", checks.create_topic)

@@ -31,10 +31,6 @@ pub(super) fn check(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the supervisor is outside of every node and never simulated"
-)]
 fn tcp(address: SocketAddr) -> io::Result<()> {
     TcpListener::bind(address).map(drop)
 }

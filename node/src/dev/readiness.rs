@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use weir_console::Health;
+use weir_api::console::Health;
 
 use super::plan::NodePlan;
 

@@ -65,7 +65,7 @@ impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (unit, bytes) = BYTE_UNITS
             .into_iter()
-            .find(|(_, bytes)| self.0 >= *bytes && self.0 % bytes == 0)
+            .find(|(_, bytes)| self.0 >= *bytes && self.0.is_multiple_of(*bytes))
             .unwrap_or(("B", 1));
         write!(f, "{}{unit}", self.0 / bytes)
     }
@@ -138,7 +138,7 @@ impl OptionValue for Duration {
         let millis = u64::try_from(self.as_millis()).unwrap_or(u64::MAX);
         let (unit, size) = TIME_UNITS
             .into_iter()
-            .find(|(_, size)| millis >= *size && millis % size == 0)
+            .find(|(_, size)| millis >= *size && millis.is_multiple_of(*size))
             .unwrap_or(("ms", 1));
         format!("\"{}{unit}\"", millis / size)
     }

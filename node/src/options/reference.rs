@@ -19,6 +19,9 @@ the node is restarted.
 A node that would listen beyond loopback for clients or admins does not start without `--insecure` (or `WEIR_INSECURE=true`): \
 client TLS and authentication do not exist yet. Node-to-node links are always mutually authenticated.
 
+What topics get unless they say otherwise (partitions, replicas, retention, flush, replication) is no option of a node but a config \
+of the cluster, agreed by all nodes, under Kafka's names: any Kafka admin client can read and change it.
+
 Memory: glibc keeps a heap per thread. `MALLOC_ARENA_MAX=2` in the environment of the process keeps an idle node small; `weir dev` \
 sets it for its nodes.
 ";

@@ -31,17 +31,7 @@ impl NodeOptions {
         self.validate_names()?;
         self.validate_addresses()?;
         self.validate_voters()?;
-        self.validate_timing()?;
-        if self.topics.min_isr > self.topics.replication_factor {
-            return Err(invalid(
-                "topics.min_isr",
-                format!(
-                    "above topics.replication_factor = {}: nothing could ever be acknowledged",
-                    self.topics.replication_factor
-                ),
-            ));
-        }
-        Ok(())
+        self.validate_timing()
     }
 
     fn validate_names(&self) -> Result<(), Invalid> {
@@ -130,7 +120,7 @@ impl NodeOptions {
                 "names a node or an address twice",
             ));
         }
-        if voters.len() > 7 || (!voters.is_empty() && voters.len() % 2 == 0) {
+        if voters.len() > 7 || (!voters.is_empty() && voters.len().is_multiple_of(2)) {
             return Err(invalid(
                 "metadata.voters",
                 format!("{} voters: write 1, 3, 5 or 7", voters.len()),
@@ -143,19 +133,48 @@ impl NodeOptions {
     }
 
     fn validate_timing(&self) -> Result<(), Invalid> {
-        if self.metadata.session_timeout < self.metadata.heartbeat_interval * 2 {
-            return Err(invalid(
+        let metadata = &self.metadata;
+        let rules = [
+            (
+                metadata.session_timeout >= metadata.heartbeat_interval * 3,
                 "metadata.session_timeout",
-                "less than two heartbeat intervals: one late heartbeat would fence the node",
-            ));
-        }
-        if self.groups.session_timeout_max < self.groups.session_timeout_min {
-            return Err(invalid(
+                "less than three times metadata.heartbeat_interval: one late heartbeat would fence the node",
+            ),
+            (
+                metadata.election_timeout_min >= metadata.raft_heartbeat * 3,
+                "metadata.election_timeout_min",
+                "less than three times metadata.raft_heartbeat: one late heartbeat would start an election",
+            ),
+            (
+                metadata.election_timeout_max > metadata.election_timeout_min,
+                "metadata.election_timeout_max",
+                "not above metadata.election_timeout_min: voters would stand at the same time",
+            ),
+            (
+                self.peer.idle_timeout >= self.peer.keep_alive * 2,
+                "peer.idle_timeout",
+                "less than twice peer.keep_alive: idle links would be lost",
+            ),
+            (
+                self.peer.link_window_bytes >= self.peer.stream_window_bytes,
+                "peer.link_window_bytes",
+                "below peer.stream_window_bytes, which could then never be used",
+            ),
+            (
+                self.storage.async_unflushed_max >= self.storage.async_flush_bytes,
+                "storage.async_unflushed_max",
+                "below storage.async_flush_bytes: appends would always wait for the timer",
+            ),
+            (
+                self.groups.session_timeout_max >= self.groups.session_timeout_min,
                 "groups.session_timeout_max",
                 "below groups.session_timeout_min",
-            ));
+            ),
+        ];
+        match rules.into_iter().find(|(holds, ..)| !holds) {
+            Some((_, key, problem)) => Err(invalid(key, problem)),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Whether this node is its whole cluster.

@@ -1,5 +1,4 @@
 //! A coordinator without a host: decides, applies and commits at once, and can fail over.
-#![allow(clippy::panic, reason = "a wrong kind of reply is a failed test")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,0 +1,95 @@
+//! The options as each room takes them. Defaults are the rooms' own; a test holds the
+//! two together, so that a room that changes one has to change the reference.
+
+use weir_api::groups::GroupOptions;
+use weir_console::ConsoleOptions;
+use weir_kafka::KafkaOptions;
+use weir_wire::WireOptions;
+
+use super::NodeOptions;
+
+fn count(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// Bytes where a room counts them in 32 bits; bounds keep them below.
+fn bytes_u32(size: super::ByteSize) -> u32 {
+    u32::try_from(size.0).unwrap_or(u32::MAX)
+}
+
+impl NodeOptions {
+    /// For the links between nodes.
+    #[must_use]
+    pub fn peer_options(&self) -> weir_peer::Options {
+        weir_peer::Options {
+            idle_timeout: self.peer.idle_timeout,
+            keep_alive: self.peer.keep_alive,
+            connect_timeout: self.peer.connect_timeout,
+            mtu: self.peer.mtu,
+            requests_max: self.peer.requests_max,
+            stream_window_bytes: bytes_u32(self.peer.stream_window_bytes),
+            link_window_bytes: bytes_u32(self.peer.link_window_bytes),
+            ..weir_peer::Options::default()
+        }
+    }
+
+    /// For the group coordinator.
+    #[must_use]
+    pub fn group_options(&self) -> GroupOptions {
+        GroupOptions {
+            initial_rebalance_delay: self.groups.initial_rebalance_delay,
+            session_timeout_min: self.groups.session_timeout_min,
+            session_timeout_max: self.groups.session_timeout_max,
+            members_max: count(self.groups.members_max),
+            offsets_retention: self.groups.offsets_retention,
+            ..GroupOptions::default()
+        }
+    }
+
+    /// For the Kafka front.
+    #[must_use]
+    pub fn kafka_options(&self) -> KafkaOptions {
+        KafkaOptions {
+            listen: self.kafka.listen,
+            wire: WireOptions {
+                connections_max: self.kafka.connections_max,
+                drain_grace: self.kafka.drain_grace,
+            },
+            auto_create_topics: self.kafka.auto_create_topics,
+            produce_bytes_max: self.kafka.produce_bytes_max.as_usize(),
+            request_bytes_max: self.kafka.request_bytes_max.as_usize(),
+            fetch_bytes_max: self.kafka.fetch_bytes_max.as_usize(),
+            in_flight_max: count(self.kafka.in_flight_max),
+            connection_bytes_max: self.kafka.connection_bytes_max.as_usize(),
+            idle_close: self.kafka.idle_close,
+            fetch_sessions_max: count(self.kafka.fetch_sessions_max),
+            metadata_wait: self.kafka.metadata_wait,
+        }
+    }
+
+    /// For the console.
+    #[must_use]
+    pub fn console_options(&self) -> ConsoleOptions {
+        ConsoleOptions {
+            listen: self.admin.listen,
+            connections_max: count(self.admin.connections_max),
+            body_bytes_max: self.admin.body_bytes_max.as_usize(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_the_rooms_own_and_valid() {
+        let options = NodeOptions::default();
+        assert_eq!(options.peer_options(), weir_peer::Options::default());
+        assert_eq!(options.peer_options().validate(), Ok(()));
+        assert_eq!(options.group_options(), GroupOptions::default());
+        let kafka = format!("{:?}", options.kafka_options());
+        assert_eq!(kafka, format!("{:?}", KafkaOptions::default()));
+        assert_eq!(options.kafka_options().validate(), Ok(()));
+    }
+}
