@@ -333,3 +333,26 @@ proptest! {
         run(seed, segment_bytes, cache, latency, ops);
     }
 }
+
+/// A checkpoint beside the first commit once took the log file just begun for an old one.
+#[test]
+fn a_checkpoint_spares_the_file_being_begun() {
+    let append = |records: usize| Op::Append {
+        sizes: vec![records],
+        flush: FlushMode::Sync,
+    };
+    let crash = |how| Op::Crash { how, after: None };
+    for seed in 0..24 {
+        let ops = vec![
+            crash(Crash::Process),
+            append(1),
+            Op::Checkpoint,
+            append(2),
+            append(1),
+            append(1),
+            append(1),
+            crash(Crash::PowerLoss),
+        ];
+        run(seed, 600, 0, 20, ops);
+    }
+}
