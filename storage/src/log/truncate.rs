@@ -254,6 +254,9 @@ impl DiskLog {
         let health = &self.shared.health;
         health.judge_sync(active.segment.make(head).await)?;
         let disk = &self.shared.env.disk;
+        let path = active.segment.producers_path();
+        let stored = crate::sidecar::store_durably(disk, &path, &state.producers).await;
+        health.judge_sync(stored)?;
         health.judge_sync(disk.sync_directory(&self.directory).await)?;
         writer.allocated = SEGMENT_HEAD_BYTES;
         Ok(())
