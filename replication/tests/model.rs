@@ -1,6 +1,8 @@
 //! The replication core against a hostile world: after every step of every history the
 //! invariants hold, and once the faults end the partition heals with all it acknowledged.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails the test")]
+
 #[path = "model/bad_histories.rs"]
 mod bad_histories;
 #[path = "model/checks.rs"]

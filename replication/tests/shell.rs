@@ -1,5 +1,7 @@
 //! Whole nodes but for disk and network: the shell around the core.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails the test")]
+
 #[path = "shell/toy.rs"]
 mod toy;
 
