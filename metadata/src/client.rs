@@ -148,9 +148,6 @@ impl Metadata {
         probe::listen(&env, &me.peer_address, options.control_bind)
             .await
             .map_err(failed)?;
-        for (voter, address) in voters.iter().filter(|(voter, _)| **voter != me.id) {
-            watching::tell_address(&env, &peers, *voter, address).await;
-        }
         let store = Arc::new(ImageStore::new());
         let ids: BTreeSet<NodeId> = voters.keys().copied().collect();
         let (tell, told) = watch::channel(None);
@@ -211,7 +208,7 @@ impl Metadata {
             epoch: watch::Sender::new(None),
             state: Mutex::new(state),
         }));
-        watching::start(&metadata);
+        watching::start(&metadata, voters);
         let services = metadata.services();
         Ok((metadata, services))
     }

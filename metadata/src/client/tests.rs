@@ -150,6 +150,8 @@ impl Cluster {
 
 use weir_base::TopicId;
 
+mod nemesis;
+
 fn led(image: &ClusterImage, by: u32) -> usize {
     let leads = |p: &weir_base::image::PartitionRecord| p.leader == Some(NodeId(by));
     image.partitions().filter(|(_, p)| leads(p)).count()
