@@ -354,6 +354,25 @@ async fn a_drained_node_leads_nothing_and_leaves_without_a_gap() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_whose_disk_stalls_leads_nothing() {
+    let cluster = Cluster::start(3).await;
+    cluster.topic(1, "t", 12).await;
+    let slow = 3;
+    assert!(led(&cluster.on(1).image(), slow) > 0);
+    cluster.on(slow).report_fsync_age(Duration::from_secs(6));
+    let took = cluster.wait(|image| led(image, slow) == 0).await;
+    assert!(took < SECOND, "{took:?}");
+    // It follows on, and peace-time rebalancing gives it nothing.
+    pause(65_000).await;
+    let image = cluster.on(1).image();
+    assert_eq!(led(&image, slow), 0);
+    assert!(image.nodes[&NodeId(slow)].is_active());
+    cluster.on(slow).report_fsync_age(Duration::ZERO);
+    pause(65_000).await;
+    assert!(led(&cluster.on(1).image(), slow) > 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_leaders_isr_proposal_is_agreed_or_refused() {
     let cluster = Cluster::start(3).await;
     let id = cluster.topic(1, "t", 1).await;
