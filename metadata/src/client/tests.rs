@@ -200,6 +200,34 @@ async fn any_node_can_make_a_topic_and_every_node_sees_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_topic_made_while_the_cluster_forms_gets_all_its_copies() {
+    let mut cluster = Cluster {
+        net: ToyNet::default(),
+        disks: BTreeMap::new(),
+        nodes: BTreeMap::new(),
+    };
+    for id in VOTERS {
+        cluster.boot(id, StartKind::Clean).await;
+    }
+    cluster.on(1).register().await.unwrap();
+    let topic = NewTopic {
+        name: "early".to_owned(),
+        ..NewTopic::default()
+    };
+    let early = cluster.on(1).create_topic(topic, false, SECOND).await;
+    assert!(
+        matches!(&early, Err(MetadataError::Unavailable(why)) if why.contains("voter 2")),
+        "{early:?}"
+    );
+    for id in [2, 3] {
+        cluster.on(id).register().await.unwrap();
+    }
+    let id = cluster.topic(1, "early", 1).await;
+    let image = cluster.on(1).image();
+    assert_eq!(image.topic(id).unwrap().partitions[0].replicas.len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_other_admin_calls_work_from_an_observer() {
     let cluster = Cluster::start(4).await;
     let on = cluster.on(4);

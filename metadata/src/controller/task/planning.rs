@@ -44,6 +44,11 @@ impl Controller {
     }
 
     fn plan_ask(&self, draft: &mut Draft, ask: &Ask, reply: oneshot::Sender<Answer>) {
+        if let Some(why) = self.not_yet(draft, ask) {
+            // The asker may be gone.
+            drop(reply.send(Answer::NotYet(why)));
+            return;
+        }
         let answer = match plan(&draft.image, ask, self.entropy.uuid()) {
             Err(refusal) => Answer::Refused(refusal),
             Ok(item) if item.is_empty() => self.seen(Outcome::Done),
@@ -76,6 +81,24 @@ impl Controller {
         };
         // The asker may be gone.
         drop(reply.send(answer));
+    }
+
+    /// While the cluster forms, "as many replicas as there are nodes" would be one: a
+    /// topic that does not say waits for every voter's first registration.
+    fn not_yet(&self, draft: &Draft, ask: &Ask) -> Option<String> {
+        let Ask::CreateTopic { topic, .. } = ask else {
+            return None;
+        };
+        if topic.replication_factor.is_some() || topic.assignment.is_some() {
+            return None;
+        }
+        let known = &draft.image.nodes;
+        let missing = self
+            .group
+            .voters()
+            .iter()
+            .find(|v| !known.contains_key(v))?;
+        Some(format!("voter {missing} has not registered yet"))
     }
 
     fn plan_fence(&self, draft: &mut Draft, node: NodeId) {
