@@ -1,1 +1,8 @@
-//! The composition root.
+//! The composition root: options, commands, the node process and `weir dev`.
+
+pub mod certificates;
+pub mod dev;
+pub mod logging;
+pub mod options;
+pub mod serve;
+pub mod wire_up;

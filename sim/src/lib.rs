@@ -1,1 +1,17 @@
-//! weir-sim
+//! The simulator: whole nodes in one thread, on simulated time, network and disks.
+//!
+//! Owns the simulated side of every seam ([`env`]), the scaffolding that boots nodes
+//! and breaks their machines ([`cluster`]), and the record of a run ([`trace`]). The
+//! rule above all others: the same seed gives the same run, byte for byte, in any
+//! process. A run draws nothing from the machine it runs on.
+
+#[cfg(not(tokio_unstable))]
+compile_error!(
+    "without `--cfg tokio_unstable` tokio seeds itself, and the same seed gives different \
+     runs; a RUSTFLAGS variable overrides .cargo/config.toml"
+);
+
+pub mod cluster;
+pub mod env;
+pub mod trace;
+pub mod workload;

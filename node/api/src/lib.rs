@@ -5,10 +5,13 @@
 
 pub mod admin;
 pub mod cluster;
+pub mod console;
 pub mod error;
+pub mod fake;
 pub mod front;
 pub mod group;
 pub mod log;
+pub mod metrics;
 
 use std::sync::Arc;
 
@@ -18,6 +21,7 @@ pub use error::{AppendError, NotLeader, ReadError};
 pub use front::{Front, FrontContext};
 pub use group::{Coordinator, GroupApi, GroupCallError};
 pub use log::{Acks, Appended, LogApi};
+pub use metrics::{Metrics, MetricsSource};
 pub use weir_base::image;
 pub use weir_coordinator as groups;
 

@@ -1,1 +1,169 @@
-//! weir-console
+//! Admin HTTP/JSON, metrics and health of one node.
+//!
+//! Owns the admin listener. Every answer is made from the waist (`weir_api`): the
+//! console holds no state but the connections. It listens before the broker runs, so
+//! that a node that cannot start says why; what needs the broker answers `not_ready`
+//! until [`Console::attach`]. A request for a group that another node coordinates is
+//! redirected there (307); of partitions led elsewhere it leaves out the offsets, which
+//! the caller asks their leaders for. On a crash nothing is lost but the connections.
+//!
+//! Bounded: connections (further ones wait in the backlog), silence of a connection,
+//! request bodies, and the time of a call.
+
+mod assignment;
+mod cluster;
+mod failure;
+mod groups;
+mod measure;
+mod routes;
+mod serve;
+mod topics;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+use weir_api::console::Health;
+use weir_api::{Api, MetricsSource};
+use weir_base::{Env, NodeId};
+
+use failure::Failure;
+
+/// How long a change may take before its outcome is reported as unknown.
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Where and how the console listens.
+#[derive(Debug, Clone)]
+pub struct ConsoleOptions {
+    /// Where.
+    pub listen: SocketAddr,
+    /// Connections at once; more wait to be accepted.
+    pub connections_max: usize,
+    /// Largest request body, in bytes.
+    pub body_bytes_max: usize,
+}
+
+/// Who knows whether the node serves. Asked at every request; must not block.
+pub trait HealthSource: Send + Sync {
+    /// Its health now.
+    fn health(&self) -> Health;
+}
+
+/// A console, listening.
+pub struct Console {
+    state: Arc<ConsoleState>,
+    local: SocketAddr,
+    stop: watch::Sender<bool>,
+    stopped: watch::Receiver<bool>,
+}
+
+/// What handlers share.
+pub(crate) struct ConsoleState {
+    env: Env,
+    health: Arc<dyn HealthSource>,
+    broker: OnceLock<Broker>,
+}
+
+struct Broker {
+    api: Api,
+    metrics: Vec<Arc<dyn MetricsSource>>,
+}
+
+impl ConsoleState {
+    /// The broker, once there is one.
+    pub(crate) fn api(&self) -> Result<&Api, Failure> {
+        let broker = self.broker.get();
+        broker
+            .map(|broker| &broker.api)
+            .ok_or_else(Failure::not_ready)
+    }
+
+    /// Runs a call that has no deadline of its own.
+    pub(crate) async fn within<T>(&self, call: impl Future<Output = T>) -> Result<T, Failure> {
+        let done = self.env.timeout(CALL_TIMEOUT, call).await;
+        done.ok_or_else(|| Failure::timed_out(CALL_TIMEOUT))
+    }
+}
+
+impl Console {
+    /// Starts listening.
+    ///
+    /// # Errors
+    /// If the address cannot be listened on (`AddrInUse` if it is taken).
+    pub async fn start(
+        env: &Env,
+        options: &ConsoleOptions,
+        health: Arc<dyn HealthSource>,
+    ) -> io::Result<Console> {
+        let listener = env.net.listen(options.listen).await?;
+        let local = listener.local_address()?;
+        let state = Arc::new(ConsoleState {
+            env: env.clone(),
+            health,
+            broker: OnceLock::new(),
+        });
+        let router = routes::router(Arc::clone(&state), options);
+        let listener = serve::BoundedListener {
+            env: env.clone(),
+            listener,
+            places: Arc::new(Semaphore::new(options.connections_max)),
+        };
+        let (stop, mut asked) = watch::channel(false);
+        let (ended, stopped) = watch::channel(false);
+        env.tasks.spawn("console", async move {
+            let served = axum::serve(listener, router)
+                .with_graceful_shutdown(async move {
+                    // An error means that the console was dropped, which stops it too.
+                    drop(asked.wait_for(|stop| *stop).await);
+                })
+                .await;
+            if let Err(error) = served {
+                tracing::error!(%error, "admin API ended");
+            }
+            ended.send_replace(true);
+        });
+        Ok(Console {
+            state,
+            local,
+            stop,
+            stopped,
+        })
+    }
+
+    /// Gives it the broker and what else there is to measure. A second call changes
+    /// nothing.
+    pub fn attach(&self, api: Api, metrics: Vec<Arc<dyn MetricsSource>>) {
+        drop(self.state.broker.set(Broker { api, metrics }));
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn local_address(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Stops accepting and waits for the requests under way. Idle connections are closed.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        // An error means that its task was dropped, which is as stopped as can be.
+        drop(self.stopped.wait_for(|stopped| *stopped).await);
+    }
+}
+
+/// Where a node's admin API is, as the image tells.
+pub(crate) fn admin_address(api: &Api, node: NodeId) -> Option<String> {
+    let image = api.cluster.image();
+    let endpoint = image.nodes.get(&node)?.endpoints.get("admin")?;
+    Some(address(endpoint))
+}
+
+/// `host:port`, with the brackets that an IPv6 address needs.
+pub(crate) fn address(endpoint: &weir_api::image::Endpoint) -> String {
+    if endpoint.host.contains(':') {
+        format!("[{}]:{}", endpoint.host, endpoint.port)
+    } else {
+        format!("{}:{}", endpoint.host, endpoint.port)
+    }
+}

@@ -2,6 +2,20 @@
 //!
 //! One connection between each pair of nodes carries Raft, gossip, replication and
 //! forwarded requests. Nothing may rely on an order between two streams or requests.
+//!
+//! Rooms see [`PeerClient`] and [`PeerService`]; the composition root sees [`PeerNode`].
+//! A crash leaves nothing to recover. The failure table is in this room's README.
+
+mod call;
+mod endpoint;
+mod frames;
+mod identity;
+mod link;
+mod node;
+mod options;
+mod quic_env;
+mod serve;
+mod tether;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,7 +23,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use thiserror::Error;
+use tokio::sync::broadcast;
 use weir_base::{BoxFuture, NodeId};
+
+pub use identity::{IdentityError, NodeIdentity, node_name};
+pub use link::LinkStatus;
+pub use node::{PeerNode, StartError};
+pub use options::{Options, OptionsError};
+pub use quic_env::QuicEnv;
 
 /// Who serves what on a link. Append-only: numbers go over the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,10 +65,12 @@ pub struct FrameStream {
     pub source: Box<dyn FrameSource>,
 }
 
-/// Sends frames. Dropping it finishes the stream.
+/// Sends frames. Dropping it finishes the stream; dropping it while a frame is half
+/// sent breaks the stream, and the peer may then lose earlier frames it had not read.
 pub trait FrameSink: Send {
     /// Sends one frame made of `chunks`, which are not copied before encryption.
-    /// Completes when flow control took it: this is where a slow peer pushes back.
+    /// Completes when flow control took it: this is where a slow peer pushes back. Not
+    /// cancel-safe: a frame given up half sent makes every later one fail.
     fn send(&mut self, chunks: Vec<Bytes>) -> BoxFuture<'_, Result<(), PeerError>>;
 }
 
@@ -82,6 +105,28 @@ pub trait PeerClient: Send + Sync {
 
     /// Tells where a node listens. A changed address drops the link.
     fn set_address(&self, node: NodeId, address: SocketAddr);
+
+    /// Links that come up or go down from now on, if this client tells. A reader that
+    /// lags far behind loses the oldest events.
+    fn link_events(&self) -> Option<broadcast::Receiver<LinkEvent>> {
+        None
+    }
+}
+
+/// What happened to a link. A hint: it proves nothing about the other node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkEvent {
+    /// There is a connection with the node.
+    Up(NodeId),
+    /// There is none any more.
+    Down {
+        /// The node.
+        node: NodeId,
+        /// Its machine answers, and says that nothing listens there any more.
+        refused: bool,
+        /// Why.
+        detail: String,
+    },
 }
 
 /// Why a node could not be reached or did not answer.

@@ -64,6 +64,14 @@ pub trait DiskFile: Send + Sync {
     /// Reads up to `len` bytes at `offset`; fewer only at the end of the file.
     fn read_at(&self, offset: u64, len: usize) -> BoxFuture<'static, io::Result<Bytes>>;
 
+    /// [`DiskFile::write_at`], and then [`DiskFile::sync_data`], in one step: a commit
+    /// then costs one hop to the disk's threads.
+    fn write_at_and_sync(
+        &self,
+        offset: u64,
+        chunks: Vec<Bytes>,
+    ) -> BoxFuture<'static, io::Result<()>>;
+
     /// Makes all completed writes durable. After an error nothing that was written
     /// since the last success may be trusted, and no retry helps (S-41).
     fn sync_data(&self) -> BoxFuture<'static, io::Result<()>>;

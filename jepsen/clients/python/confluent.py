@@ -1,0 +1,154 @@
+"""confluent-kafka (librdkafka): confluent.py BOOTSTRAP. Result lines as in ../README.md.
+
+`confluent.py load BOOTSTRAP TOPIC SECONDS RATE PROCESS` is the producer of `weir-soak failover`: see ../README.md.
+"""
+import json, sys, time, uuid
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+import report
+
+PARTITIONS = 3
+
+
+class Checks:
+    def __init__(self, bootstrap):
+        self.bootstrap = bootstrap
+        self.topic = f"confluent-{uuid.uuid4().hex[:8]}"
+        self.admin = AdminClient({"bootstrap.servers": bootstrap})
+
+    def producer(self, **config):
+        config = {key.replace("_", "."): value for key, value in config.items()}
+        return Producer({"bootstrap.servers": self.bootstrap, "acks": "all", "enable.idempotence": True, "linger.ms": 5, **config})
+
+    def consumer(self, group):
+        return Consumer({"bootstrap.servers": self.bootstrap, "group.id": group, "auto.offset.reset": "earliest",
+                         "session.timeout.ms": 6000, "heartbeat.interval.ms": 500, "enable.auto.commit": False})
+
+    def create_topic(self):
+        for future in self.admin.create_topics([NewTopic(self.topic, PARTITIONS, 3)], operation_timeout=10).values():
+            future.result()
+        report.until("partition leaders", lambda: self.leader(0) is not None)
+        return f"{PARTITIONS} partitions, 3 replicas"
+
+    def leader(self, partition):
+        partitions = self.admin.list_topics(self.topic, timeout=10).topics[self.topic].partitions
+        return partitions[partition].leader if partition in partitions and partitions[partition].leader > 0 else None
+
+    def read(self, partition, count, want=None):
+        """The first `count` messages of a partition after the ones this object read before."""
+        consumer = self.consumer(f"{self.topic}-read")
+        consumer.assign([TopicPartition(self.topic, partition, OFFSET_BEGINNING)])
+        found = []
+
+        def enough():
+            message = consumer.poll(1.0)
+            if message is not None and message.error():
+                raise AssertionError(message.error().str())
+            if message is not None and (want is None or want(message)):
+                found.append(message)
+            return len(found) >= count
+
+        report.until(f"{count} records of partition {partition}", enough, 60)
+        consumer.close()
+        return found
+
+    def codec(self, codec):
+        producer = self.producer(compression_type=codec)
+        for i in range(200):
+            producer.produce(self.topic, value=f"{codec} value {i}" * 5, key=f"key-{i}", headers={"codec": codec.encode()}, partition=0)
+        assert producer.flush(30) == 0, "not all acknowledged in 30 s"
+        found = self.read(0, 200, lambda m: dict(m.headers() or []).get("codec") == codec.encode())
+        for i, message in enumerate(found):
+            assert message.value() == (f"{codec} value {i}" * 5).encode() and message.key() == f"key-{i}".encode(), f"record {i} differs"
+        return "200 records with keys and headers"
+
+    def group(self):
+        """Two members share the partitions, one leaves, the other takes over; offsets are kept."""
+        group = f"{self.topic}-group"
+        total = sum(h for _, h in self.watermarks())
+        first, second, seen = self.consumer(group), self.consumer(group), []
+        first.subscribe([self.topic])
+
+        def step(*members):
+            for member in members:
+                message = member.poll(0.2)
+                if message is not None and not message.error():
+                    seen.append((message.partition(), message.offset()))
+                    member.commit(message=message, asynchronous=False)
+            return members
+
+        report.until("the first member owns everything", lambda: step(first) and len(first.assignment()) == PARTITIONS)
+        second.subscribe([self.topic])
+        report.until("two members share", lambda: step(first, second) and len(first.assignment()) + len(second.assignment()) == PARTITIONS
+                     and first.assignment() and second.assignment())
+        second.close()
+        report.until("the first member takes over", lambda: step(first) and len(first.assignment()) == PARTITIONS)
+        report.until("all records", lambda: step(first) and len(set(seen)) == total, 60)
+        first.close()
+        third = self.consumer(group)
+        committed = third.committed([TopicPartition(self.topic, p) for p in range(PARTITIONS)], timeout=10)
+        third.close()
+        assert sum(max(c.offset, 0) for c in committed) == total, f"committed {committed} of {total} records"
+        return f"joined, left, {total} records read and committed"
+
+    def watermarks(self):
+        consumer = self.consumer(f"{self.topic}-watermarks")
+        marks = [consumer.get_watermark_offsets(TopicPartition(self.topic, p), timeout=10) for p in range(PARTITIONS)]
+        consumer.close()
+        return marks
+
+    def leader_kill(self):
+        if not report.KILL:
+            raise report.Skip("no kill command")
+        count, acks, errors, partition = 3000, [], [], 1
+        producer = self.producer(message_timeout_ms=60000)
+
+        def delivered(error, _message):
+            (errors if error else acks).append(error or time.monotonic())
+
+        killed = None
+        for i in range(count):
+            producer.produce(self.topic, value=str(i), partition=partition, on_delivery=delivered)
+            producer.poll(0.0015)
+            if i == count // 3:
+                killed = self.leader(partition)
+                report.kill(killed)
+        assert producer.flush(60) == 0 and not errors, f"{len(errors)} errors, the first {errors[:1]}"
+        report.in_order_once([int(m.value()) for m in self.read(partition, count)], count)
+        gap = max(b - a for a, b in zip(acks, acks[1:]))
+        return f"node {killed} killed, {count} records once and in order, longest gap between acks {gap * 1000:.0f} ms"
+
+
+def load(bootstrap, topic, seconds, rate, process):
+    """Sends process << 32 | 1, 2, 3 ... to partition 0 at `rate` per second; one line of JSON each when its fate is known."""
+    producer = Producer({"bootstrap.servers": bootstrap, "acks": "all", "enable.idempotence": True, "linger.ms": 0, "message.timeout.ms": 60000})
+    clock = lambda: time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+
+    def delivered(value, sent, error, message):
+        fate = {"error": error.str()} if error else {"offset": message.offset()}
+        print(json.dumps({"value": value, "sent_ns": sent, "t_ns": clock(), **fate}), flush=True)
+
+    began, counter = time.monotonic(), 0
+    while (elapsed := time.monotonic() - began) < seconds:
+        while counter < elapsed * rate:
+            counter += 1
+            value, sent = process << 32 | counter, clock()
+            producer.produce(topic, value=str(value), partition=0, on_delivery=lambda e, m, v=value, s=sent: delivered(v, s, e, m))
+        producer.poll(0.001)
+    producer.flush(60)
+
+
+def main():
+    if sys.argv[1] == "load":
+        load(sys.argv[2], sys.argv[3], float(sys.argv[4]), float(sys.argv[5]), int(sys.argv[6]))
+        return
+    checks = Checks(sys.argv[1])
+    report.check("create-topic", checks.create_topic)
+    for codec in ("none", "gzip", "snappy", "lz4", "zstd"):
+        report.check(f"codec-{codec}", lambda: checks.codec(codec))
+    report.check("group-rebalance", checks.group)
+    report.check("leader-kill", checks.leader_kill)
+    report.finish()
+
+
+main()

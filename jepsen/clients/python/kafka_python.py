@@ -1,0 +1,118 @@
+"""kafka-python: kafka_python.py BOOTSTRAP. Result lines as in ../README.md."""
+import sys, time, uuid
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+import report
+
+PARTITIONS = 3
+
+
+class Checks:
+    def __init__(self, bootstrap):
+        self.bootstrap = bootstrap.split(",")
+        self.topic = f"kafka-python-{uuid.uuid4().hex[:8]}"
+        self.admin = KafkaAdminClient(bootstrap_servers=self.bootstrap)
+
+    def producer(self, **config):
+        return KafkaProducer(bootstrap_servers=self.bootstrap, acks="all", linger_ms=5, **config)
+
+    def consumer(self, group):
+        return KafkaConsumer(bootstrap_servers=self.bootstrap, group_id=group, auto_offset_reset="earliest", enable_auto_commit=False,
+                             session_timeout_ms=6000, heartbeat_interval_ms=500)
+
+    def create_topic(self):
+        self.admin.create_topics({self.topic: {"num_partitions": PARTITIONS, "replication_factor": 3}})
+        report.until("partition leaders", lambda: self.leader(0) is not None)
+        return f"{PARTITIONS} partitions, 3 replicas"
+
+    def leader(self, partition):
+        for topic in self.admin.describe_topics([self.topic]):
+            for found in topic["partitions"]:
+                if found["partition_index"] == partition and found["leader_id"] > 0:
+                    return found["leader_id"]
+        return None
+
+    def read(self, partition, count, want=lambda record: True):
+        consumer = self.consumer(None)
+        consumer.assign([TopicPartition(self.topic, partition)])
+        consumer.seek_to_beginning()
+        found = []
+
+        def enough():
+            for records in consumer.poll(1000).values():
+                found.extend(record for record in records if want(record))
+            return len(found) >= count
+
+        report.until(f"{count} records of partition {partition}", enough, 60)
+        consumer.close()
+        return found
+
+    def codec(self, codec):
+        producer = self.producer(compression_type=None if codec == "none" else codec)
+        sent = [producer.send(self.topic, value=f"{codec} value {i}".encode() * 5, key=f"key-{i}".encode(),
+                              headers=[("codec", codec.encode())], partition=0) for i in range(200)]
+        for future in sent:
+            future.get(30)
+        producer.close()
+        found = self.read(0, 200, lambda r: dict(r.headers).get("codec") == codec.encode())
+        for i, record in enumerate(found):
+            assert record.value == f"{codec} value {i}".encode() * 5 and record.key == f"key-{i}".encode(), f"record {i} differs"
+        return "200 records with keys and headers"
+
+    def group(self):
+        """Two members share the partitions, one leaves, the other takes over; offsets are kept."""
+        group = f"{self.topic}-group"
+        partitions = [TopicPartition(self.topic, p) for p in range(PARTITIONS)]
+        first, second, seen = self.consumer(group), self.consumer(group), set()
+        total = sum(first.end_offsets(partitions).values())
+        first.subscribe([self.topic])
+
+        def step(*members):
+            for member in members:
+                for records in member.poll(200).values():
+                    seen.update((r.partition, r.offset) for r in records)
+                    member.commit()
+            return members
+
+        report.until("the first member owns everything", lambda: step(first) and len(first.assignment()) == PARTITIONS)
+        second.subscribe([self.topic])
+        report.until("two members share", lambda: step(first, second) and first.assignment() and second.assignment()
+                     and len(first.assignment()) + len(second.assignment()) == PARTITIONS)
+        second.close()
+        report.until("the first member takes over", lambda: step(first) and len(first.assignment()) == PARTITIONS)
+        report.until("all records", lambda: step(first) and len(seen) == total, 60)
+        first.close()
+        third = self.consumer(group)
+        committed = sum(third.committed(p) or 0 for p in partitions)
+        third.close()
+        assert committed == total, f"committed {committed} of {total} records"
+        return f"joined, left, {total} records read and committed"
+
+    def leader_kill(self):
+        if not report.KILL:
+            raise report.Skip("no kill command")
+        count, partition, acks, sent = 3000, 1, [], []
+        producer = self.producer(delivery_timeout_ms=60000)
+        killed = None
+        for i in range(count):
+            future = producer.send(self.topic, value=str(i).encode(), partition=partition)
+            future.add_callback(lambda _: acks.append(time.monotonic()))
+            sent.append(future)
+            time.sleep(0.0015)
+            if i == count // 3:
+                killed = self.leader(partition)
+                report.kill(killed)
+        for future in sent:
+            future.get(60)
+        producer.close()
+        report.in_order_once([int(r.value) for r in self.read(partition, count)], count)
+        gap = max(b - a for a, b in zip(acks, acks[1:]))
+        return f"node {killed} killed, {count} records once and in order, longest gap between acks {gap * 1000:.0f} ms"
+
+
+checks = Checks(sys.argv[1])
+report.check("create-topic", checks.create_topic)
+for codec in ("none", "gzip", "snappy", "lz4", "zstd"):
+    report.check(f"codec-{codec}", lambda: checks.codec(codec))
+report.check("group-rebalance", checks.group)
+report.check("leader-kill", checks.leader_kill)
+report.finish()

@@ -1,0 +1,49 @@
+"""Result lines, and the check of a numbered sequence, for both Python clients."""
+import os, subprocess, sys, time, traceback
+
+CLIENT = os.environ.get("CLIENT", "python")
+KILL = os.environ.get("KILL", "")
+failed = False
+
+
+class Skip(Exception):
+    """The check cannot run here; the text says why."""
+
+
+def check(name, action):
+    """Runs `action`, whose return value is the detail of the PASS line."""
+    global failed
+    try:
+        print(f"{CLIENT} {name} PASS {action()}", flush=True)
+    except Skip as reason:
+        print(f"{CLIENT} {name} SKIP {reason}", flush=True)
+    except Exception as error:  # a client library may raise anything; all of it is a failed check
+        failed = True
+        traceback.print_exc()
+        print(f"{CLIENT} {name} FAIL {type(error).__name__}: {error}".replace("\n", " "), flush=True)
+
+
+def kill(node):
+    subprocess.run(["sh", "-c", KILL, "kill", str(node)], check=True)
+
+
+def in_order_once(values, count):
+    """Raises unless `values` is 0..count, each once, in order."""
+    if values == list(range(count)):
+        return
+    seen = set(values)
+    raise AssertionError(f"{len(set(range(count)) - seen)} lost, {len(values) - len(seen)} duplicates, "
+                         f"{sum(a > b for a, b in zip(values, values[1:]))} inversions in {len(values)} records")
+
+
+def until(what, condition, seconds=30):
+    """Polls `condition` until it is true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what}: not within {seconds} s")
+
+
+def finish():
+    sys.stdout.flush()
+    os._exit(1 if failed else 0)  # a broken client's threads must not keep the process

@@ -1,0 +1,317 @@
+//! The admin API's JSON: what the console answers and the command line reads.
+//!
+//! Fields are only ever added. Times are milliseconds since the Unix epoch.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Whether a node serves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// Registered, active, its fronts listen, and every partition it knows has a leader.
+    pub ready: bool,
+    /// The node.
+    pub node: u32,
+    /// Why it is not ready, for people; empty if it is.
+    pub reasons: Vec<String>,
+}
+
+/// Why a request was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// A word for programs, such as `unknown_topic`.
+    pub error: String,
+    /// What is wrong, for people.
+    pub message: String,
+    /// What to do about it.
+    pub remedy: String,
+    /// The admin address of the node that can answer, if it is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redirect: Option<String>,
+}
+
+/// `GET /v1/cluster`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterView {
+    /// The cluster's id; none before it is formed.
+    pub cluster_id: Option<String>,
+    /// How new the answering node's image is: an index of the metadata log.
+    pub version: u64,
+    /// The answering node.
+    pub node: u32,
+    /// The leader of the metadata group, if known.
+    pub controller: Option<u32>,
+    /// All nodes, by id.
+    pub nodes: Vec<NodeView>,
+    /// Topics, internal ones included.
+    pub topics: usize,
+    /// Partitions.
+    pub partitions: usize,
+    /// Partitions that nobody leads.
+    pub leaderless: usize,
+    /// Partitions whose ISR is smaller than their replicas.
+    pub under_replicated: usize,
+    /// Partitions whose ISR is below min ISR: they take no writes.
+    pub under_min_isr: usize,
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeView {
+    /// Its id.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// `fenced`, `active` or `draining`.
+    pub state: String,
+    /// Its boot: the metadata log index of its registration.
+    pub epoch: u64,
+    /// Its rack.
+    pub rack: Option<String>,
+    /// Where other nodes reach it.
+    pub peer: String,
+    /// Where clients reach it, by front.
+    pub endpoints: BTreeMap<String, String>,
+    /// Partitions it leads.
+    pub leads: usize,
+    /// Partitions it has a replica of.
+    pub replicas: usize,
+}
+
+/// A line of `GET /v1/topics`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicLine {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: String,
+    /// Made by Weir for itself.
+    pub internal: bool,
+    /// Its partitions.
+    pub partitions: usize,
+    /// Replicas of its first partition.
+    pub replication_factor: usize,
+    /// `sync` or `async`.
+    pub flush: String,
+    /// `sync` or `async`.
+    pub replication: String,
+    /// Partitions that nobody leads.
+    pub leaderless: usize,
+    /// Partitions whose ISR is smaller than their replicas.
+    pub under_replicated: usize,
+}
+
+/// `POST /v1/topics`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateTopic {
+    /// Its name.
+    pub name: String,
+    /// Partitions; the cluster's default if not told.
+    #[serde(default)]
+    pub partitions: Option<u32>,
+    /// Replicas; the cluster's default if not told.
+    #[serde(default)]
+    pub replication_factor: Option<u16>,
+    /// Instead of both: the nodes of each partition, preferred leader first.
+    #[serde(default)]
+    pub assignment: Option<Vec<Vec<u32>>>,
+    /// Topic configs.
+    #[serde(default)]
+    pub configs: BTreeMap<String, String>,
+    /// Only check.
+    #[serde(default)]
+    pub validate_only: bool,
+}
+
+/// `PATCH /v1/topics/{name}`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AlterTopic {
+    /// The number of partitions to grow to.
+    #[serde(default)]
+    pub partitions: Option<u32>,
+    /// Configs to set.
+    #[serde(default)]
+    pub configs: BTreeMap<String, String>,
+    /// Configs to return to their defaults.
+    #[serde(default)]
+    pub unset: Vec<String>,
+    /// Only check.
+    #[serde(default)]
+    pub validate_only: bool,
+}
+
+/// The answer to a change that was made or, if it was asked, only checked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// What was done, for people.
+    pub message: String,
+    /// The topic's id, when one was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+}
+
+/// `GET /v1/topics/{name}`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicView {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: String,
+    /// Made by Weir for itself.
+    pub internal: bool,
+    /// All its configs.
+    pub configs: Vec<ConfigView>,
+    /// Its partitions, by index.
+    pub partitions: Vec<PartitionView>,
+}
+
+/// A config in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigView {
+    /// Its key.
+    pub key: String,
+    /// Its value.
+    pub value: String,
+    /// Whether it was set, and not the default.
+    pub is_set: bool,
+    /// What it does.
+    pub documentation: String,
+}
+
+/// A partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionView {
+    /// Its index.
+    pub partition: u32,
+    /// Its leader.
+    pub leader: Option<u32>,
+    /// The leader's epoch.
+    pub leader_epoch: u32,
+    /// Nodes with a replica, preferred leader first.
+    pub replicas: Vec<u32>,
+    /// In-sync replicas.
+    pub isr: Vec<u32>,
+    /// Eligible leaders outside the ISR.
+    pub elr: Vec<u32>,
+    /// Being added.
+    pub adding: Vec<u32>,
+    /// Being removed.
+    pub removing: Vec<u32>,
+    /// ISR size below which writes are refused.
+    pub min_isr: u32,
+    /// `sync` or `async`.
+    pub flush: String,
+    /// `sync` or `async`.
+    pub replication: String,
+    /// Its offsets; none if the answering node does not lead it.
+    pub offsets: Option<OffsetsView>,
+}
+
+/// A partition's ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OffsetsView {
+    /// First retained.
+    pub log_start: u64,
+    /// End of what is committed.
+    pub high_watermark: u64,
+}
+
+/// `GET /v1/topics/{name}/offsets?at=earliest|latest|<milliseconds>`: for each partition
+/// that the answering node leads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoundOffsets {
+    /// The topic.
+    pub topic: String,
+    /// Offsets by partition; for a time, the high watermark if no record is as young.
+    pub offsets: BTreeMap<u32, u64>,
+}
+
+/// A line of `GET /v1/groups`: groups that the answering node coordinates.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct GroupLine {
+    /// Its id.
+    pub group: String,
+    /// Kafka's word: `Empty`, `PreparingRebalance`, `CompletingRebalance`, `Stable`, `Dead`.
+    pub state: String,
+    /// `consumer`, `connect`, ...; empty for a group that only commits.
+    pub protocol_type: String,
+    /// The node that coordinates it.
+    pub coordinator: u32,
+}
+
+/// `GET /v1/groups/{group}`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupView {
+    /// Its id.
+    pub group: String,
+    /// Kafka's word.
+    pub state: String,
+    /// Its protocol type.
+    pub protocol_type: String,
+    /// The assignor chosen.
+    pub protocol: String,
+    /// The node that coordinates it.
+    pub coordinator: u32,
+    /// Its members.
+    pub members: Vec<GroupMemberView>,
+    /// What it committed.
+    pub offsets: Vec<CommittedView>,
+}
+
+/// A member.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupMemberView {
+    /// Its id.
+    pub member: String,
+    /// Its static id.
+    pub instance: Option<String>,
+    /// Its client's name.
+    pub client_id: String,
+    /// Its address.
+    pub client_host: String,
+    /// Its partitions by topic; none if they are not in Kafka's consumer format.
+    pub assignment: Option<BTreeMap<String, Vec<u32>>>,
+}
+
+/// A committed offset.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommittedView {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: u32,
+    /// The next offset to be consumed.
+    pub offset: u64,
+    /// The client's note.
+    pub metadata: String,
+    /// When it was committed.
+    pub at: i64,
+    /// High watermark; none if the answering node does not lead the partition.
+    pub end: Option<u64>,
+}
+
+/// `POST /v1/groups/{group}/offsets`: commits in the place of an empty group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResetOffsets {
+    /// What to commit.
+    pub offsets: Vec<ResetOffset>,
+    /// Only check.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// An offset to commit.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResetOffset {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: u32,
+    /// The next offset to be consumed.
+    pub offset: u64,
+}

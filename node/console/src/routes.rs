@@ -1,0 +1,98 @@
+//! Every path of the admin API, and what all of them share.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
+use axum::http::{Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::de::DeserializeOwned;
+
+use crate::failure::Failure;
+use crate::{ConsoleOptions, ConsoleState, cluster, groups, measure, topics};
+
+/// The state, as handlers take it.
+pub(crate) type Shared = State<Arc<ConsoleState>>;
+/// An answer or why there is none.
+pub(crate) type Answer<T> = Result<Json<T>, Failure>;
+
+pub(crate) fn router(state: Arc<ConsoleState>, options: &ConsoleOptions) -> Router {
+    Router::new()
+        .route("/healthz", get(health))
+        .route("/metrics", get(metrics))
+        .route("/v1/cluster", get(cluster::show))
+        .route("/v1/topics", get(topics::list).post(topics::create))
+        .route(
+            "/v1/topics/{topic}",
+            get(topics::show)
+                .patch(topics::alter)
+                .delete(topics::delete),
+        )
+        .route("/v1/topics/{topic}/offsets", get(topics::offsets))
+        .route("/v1/groups", get(groups::list))
+        .route(
+            "/v1/groups/{group}",
+            get(groups::show).delete(groups::delete),
+        )
+        .route("/v1/groups/{group}/offsets", post(groups::reset))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(DefaultBodyLimit::max(options.body_bytes_max))
+        .with_state(state)
+}
+
+async fn health(State(state): Shared) -> Response {
+    let health = state.health.health();
+    let status = if health.ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (status, Json(health)).into_response()
+}
+
+async fn metrics(State(state): Shared) -> Response {
+    let text = measure::scrape(&state);
+    let kind = "text/plain; version=0.0.4; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
+}
+
+async fn no_such_path(uri: Uri) -> Failure {
+    Failure::new(
+        StatusCode::NOT_FOUND,
+        "no_such_path",
+        format!("there is no {}", uri.path()),
+        "see node/console/README.md for what there is",
+    )
+}
+
+async fn no_such_method(method: Method, uri: Uri) -> Failure {
+    Failure::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "no_such_method",
+        format!("{} does not take {method}", uri.path()),
+        "see node/console/README.md for what it takes",
+    )
+}
+
+/// A JSON body, whatever its content type says: `curl -d` should just work.
+pub(crate) struct Body<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        let bytes: Result<Bytes, BytesRejection> = Bytes::from_request(request, state).await;
+        let bytes = bytes.map_err(|rejection| {
+            let mut failure = Failure::bad_request(rejection.body_text());
+            failure.status = rejection.status();
+            failure
+        })?;
+        serde_json::from_slice(&bytes)
+            .map(Body)
+            .map_err(|error| Failure::bad_request(format!("the body is not right: {error}")))
+    }
+}

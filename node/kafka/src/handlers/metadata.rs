@@ -1,0 +1,174 @@
+//! Metadata: the cluster as clients see it. Makes topics on first sight, if allowed.
+
+use std::sync::Arc;
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, TopicName};
+use kafka_protocol::protocol::StrBytes;
+use weir_api::image::{ClusterImage, PartitionRecord, TopicRecord};
+use weir_api::{AdminError, NewTopic};
+use weir_base::ids::is_topic_name;
+use weir_base::{NodeId, Uuid};
+
+use super::topics::{topic_id, wire_id};
+use crate::context::{Call, ENDPOINT, Shared, broker_id, endpoint_of, text};
+use crate::errors;
+
+pub(super) async fn handle(call: Call, request: MetadataRequest) -> MetadataResponse {
+    // Version 0 has no null: an empty list means all.
+    let wanted = request.topics.filter(|t| call.version > 0 || !t.is_empty());
+    let may_create = call.version < 4 || request.allow_auto_topic_creation;
+    if may_create
+        && call.shared.options.auto_create_topics
+        && let Some(wanted) = &wanted
+    {
+        create_missing(&call.shared, wanted).await;
+    }
+    let image = call.shared.image();
+    let topics = match wanted {
+        None => image.topics.values().map(|t| topic(&image, t)).collect(),
+        Some(wanted) => wanted.into_iter().map(|w| lookup(&image, w)).collect(),
+    };
+    let mut response = MetadataResponse::default()
+        .with_brokers(brokers(&image))
+        .with_controller_id(controller(&call.shared, &image))
+        .with_topics(topics);
+    if call.version >= 2 {
+        response.cluster_id = Some(StrBytes::from_string(cluster_id(&image)));
+    }
+    response
+}
+
+/// The cluster's id in the form that clients print: base64 of 16 bytes.
+pub(super) fn cluster_id(image: &ClusterImage) -> String {
+    use base64::Engine as _;
+    let id = image.cluster_id.unwrap_or(Uuid::ZERO);
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(id.0)
+}
+
+/// Where clients send what is for the controller: any node passes it on, so this one
+/// will do while there is none.
+pub(super) fn controller(shared: &Shared, image: &ClusterImage) -> BrokerId {
+    let cluster = &shared.api.cluster;
+    let known = cluster.controller();
+    let reachable = known.filter(|node| endpoint_of(image, *node).is_some());
+    BrokerId(broker_id(reachable.unwrap_or_else(|| cluster.node())))
+}
+
+fn brokers(image: &ClusterImage) -> Vec<MetadataResponseBroker> {
+    let nodes = image.nodes.values().filter(|node| node.is_active());
+    let brokers = nodes.filter_map(|node| {
+        let endpoint = node.endpoints.get(ENDPOINT)?;
+        let broker = MetadataResponseBroker::default()
+            .with_node_id(BrokerId(broker_id(node.id)))
+            .with_host(text(&endpoint.host))
+            .with_port(i32::from(endpoint.port))
+            .with_rack(node.rack.as_deref().map(text));
+        Some(broker)
+    });
+    brokers.collect()
+}
+
+fn lookup(image: &ClusterImage, wanted: MetadataRequestTopic) -> MetadataResponseTopic {
+    if let Some(id) = topic_id(wanted.topic_id) {
+        return match image.topic(id) {
+            Some(found) => topic(image, found),
+            None => MetadataResponseTopic::default()
+                .with_name(None)
+                .with_topic_id(wanted.topic_id)
+                .with_error_code(ResponseError::UnknownTopicId.code()),
+        };
+    }
+    let name = wanted.name.unwrap_or_default();
+    if let Some(found) = image.topics.get(name.as_str()) {
+        return topic(image, found);
+    }
+    let error = if is_topic_name(&name) {
+        ResponseError::UnknownTopicOrPartition
+    } else {
+        ResponseError::InvalidTopicException
+    };
+    MetadataResponseTopic::default()
+        .with_name(Some(name))
+        .with_error_code(error.code())
+}
+
+fn topic(image: &ClusterImage, topic: &Arc<TopicRecord>) -> MetadataResponseTopic {
+    let partitions = (0..)
+        .zip(&topic.partitions)
+        .map(|(at, p)| partition(image, at, p));
+    MetadataResponseTopic::default()
+        .with_name(Some(TopicName(text(&topic.name))))
+        .with_topic_id(wire_id(topic.id))
+        .with_is_internal(topic.internal)
+        .with_partitions(partitions.collect())
+}
+
+fn partition(image: &ClusterImage, index: i32, of: &PartitionRecord) -> MetadataResponsePartition {
+    let leader = of.leader.filter(|node| endpoint_of(image, *node).is_some());
+    let error = match leader {
+        Some(_) => errors::NONE,
+        None => ResponseError::LeaderNotAvailable.code(),
+    };
+    MetadataResponsePartition::default()
+        .with_error_code(error)
+        .with_partition_index(index)
+        .with_leader_id(BrokerId(leader.map_or(-1, broker_id)))
+        .with_leader_epoch(of.leader_epoch.to_wire())
+        .with_replica_nodes(wire_nodes(of.replicas.iter().map(|replica| replica.node)))
+        .with_isr_nodes(wire_nodes(of.isr.iter().copied()))
+        .with_offline_replicas(wire_nodes(offline(image, of)))
+}
+
+/// Replicas on nodes that cannot serve them.
+pub(super) fn offline<'a>(
+    image: &'a ClusterImage,
+    of: &'a PartitionRecord,
+) -> impl Iterator<Item = NodeId> + 'a {
+    let nodes = of.replicas.iter().map(|replica| replica.node);
+    nodes.filter(|node| !image.nodes.get(node).is_some_and(|n| n.is_active()))
+}
+
+pub(super) fn wire_nodes(nodes: impl Iterator<Item = NodeId>) -> Vec<BrokerId> {
+    nodes.map(|node| BrokerId(broker_id(node))).collect()
+}
+
+/// Makes the topics that do not exist, and waits until they have leaders or the
+/// metadata wait is over; what is not ready then is answered as such, and clients ask again.
+async fn create_missing(shared: &Shared, wanted: &[MetadataRequestTopic]) {
+    let image = shared.image();
+    let names = wanted.iter().filter_map(|w| w.name.as_ref());
+    let missing = names.filter(|n| is_topic_name(n) && !image.topics.contains_key(n.as_str()));
+    let missing: Vec<&TopicName> = missing.collect();
+    if missing.is_empty() {
+        return;
+    }
+    let wait = shared.options.metadata_wait;
+    let making = async {
+        for name in &missing {
+            let topic = NewTopic {
+                name: name.to_string(),
+                ..NewTopic::default()
+            };
+            match shared.api.admin.create_topic(topic, false, wait).await {
+                Ok(_) | Err(AdminError::TopicExists(_)) => {}
+                Err(error) => {
+                    tracing::info!(topic = %***name, %error, "topic was not auto-created")
+                }
+            }
+        }
+        let mut images = shared.api.cluster.images();
+        let led = |image: &Arc<ClusterImage>| {
+            missing.iter().all(|name| {
+                let topic = image.topics.get(name.as_str());
+                topic.is_some_and(|t| t.partitions.iter().all(|p| p.leader.is_some()))
+            })
+        };
+        drop(images.wait_for(led).await);
+    };
+    let _in_time: Option<()> = shared.env.timeout(wait, making).await;
+}

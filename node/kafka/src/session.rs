@@ -1,0 +1,247 @@
+//! One connection: requests in, responses out, in the same order.
+//!
+//! One task drives everything, so there is no channel between reading, handling and
+//! writing. A request starts as soon as it is read: its future is polled once before
+//! the next frame is looked at, which queues produce batches in request order; a fetch
+//! that waits for data holds back later *responses*, not later requests.
+//!
+//! ```text
+//! socket -> FrameReader -> route() -> [ in flight, oldest first ] -> ChunkWriter -> socket
+//! ```
+//!
+//! Who pushes back: while `in_flight_max` requests or `connection_bytes_max` bytes are
+//! under way, or that much is queued to be written, nothing is read.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use weir_base::{BoxFuture, Monotonic};
+use weir_wire::{ChunkWriter, Connection, FrameReader};
+
+use crate::close::CloseReason;
+use crate::context::Shared;
+use crate::handlers::route;
+
+/// Rounds of read, handle, write before other tasks get a turn.
+const ROUNDS_PER_POLL: usize = 8;
+/// Requests started before the answers that are ready leave.
+const FRAMES_PER_ROUND: usize = 16;
+
+/// A response, ready to be written.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    /// Length prefix and all, in one piece.
+    One(Bytes),
+    /// The same in pieces.
+    Chunks(Vec<Bytes>),
+    /// acks=0: the client expects none.
+    Nothing,
+}
+
+/// A request being handled.
+pub(crate) type Handling = BoxFuture<'static, Result<Reply, CloseReason>>;
+
+/// Serves one connection to its end and says why it ended.
+pub(crate) async fn run(shared: Arc<Shared>, connection: Connection) {
+    let remote = connection.remote;
+    let mut session = Session::new(shared, connection);
+    let reason = poll_fn(|cx| session.poll(cx)).await;
+    if reason.is_remarkable() {
+        tracing::warn!(%remote, %reason, "kafka connection closed");
+    } else {
+        tracing::debug!(%remote, %reason, "kafka connection closed");
+    }
+}
+
+struct Session {
+    shared: Arc<Shared>,
+    connection: Connection,
+    reader: FrameReader,
+    writer: ChunkWriter,
+    in_flight: VecDeque<InFlight>,
+    request_bytes: usize,
+    /// Set once nothing more will be read; the connection closes when all is written.
+    ending: Option<CloseReason>,
+    draining: BoxFuture<'static, ()>,
+    closed: BoxFuture<'static, ()>,
+    idle: BoxFuture<'static, ()>,
+    last_request: Monotonic,
+}
+
+struct InFlight {
+    bytes: usize,
+    step: Step,
+}
+
+enum Step {
+    Handling(Handling),
+    Done(Result<Reply, CloseReason>),
+}
+
+impl Session {
+    fn new(shared: Arc<Shared>, connection: Connection) -> Session {
+        let now = shared.env.clock.now();
+        Session {
+            reader: FrameReader::new(shared.options.produce_bytes_max),
+            writer: ChunkWriter::new(),
+            in_flight: VecDeque::new(),
+            request_bytes: 0,
+            ending: None,
+            draining: connection.draining(),
+            closed: connection.closed(),
+            idle: shared
+                .env
+                .clock
+                .sleep_until(now + shared.options.idle_close),
+            last_request: now,
+            shared,
+            connection,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        if self.closed.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(CloseReason::Closed);
+        }
+        if self.ending.is_none() && self.draining.as_mut().poll(cx).is_ready() {
+            self.ending = Some(CloseReason::Drained);
+        }
+        if self.poll_idle(cx) {
+            return Poll::Ready(CloseReason::Idle);
+        }
+        for _ in 0..ROUNDS_PER_POLL {
+            // All that was received is started before anything is written, so that the
+            // answers to pipelined requests leave together.
+            let mut progress = false;
+            for _ in 0..FRAMES_PER_ROUND {
+                if !self.poll_read(cx) {
+                    break;
+                }
+                progress = true;
+            }
+            progress |= self.poll_handlers(cx);
+            let written = self.writer.poll_write(cx, &mut *self.connection.stream);
+            if let Poll::Ready(Err(error)) = written {
+                return Poll::Ready(CloseReason::Write(error));
+            }
+            if self.in_flight.is_empty()
+                && written.is_ready()
+                && let Some(reason) = self.ending.take()
+            {
+                return Poll::Ready(reason);
+            }
+            if !progress {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Whether the connection was idle for too long.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> bool {
+        while self.idle.as_mut().poll(cx).is_ready() {
+            let now = self.shared.env.clock.now();
+            let idle_close = self.shared.options.idle_close;
+            if self.in_flight.is_empty() && now.since(self.last_request) >= idle_close {
+                return true;
+            }
+            let busy_until = if self.in_flight.is_empty() {
+                self.last_request
+            } else {
+                now
+            };
+            self.idle = self.shared.env.clock.sleep_until(busy_until + idle_close);
+        }
+        false
+    }
+
+    /// Polls what is being handled and queues what is done, oldest first.
+    fn poll_handlers(&mut self, cx: &mut Context<'_>) -> bool {
+        for request in &mut self.in_flight {
+            request.poll(cx);
+        }
+        let mut progress = false;
+        while self.writer.queued() < self.shared.options.connection_bytes_max {
+            let oldest = self.in_flight.front();
+            if !oldest.is_some_and(|oldest| matches!(oldest.step, Step::Done(_))) {
+                break;
+            }
+            let Some(done) = self.in_flight.pop_front() else {
+                break;
+            };
+            progress = true;
+            self.request_bytes -= done.bytes;
+            match done.step {
+                Step::Done(Ok(Reply::One(chunk))) => self.writer.push(chunk),
+                Step::Done(Ok(Reply::Chunks(chunks))) => {
+                    chunks.into_iter().for_each(|chunk| self.writer.push(chunk));
+                }
+                Step::Done(Ok(Reply::Nothing)) | Step::Handling(_) => {}
+                Step::Done(Err(reason)) => self.end(reason),
+            }
+        }
+        progress
+    }
+
+    /// Reads one request, if there is room for it, and starts it.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> bool {
+        let options = &self.shared.options;
+        if self.ending.is_some()
+            || self.in_flight.len() >= options.in_flight_max
+            || self.request_bytes >= options.connection_bytes_max
+            || self.writer.queued() >= options.connection_bytes_max
+        {
+            return false;
+        }
+        let frame = match self.reader.poll_next(cx, &mut *self.connection.stream) {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(Some(frame))) => frame,
+            Poll::Ready(Ok(None)) => {
+                // Nobody is left to answer.
+                self.in_flight.clear();
+                self.end(CloseReason::PeerClosed);
+                return true;
+            }
+            Poll::Ready(Err(error)) => {
+                self.end(error.into());
+                return true;
+            }
+        };
+        self.last_request = self.shared.env.clock.now();
+        let bytes = frame.len();
+        match route(&self.shared, self.connection.remote, frame) {
+            Ok(handling) => {
+                let mut request = InFlight {
+                    bytes,
+                    step: Step::Handling(handling),
+                };
+                request.poll(cx);
+                self.request_bytes += bytes;
+                self.in_flight.push_back(request);
+            }
+            Err(reason) => self.end(reason),
+        }
+        true
+    }
+
+    /// Reads no more; answers under way still leave.
+    fn end(&mut self, reason: CloseReason) {
+        if self.ending.is_none() {
+            self.ending = Some(reason);
+        }
+    }
+}
+
+impl InFlight {
+    fn poll(&mut self, cx: &mut Context<'_>) {
+        if let Step::Handling(handling) = &mut self.step
+            && let Poll::Ready(result) = handling.as_mut().poll(cx)
+        {
+            self.step = Step::Done(result);
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The record of a run: a hash of everything that happened, and on demand the text.
+//!
+//! Two runs of one seed are compared by [`Digest`]; where they differ, the texts of
+//! both say at which event. Called by the simulated seams and by oracles.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
+
+/// Lines of text kept; the oldest are dropped beyond it.
+const LINES_MAX: usize = 200_000;
+
+/// A run's record, shared by its clones.
+#[derive(Clone)]
+pub struct Trace(Arc<Mutex<State>>);
+
+struct State {
+    hash: Fnv,
+    events: u64,
+    lines: Option<VecDeque<String>>,
+}
+
+/// What two equal runs have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Digest {
+    /// Hash of every event, its time and its bytes.
+    pub hash: u128,
+    /// Number of events.
+    pub events: u64,
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x} after {} events", self.hash, self.events)
+    }
+}
+
+impl Trace {
+    /// An empty record that keeps its hash only.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_lines(None)
+    }
+
+    /// An empty record that also keeps its last 200,000 lines.
+    #[must_use]
+    pub fn with_text() -> Self {
+        Self::with_lines(Some(VecDeque::new()))
+    }
+
+    fn with_lines(lines: Option<VecDeque<String>>) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            hash: Fnv::new(),
+            events: 0,
+            lines,
+        })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records that `what` happened at `who`, now.
+    pub fn note(&self, who: &dyn fmt::Display, what: fmt::Arguments<'_>) {
+        let now = sim_now();
+        let mut state = self.lock();
+        let text = format!("{who} {what}");
+        state.hash.add(&now.as_nanos().to_le_bytes());
+        state.hash.add(text.as_bytes());
+        state.record(now, || text);
+    }
+
+    /// Records a datagram, now, and what became of it.
+    pub fn datagram(&self, from: SocketAddr, to: SocketAddr, bytes: &[u8], fate: &'static str) {
+        let now = sim_now();
+        let mut state = self.lock();
+        state.hash.add(&now.as_nanos().to_le_bytes());
+        state.hash.add(from.to_string().as_bytes());
+        state.hash.add(to.to_string().as_bytes());
+        state.hash.add(&bytes.len().to_le_bytes());
+        state.hash.add(bytes);
+        state.hash.add(fate.as_bytes());
+        state.record(now, || {
+            let mut content = Fnv::new();
+            content.add(bytes);
+            let (len, content) = (bytes.len(), content.value());
+            format!("{from} > {to} {len} bytes {content:032x} {fate}")
+        });
+    }
+
+    /// The hash and the count so far.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        let state = self.lock();
+        Digest {
+            hash: state.hash.value(),
+            events: state.events,
+        }
+    }
+
+    /// The text kept so far, one line an event; empty if none is kept.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let state = self.lock();
+        let mut text = String::new();
+        for line in state.lines.iter().flatten() {
+            text.push_str(line);
+            text.push('\n');
+        }
+        text
+    }
+}
+
+impl Default for Trace {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl State {
+    fn record(&mut self, now: Duration, text: impl FnOnce() -> String) {
+        self.events += 1;
+        if let Some(lines) = &mut self.lines {
+            if lines.len() == LINES_MAX {
+                lines.pop_front();
+            }
+            lines.push_back(format!("{:>12.6} {}", now.as_secs_f64(), text()));
+        }
+    }
+}
+
+/// Simulated time since the run started; zero outside of a host.
+#[must_use]
+pub fn sim_now() -> Duration {
+    turmoil::sim_elapsed().unwrap_or_default()
+}
+
+/// Writes simulated time in log lines, so that the logs of two equal runs are equal:
+/// `tracing_subscriber::fmt().with_timer(SimTime)`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SimTime;
+
+impl FormatTime for SimTime {
+    fn format_time(&self, w: &mut Writer<'_>) -> fmt::Result {
+        write!(w, "{:>12.6}", sim_now().as_secs_f64())
+    }
+}
+
+/// FNV-1a of 128 bits: stable everywhere, and not meant to resist anyone.
+struct Fnv(u128);
+
+impl Fnv {
+    fn new() -> Self {
+        Self(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d)
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u128::from(*byte)).wrapping_mul(0x0100_0000_0000_0000_0000_013b);
+        }
+    }
+
+    fn value(&self) -> u128 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_of_an_event_counts() {
+        let digest = |to: &str, bytes: &[u8], fate| {
+            let trace = Trace::new();
+            let from = "10.0.0.1:1".parse().unwrap();
+            trace.datagram(from, to.parse().unwrap(), bytes, fate);
+            trace.digest()
+        };
+        let base = digest("10.0.0.2:1", b"a", "sent");
+        assert_eq!(base, digest("10.0.0.2:1", b"a", "sent"));
+        assert_ne!(base, digest("10.0.0.3:1", b"a", "sent"));
+        assert_ne!(base, digest("10.0.0.2:1", b"b", "sent"));
+        assert_ne!(base, digest("10.0.0.2:1", b"a", "lost"));
+    }
+
+    #[test]
+    fn fnv_matches_its_published_vector() {
+        let mut fnv = Fnv::new();
+        fnv.add(b"a");
+        assert_eq!(fnv.value(), 0xd228_cb69_6f1a_8caf_7891_2b70_4e4a_8964);
+    }
+}

@@ -1,0 +1,285 @@
+//! Idempotent producers, one a partition, and the check that nothing acknowledged is lost.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use weir_base::batch::BatchBuilder;
+use weir_base::{Env, ProducerEpoch, ProducerId, RecordBatch};
+
+use super::kafka_client::{KafkaClient, Produced};
+
+const CALL_DEADLINE: Duration = Duration::from_secs(2);
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+
+/// Values by partition and counter, each with the offset it was acknowledged at, or
+/// `None` while its outcome is unknown.
+pub type Told = BTreeMap<(i32, u64), Option<i64>>;
+
+/// What producers were told, shared with the checker.
+#[derive(Debug, Clone, Default)]
+pub struct Ledger(Arc<Mutex<Told>>);
+
+impl Ledger {
+    fn attempted(&self, partition: i32, counter: u64) {
+        self.lock().entry((partition, counter)).or_insert(None);
+    }
+
+    fn acknowledged(&self, partition: i32, counter: u64, offset: i64) {
+        self.lock().insert((partition, counter), Some(offset));
+    }
+
+    /// Number of acknowledged values.
+    #[must_use]
+    pub fn acknowledged_count(&self) -> usize {
+        self.lock()
+            .values()
+            .filter(|offset| offset.is_some())
+            .count()
+    }
+
+    /// A copy.
+    #[must_use]
+    pub fn snapshot(&self) -> Told {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Told> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Finds leaders and keeps the connection to one of them.
+struct Router {
+    env: Env,
+    nodes: Vec<SocketAddr>,
+    next: usize,
+    connected: Option<KafkaClient>,
+}
+
+impl Router {
+    fn new(env: &Env, nodes: &[SocketAddr]) -> Self {
+        Self {
+            env: env.clone(),
+            nodes: nodes.to_vec(),
+            next: 0,
+            connected: None,
+        }
+    }
+
+    /// A connection to any node, each in turn.
+    async fn any(&mut self) -> Result<KafkaClient> {
+        let to = *self
+            .nodes
+            .get(self.next % self.nodes.len())
+            .context("no nodes")?;
+        self.next += 1;
+        KafkaClient::connect(&self.env, to, CALL_DEADLINE).await
+    }
+
+    /// The connection to the leader of a partition.
+    async fn leader(&mut self, topic: &str, partition: i32) -> Result<&mut KafkaClient> {
+        if self.connected.is_none() {
+            let metadata = self.any().await?.metadata(topic).await?;
+            let topics = metadata.topics.first().context("topic not in the answer")?;
+            let record = topics
+                .partitions
+                .iter()
+                .find(|p| p.partition_index == partition);
+            let leader = record.context("partition not in the answer")?.leader_id;
+            let broker = metadata.brokers.iter().find(|b| b.node_id == leader);
+            let broker = broker.context("no leader")?;
+            let port = u16::try_from(broker.port)?;
+            let found = self.env.net.resolve(&broker.host, port).await?;
+            let to = *found.first().context("leader does not resolve")?;
+            let client = KafkaClient::connect(&self.env, to, CALL_DEADLINE).await?;
+            self.connected = Some(client);
+        }
+        self.connected.as_mut().context("not connected")
+    }
+
+    fn disconnect(&mut self) {
+        self.connected = None;
+    }
+}
+
+/// Makes the topic, trying until a node says it is there.
+///
+/// # Errors
+/// If the cluster refuses it.
+pub async fn create_topic(
+    env: &Env,
+    nodes: &[SocketAddr],
+    topic: &str,
+    partitions: i32,
+    configs: &[(&str, &str)],
+) -> Result<()> {
+    let mut router = Router::new(env, nodes);
+    for _ in 0..200 {
+        if let Ok(mut client) = router.any().await
+            && let Ok(0) = client.create_topic(topic, partitions, configs).await
+        {
+            return Ok(());
+        }
+        env.sleep(RETRY_PAUSE).await;
+    }
+    bail!("topic {topic} could not be made")
+}
+
+/// Produces `count` values to one partition, each until it is acknowledged: a value
+/// whose outcome is unknown is sent again with the same sequence number.
+///
+/// # Errors
+/// If the broker answers what an idempotent producer must never see.
+pub async fn idempotent_producer(
+    env: Env,
+    nodes: Vec<SocketAddr>,
+    topic: String,
+    partition: i32,
+    count: u64,
+    ledger: Ledger,
+) -> Result<()> {
+    let mut router = Router::new(&env, &nodes);
+    let producer = loop {
+        match async { router.any().await?.new_producer().await }.await {
+            Ok(producer) => break producer,
+            Err(_) => env.sleep(RETRY_PAUSE).await,
+        }
+    };
+    for counter in 0..count {
+        let batch = value_batch(&env, producer, partition, counter)?;
+        ledger.attempted(partition, counter);
+        loop {
+            let sent = async {
+                let leader = router.leader(&topic, partition).await?;
+                leader
+                    .produce(&topic, partition, &batch, Duration::from_secs(1))
+                    .await
+            }
+            .await;
+            match sent {
+                Ok(Produced::At(offset)) => {
+                    ledger.acknowledged(partition, counter, offset);
+                    break;
+                }
+                Ok(Produced::Refused(error)) => {
+                    const NEVER: [i16; 5] = [2, 10, 45, 47, 87];
+                    ensure!(
+                        !NEVER.contains(&error),
+                        "partition {partition}: error {error}"
+                    );
+                    router.disconnect();
+                }
+                Err(_) => router.disconnect(),
+            }
+            env.sleep(RETRY_PAUSE).await;
+        }
+    }
+    Ok(())
+}
+
+fn value_batch(
+    env: &Env,
+    (id, epoch): (i64, i16),
+    partition: i32,
+    counter: u64,
+) -> Result<RecordBatch> {
+    let sequence = i32::try_from(counter)?;
+    let builder = BatchBuilder::new(env.clock.wall());
+    let builder = builder.producer(ProducerId(id), ProducerEpoch(epoch), sequence);
+    Ok(builder
+        .record(None, Some(format!("{partition}-{counter}").as_bytes()))
+        .build())
+}
+
+/// Reads everything back through the leaders and compares with what was acknowledged:
+/// each value once, at its offset, in order.
+///
+/// # Errors
+/// The first discrepancy, by partition and value.
+pub async fn check_all(
+    env: &Env,
+    nodes: &[SocketAddr],
+    topic: &str,
+    partitions: i32,
+    ledger: &Ledger,
+) -> Result<()> {
+    let told = ledger.snapshot();
+    for partition in 0..partitions {
+        let stored = read_all(env, nodes, topic, partition).await?;
+        let mut at: BTreeMap<u64, i64> = BTreeMap::new();
+        let mut previous = None;
+        for (offset, value) in stored {
+            let (p, counter) = value.split_once('-').context("not a value of ours")?;
+            ensure!(
+                p == partition.to_string(),
+                "value {value} in partition {partition}"
+            );
+            let counter: u64 = counter.parse()?;
+            ensure!(
+                at.insert(counter, offset).is_none(),
+                "{value} is stored twice"
+            );
+            ensure!(previous < Some(counter), "{value} is stored out of order");
+            previous = Some(counter);
+        }
+        for ((_, counter), offset) in told.range((partition, 0)..(partition + 1, 0)) {
+            if let Some(offset) = offset {
+                let found = at.get(counter);
+                ensure!(
+                    found == Some(offset),
+                    "{partition}-{counter} was acknowledged at {offset}, found at {found:?}"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn read_all(
+    env: &Env,
+    nodes: &[SocketAddr],
+    topic: &str,
+    partition: i32,
+) -> Result<Vec<(i64, String)>> {
+    let mut router = Router::new(env, nodes);
+    let mut values = Vec::new();
+    let mut next = 0;
+    let mut failures = 0;
+    loop {
+        let fetched = async {
+            router
+                .leader(topic, partition)
+                .await?
+                .fetch(topic, partition, next)
+                .await
+        }
+        .await;
+        match fetched {
+            Ok(fetched) if fetched.error == 0 => {
+                let before = next;
+                for batch in fetched.batches {
+                    next = batch.end_offset().to_wire();
+                    if batch.header().attributes.is_control() {
+                        continue;
+                    }
+                    for record in batch.records()? {
+                        let value = record.value.context("value without bytes")?;
+                        values.push((record.offset.to_wire(), String::from_utf8(value.into())?));
+                    }
+                }
+                if next == before && next >= fetched.high_watermark {
+                    return Ok(values);
+                }
+            }
+            Ok(_) | Err(_) => {
+                router.disconnect();
+                failures += 1;
+                ensure!(failures < 400, "partition {partition} cannot be read back");
+                env.sleep(RETRY_PAUSE).await;
+            }
+        }
+    }
+}
