@@ -24,7 +24,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use weir_api::console::Health;
 use weir_api::{Api, MetricsSource};
 use weir_base::{Env, NodeId};
@@ -105,23 +105,12 @@ impl Console {
             broker: OnceLock::new(),
         });
         let router = routes::router(Arc::clone(&state), options);
-        let listener = serve::BoundedListener {
-            env: env.clone(),
-            listener,
-            places: Arc::new(Semaphore::new(options.connections_max)),
-        };
-        let (stop, mut asked) = watch::channel(false);
+        let (stop, asked) = watch::channel(false);
         let (ended, stopped) = watch::channel(false);
+        let places = options.connections_max;
+        let served = serve::serve(env.clone(), listener, router, places, asked);
         env.tasks.spawn("console", async move {
-            let served = axum::serve(listener, router)
-                .with_graceful_shutdown(async move {
-                    // An error means that the console was dropped, which stops it too.
-                    drop(asked.wait_for(|stop| *stop).await);
-                })
-                .await;
-            if let Err(error) = served {
-                tracing::error!(%error, "admin API ended");
-            }
+            served.await;
             ended.send_replace(true);
         });
         Ok(Console {
