@@ -145,9 +145,11 @@ impl Metadata {
         }
         let failed = |error: std::io::Error| MetadataError::Start(error.to_string());
         me.start_kind = boot::start_kind(&*env.disk, &me).await.map_err(failed)?;
-        probe::listen(&env, &me.peer_address, options.control_bind)
-            .await
-            .map_err(failed)?;
+        if options.control_listen {
+            probe::listen(&env, &me.peer_address, options.control_bind)
+                .await
+                .map_err(failed)?;
+        }
         for (voter, address) in voters.iter().filter(|(voter, _)| **voter != me.id) {
             watching::tell_address(&env, &peers, *voter, address).await;
         }

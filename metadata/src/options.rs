@@ -33,6 +33,9 @@ pub struct MetadataOptions {
     /// Where the control port listens; `None`: at the peer address's port, on loopback
     /// if that is a loopback address, else on every interface.
     pub control_bind: Option<SocketAddr>,
+    /// Whether to listen on the control port at all. Default yes; no where the links
+    /// between nodes hold the TCP port of that number already.
+    pub control_listen: bool,
     /// How often gossip probes a member. Default 500 ms.
     pub gossip_period: Duration,
 }
@@ -52,6 +55,7 @@ impl Default for MetadataOptions {
             requests_max: 1024,
             rebalance: Duration::from_secs(30),
             control_bind: None,
+            control_listen: true,
             gossip_period: Duration::from_millis(500),
         }
     }

@@ -117,17 +117,18 @@ impl Controller {
         if self.office().is_none() {
             return self.not_controller();
         }
-        match ask {
-            Ask::Heartbeat(heartbeat) => self.on_heartbeat(heartbeat),
-            Ask::Suspect {
-                node,
-                epoch,
-                refused,
-            } => {
-                self.suspect(node, epoch, refused.then_some(from));
-                self.seen(Outcome::Done)
-            }
-            ask => self.queue(ask).await,
+        if let Ask::Heartbeat(heartbeat) = ask {
+            self.on_heartbeat(heartbeat)
+        } else if let Ask::Suspect {
+            node,
+            epoch,
+            refused,
+        } = ask
+        {
+            self.suspect(node, epoch, refused.then_some(from));
+            self.seen(Outcome::Done)
+        } else {
+            self.queue(ask).await
         }
     }
 

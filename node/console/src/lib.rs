@@ -25,9 +25,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use weir_api::console::Health;
 use weir_api::{Api, MetricsSource};
 use weir_base::{Env, NodeId};
+
+pub use weir_api::console::Health;
 
 use failure::Failure;
 

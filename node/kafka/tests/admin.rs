@@ -1,5 +1,7 @@
 //! Topics, configs and descriptions in every version of every admin request.
 
+#![expect(clippy::unwrap_used, reason = "a failure is a failed test")]
+
 mod support;
 
 use kafka_protocol::messages::alter_configs_request;

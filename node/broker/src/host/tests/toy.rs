@@ -137,12 +137,7 @@ pub(in crate::host) struct Cluster {
     leader: Option<usize>,
     ready: bool,
     states: Vec<watch::Sender<JournalState>>,
-    /// Appends to be committed: base, end, who waits.
-    waiting: Vec<(
-        Offset,
-        Offset,
-        oneshot::Sender<Result<Offset, JournalError>>,
-    )>,
+    waiting: Vec<Waiter>,
     /// Answers the next appends get; with `true` the batch is appended all the same.
     pub(in crate::host) refusals: VecDeque<(JournalError, bool)>,
     /// Where reads began.
