@@ -25,8 +25,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use weir_api::{Api, MetricsSource};
-use weir_base::{Env, NodeId};
+use weir_api::{Api, GroupCallError, MetricsSource};
+use weir_base::{BoxFuture, Env, NodeId};
 
 pub use weir_api::console::Health;
 
@@ -34,6 +34,10 @@ use failure::Failure;
 
 /// How long a change may take before its outcome is reported as unknown.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long a group's coordinator may take to settle, and how often it is asked again.
+const SETTLE_MAX: Duration = Duration::from_secs(3);
+const SETTLE_POLL: Duration = Duration::from_millis(50);
 
 /// Where and how the console listens.
 #[derive(Debug, Clone)]
@@ -79,6 +83,31 @@ impl ConsoleState {
         broker
             .map(|broker| &broker.api)
             .ok_or_else(Failure::not_ready)
+    }
+
+    /// Calls the group coordinator, and again while it is surely not done but soon may
+    /// be: its internal topic is made, or its leader elected, at first use.
+    pub(crate) async fn group_call<T>(
+        &self,
+        call: impl Fn() -> BoxFuture<'static, Result<T, GroupCallError>>,
+    ) -> Result<T, Failure> {
+        let give_up = self.env.clock.now() + SETTLE_MAX;
+        loop {
+            let refused = match self.within(call()).await? {
+                Ok(reply) => return Ok(reply),
+                Err(refused) => refused,
+            };
+            let passes = match &refused {
+                GroupCallError::NotCoordinator
+                | GroupCallError::NotAvailable
+                | GroupCallError::Loading => self.env.clock.now() < give_up,
+                GroupCallError::Indeterminate | GroupCallError::Group(_) => false,
+            };
+            if !passes {
+                return Err(refused.into());
+            }
+            self.env.sleep(SETTLE_POLL).await;
+        }
     }
 
     /// Runs a call that has no deadline of its own.
