@@ -13,11 +13,12 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::OnceCell;
+use weir_api::console::Health;
 use weir_api::{ClusterApi, Front, FrontContext};
 use weir_base::image::Endpoint;
 use weir_base::{Env, NodeId};
 use weir_broker::{Broker, BrokerOptions};
-use weir_console::{Console, Health, HealthSource};
+use weir_console::{Console, HealthSource};
 use weir_kafka::KafkaFront;
 use weir_metadata::{Metadata, MetadataError, NodeFacts};
 use weir_peer::{LinkEvent, NodeIdentity, PeerNode, QuicEnv, Service};
@@ -33,7 +34,7 @@ const LEAVE_WAIT: Duration = Duration::from_secs(2);
 /// A node that runs.
 pub struct RunningNode {
     console: Console,
-    storage: Storage,
+    storage: Arc<Storage>,
     links: PeerNode,
     metadata: Metadata,
     broker: Broker,
@@ -115,7 +116,7 @@ pub async fn start_node(
         .await
         .map_err(|error| StartError::listen("admin.listen", options.admin.listen, error))?;
 
-    let storage = Storage::open(env.clone(), options.storage_options()).await?;
+    let storage = Arc::new(Storage::open(env.clone(), options.storage_options()).await?);
     stop_when_lost(env, &storage);
 
     let (peers, links) = PeerNode::start(
@@ -157,7 +158,7 @@ pub async fn start_node(
     let broker = Broker::start(
         env.clone(),
         me,
-        storage.clone(),
+        Arc::clone(&storage),
         metadata.clone(),
         peers,
         &broker_options,
@@ -186,7 +187,7 @@ pub async fn start_node(
         "facts",
         carry_facts(
             env.clone(),
-            storage.clone(),
+            Arc::clone(&storage),
             metadata.clone(),
             broker.clone(),
         ),
@@ -309,10 +310,11 @@ async fn follow_links(mut events: tokio::sync::broadcast::Receiver<LinkEvent>, m
 
 /// Carries what is asked for rather than told: how slow the disk is, and how long this
 /// node may act as leader.
-async fn carry_facts(env: Env, storage: Storage, metadata: Metadata, broker: Broker) {
+async fn carry_facts(env: Env, storage: Arc<Storage>, metadata: Metadata, broker: Broker) {
     loop {
         env.sleep(FACTS_INTERVAL).await;
-        metadata.report_fsync_age(storage.health().await.fsync_age);
+        let fsync_age = storage.health().await.fsync_age;
+        metadata.report_fsync_age(fsync_age.unwrap_or_default());
         if let Some(until) = metadata.lease_until() {
             broker.set_lease(until);
         }

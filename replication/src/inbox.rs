@@ -39,6 +39,8 @@ pub enum AckLevel {
 pub(crate) struct Append {
     pub(crate) batch: RecordBatch,
     pub(crate) wait: AckLevel,
+    /// The one leader epoch in which it may be appended, if the caller says.
+    pub(crate) epoch: Option<LeaderEpoch>,
     pub(crate) reply: Reply,
 }
 

@@ -300,11 +300,21 @@ impl Partition {
         let lease = durability.replication == ReplicationMode::Sync || self.node.holds_lease();
         let mut batches = Vec::with_capacity(appends.len());
         let mut callers = Vec::with_capacity(appends.len());
-        for Append { batch, wait, reply } in appends {
+        let current = self.core.leader_epoch();
+        for append in appends {
+            let Append {
+                batch,
+                wait,
+                epoch,
+                reply,
+            } = append;
             let refusal = match (gate, wait) {
                 _ if reply.is_closed() => continue, // nobody waits: never appended
                 _ if self.core.is_failed() => Some(AppendError::Storage(LogError::Closed)),
                 (Gate::NotLeader, _) => Some(AppendError::NotLeader(self.known_leader())),
+                _ if epoch.is_some_and(|wanted| wanted != current) => {
+                    Some(AppendError::NotLeader(self.known_leader()))
+                }
                 (Gate::BelowMinIsr { isr, min_isr }, AckLevel::All) => {
                     Some(AppendError::NotEnoughReplicas { isr, min_isr })
                 }

@@ -184,7 +184,9 @@ fn config_change(change: ConfigChange) -> weir_metadata::ConfigChange {
 fn admin_error(error: MetadataError) -> AdminError {
     match error {
         MetadataError::Refused(refusal) => refused(refusal),
-        MetadataError::Unavailable(detail) => AdminError::Unavailable(detail),
+        MetadataError::Unavailable(detail) | MetadataError::Start(detail) => {
+            AdminError::Unavailable(detail)
+        }
         MetadataError::TimedOut(after) => AdminError::TimedOut(after),
     }
 }

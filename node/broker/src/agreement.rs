@@ -70,7 +70,9 @@ fn refusal(error: MetadataError) -> IsrRefusal {
             | Refusal::UnknownPartition(_),
         ) => IsrRefusal::Stale,
         MetadataError::Refused(other) => IsrRefusal::Ineligible(other.to_string()),
-        MetadataError::Unavailable(detail) => IsrRefusal::Unanswered(detail),
+        MetadataError::Unavailable(detail) | MetadataError::Start(detail) => {
+            IsrRefusal::Unanswered(detail)
+        }
         MetadataError::TimedOut(after) => IsrRefusal::Unanswered(format!("within {after:?}")),
     }
 }

@@ -54,7 +54,7 @@ impl Broker {
     pub fn start(
         env: Env,
         node: NodeId,
-        storage: Storage,
+        storage: Arc<Storage>,
         metadata: Metadata,
         peers: Peers,
         options: &BrokerOptions,

@@ -24,7 +24,7 @@ const OPENING_MAX: usize = 32;
 /// The task that keeps replicas in step with the image.
 pub(crate) struct Partitions {
     broker: Broker,
-    storage: Storage,
+    storage: Arc<Storage>,
     /// What was applied last, by topic name, to skip topics that did not change.
     applied: BTreeMap<Arc<str>, Arc<TopicRecord>>,
     configs: BTreeMap<String, String>,
@@ -33,7 +33,7 @@ pub(crate) struct Partitions {
 }
 
 impl Partitions {
-    pub(crate) fn new(broker: Broker, storage: Storage) -> Self {
+    pub(crate) fn new(broker: Broker, storage: Arc<Storage>) -> Self {
         let (applied, configs, nodes, open) = Default::default();
         Self {
             broker,

@@ -109,8 +109,8 @@ impl NodeOptions {
         let defaults = ReplicationOptions::default();
         ReplicationOptions {
             core: CoreOptions {
-                isr_lag_max: self.replication.isr_lag_max,
-                isr_hold_max: self.replication.isr_hold_max,
+                lag_max: self.replication.isr_lag_max,
+                hold_max: self.replication.isr_hold_max,
                 unreplicated_bytes_max: self.replication.unreplicated_bytes_max.0,
                 unreplicated_age_max: self.replication.unreplicated_age_max,
                 ..defaults.core

@@ -132,8 +132,35 @@ impl PartitionHandle {
         wait: AckLevel,
         deadline: Duration,
     ) -> BoxFuture<'static, Result<Appended, AppendError>> {
+        self.queue(batch, wait, None, deadline)
+    }
+
+    /// As [`PartitionHandle::append`] for a journal, whose records hold only in the epoch
+    /// they were decided in: refused with `NotLeader` in any other. Waits for everybody.
+    pub fn append_in_epoch(
+        &self,
+        epoch: LeaderEpoch,
+        batch: RecordBatch,
+        deadline: Duration,
+    ) -> BoxFuture<'static, Result<Appended, AppendError>> {
+        self.queue(batch, AckLevel::All, Some(epoch), deadline)
+    }
+
+    fn queue(
+        &self,
+        batch: RecordBatch,
+        wait: AckLevel,
+        epoch: Option<LeaderEpoch>,
+        deadline: Duration,
+    ) -> BoxFuture<'static, Result<Appended, AppendError>> {
         let (reply, answer) = oneshot::channel();
-        self.0.inbox.append(Append { batch, wait, reply });
+        let inbox = &self.0.inbox;
+        inbox.append(Append {
+            batch,
+            wait,
+            epoch,
+            reply,
+        });
         let env = self.0.node.env.clone();
         Box::pin(async move {
             match env.timeout(deadline, answer).await {
