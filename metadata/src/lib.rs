@@ -7,15 +7,24 @@
 //! decides. See `README.md` for the picture, the reading order and the failure table.
 
 pub mod apply;
+mod ask;
+mod client;
 pub mod command;
 pub mod controller;
 pub mod document;
+mod feed;
+mod gossip;
 mod image_store;
 pub mod invariants;
 mod options;
+mod probe;
 mod raft;
+mod service;
 pub mod topic_options;
 
+pub use ask::{ConfigChange, ConfigOp, ConfigResource, NewTopic};
+pub use client::{AlterRefused, Health, IsrChange, Metadata, MetadataError, NodeFacts};
+pub use command::{Refusal, StartKind};
 pub use options::MetadataOptions;
 
 #[cfg(test)]

@@ -7,7 +7,6 @@
 //! outlives its supervisor. Nothing here runs inside a node, so nothing here is
 //! simulated and the seams of `Env` are not used (decisions/0002).
 
-mod certificates;
 mod child;
 pub mod directory;
 pub mod plan;

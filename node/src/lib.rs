@@ -1,5 +1,6 @@
 //! The composition root: options, commands, the node process and `weir dev`.
 
+pub mod certificates;
 pub mod dev;
 pub mod logging;
 pub mod options;

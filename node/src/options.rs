@@ -8,6 +8,7 @@
 mod load;
 pub mod quantity;
 mod reference;
+mod rooms;
 mod section;
 mod sections;
 mod validate;

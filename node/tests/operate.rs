@@ -1,6 +1,8 @@
 //! The operator's commands against real consoles over loopback, with the broker in
 //! memory: what a person types, and what they get.
 
+#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

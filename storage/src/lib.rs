@@ -1,13 +1,39 @@
 //! One partition's log on a disk, and the node's shared write-ahead log.
+//!
+//! Reading order: [`log`] (what a log promises), [`mem`] (the promise at its plainest),
+//! [`storage`] (a data directory), then `log/disk.rs` and the files beside it, `segment`,
+//! and `wal`.
 
+mod cache;
+pub mod contract;
+mod durability;
 pub mod epochs;
+mod error;
+pub mod fault_disk;
+mod health;
 pub mod log;
 pub mod mem;
+mod node_record;
+mod options;
 pub mod producers;
 mod record_time;
+pub mod segment;
+mod shared;
+mod sidecar;
+mod state;
+pub mod storage;
+mod two_slot;
+mod wal;
 
+pub use error::StorageError;
+pub use fault_disk::{Crash, SimDisk, SimFaults};
+pub use health::StorageHealth;
+pub use log::recover::{RecoveredTail, RecoveryReport};
 pub use log::{
     AppendOutcome, EpochEnd, LogError, LogPosition, PartitionLog, ProducerSummary, ReadChunk,
     SequenceError,
 };
 pub use mem::MemLog;
+pub use node_record::StartKind;
+pub use options::{LogConfig, StorageOptions};
+pub use storage::Storage;

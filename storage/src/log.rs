@@ -1,4 +1,16 @@
-//! What replication needs of a partition's log.
+//! What replication needs of a partition's log; the modules below fulfil it on a disk.
+//!
+//! Reading order: `disk` (what a log is made of), `append`, `flush`, `read`, `truncate`,
+//! `recover`, `retention`, `compact`.
+
+mod append;
+mod compact;
+pub(crate) mod disk;
+pub(crate) mod flush;
+mod read;
+pub(crate) mod recover;
+mod retention;
+mod truncate;
 
 use std::sync::Arc;
 
@@ -247,4 +259,21 @@ impl LogError {
             LogError::DiskLost(_) => FaultClass::DiskLost,
         }
     }
+}
+
+/// Checks that a follower's `batch` goes on where a log ends, and is intact.
+pub(crate) fn batch_continues(
+    batch: &RecordBatch,
+    end: Offset,
+    last_epoch: LeaderEpoch,
+) -> Result<(), LogError> {
+    if batch.base_offset() != end || batch.leader_epoch() < last_epoch {
+        return Err(LogError::Discontinuous {
+            base: batch.base_offset(),
+            epoch: batch.leader_epoch(),
+            end,
+            last_epoch,
+        });
+    }
+    Ok(batch.verify_checksum()?)
 }

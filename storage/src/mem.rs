@@ -15,6 +15,7 @@ use weir_base::{BoxFuture, LeaderEpoch, Offset, RecordBatch, Timestamp};
 use crate::epochs::EpochCache;
 use crate::log::{
     AppendOutcome, EpochEnd, LogError, LogPosition, PartitionLog, ProducerSummary, ReadChunk,
+    batch_continues,
 };
 use crate::producers::{Producers, Verdict};
 use crate::record_time::{first_record_at, newer, newest_in};
@@ -155,31 +156,12 @@ impl State {
         below: Offset,
     ) -> Result<Option<(Offset, Timestamp)>, LogError> {
         for batch in self.retained() {
-            let found =
-                first_record_at(batch, timestamp)?.filter(|(offset, _)| *offset >= self.start);
-            if let Some(found) = found {
+            if let Some(found) = first_record_at(batch, timestamp, self.start)? {
                 return Ok(Some(found).filter(|(offset, _)| *offset < below));
             }
         }
         Ok(None)
     }
-}
-
-/// Checks that `batch` continues a log and is intact.
-pub(crate) fn check_continuity(
-    batch: &RecordBatch,
-    end: Offset,
-    last_epoch: LeaderEpoch,
-) -> Result<(), LogError> {
-    if batch.base_offset() != end || batch.leader_epoch() < last_epoch {
-        return Err(LogError::Discontinuous {
-            base: batch.base_offset(),
-            epoch: batch.leader_epoch(),
-            end,
-            last_epoch,
-        });
-    }
-    Ok(batch.verify_checksum()?)
 }
 
 impl MemLog {
@@ -221,7 +203,7 @@ impl MemLog {
         let mut state = self.state();
         let (mut end, mut last_epoch) = (state.end(), state.epochs.last());
         for batch in &batches {
-            check_continuity(batch, end, last_epoch)?;
+            batch_continues(batch, end, last_epoch)?;
             (end, last_epoch) = (batch.end_offset(), batch.leader_epoch());
         }
         for batch in batches {

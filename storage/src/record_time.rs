@@ -6,25 +6,26 @@
 use weir_base::batch::Compression;
 use weir_base::{BatchError, Offset, RecordBatch, Timestamp};
 
-/// The first record of `batch` at or after `timestamp`, if any is.
+/// The first record of `batch` at or above `start` that is at or after `timestamp`.
 ///
 /// # Errors
 /// The records do not parse.
 pub(crate) fn first_record_at(
     batch: &RecordBatch,
     timestamp: Timestamp,
+    start: Offset,
 ) -> Result<Option<(Offset, Timestamp)>, BatchError> {
     let header = batch.header();
     if header.max_timestamp < timestamp {
         return Ok(None);
     }
     if header.attributes.compression() != Compression::None {
-        return Ok(Some((header.base_offset, header.max_timestamp)));
+        return Ok(Some((header.base_offset.max(start), header.max_timestamp)));
     }
     let records = batch.records()?;
     Ok(records
         .iter()
-        .find(|record| record.timestamp >= timestamp)
+        .find(|record| record.timestamp >= timestamp && record.offset >= start)
         .map(|record| (record.offset, record.timestamp)))
 }
 

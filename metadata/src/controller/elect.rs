@@ -65,7 +65,7 @@ pub(crate) fn change_with(
         };
     }
     crate::apply::settle(&mut next);
-    (next != *record).then(|| PartitionChange {
+    (next != *record).then_some(PartitionChange {
         at,
         partition_epoch: record.partition_epoch,
         leader: next.leader,

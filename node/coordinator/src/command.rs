@@ -249,7 +249,7 @@ pub enum GroupError {
         /// Most allowed.
         max: Duration,
     },
-    /// The group has its greatest size.
+    /// The group has its greatest size, in members or in bytes.
     #[error("group has reached its maximum size")]
     GroupFull,
     /// Only an empty group can be deleted.
@@ -261,8 +261,8 @@ pub enum GroupError {
     /// Offsets of a topic that the group's members subscribe to cannot be deleted.
     #[error("group is subscribed to the topic")]
     Subscribed,
-    /// The note of a commit is too long.
-    #[error("offset metadata is longer than 4096 bytes")]
+    /// A note of a commit is longer than 4096 bytes, or the commit is too large.
+    #[error("offset metadata is too long")]
     MetadataTooLong,
 }
 

@@ -18,7 +18,10 @@ mod timers;
 pub use command::*;
 pub use durable::Groups;
 pub use machine::{GroupMachine, LiveGroups};
-pub use options::{GROUP_ID_BYTES_MAX, GroupOptions, OFFSET_METADATA_BYTES_MAX};
+pub use options::{
+    COMMIT_BYTES_MAX, GROUP_BYTES_MAX, GROUP_ID_BYTES_MAX, GroupOptions, GroupOptionsError,
+    MEMBER_METADATA_BYTES_MAX, OFFSET_METADATA_BYTES_MAX,
+};
 pub use record::{Generation, GroupRecord, RecordError, StoredMember, StoredOffset};
 pub use routing::journal_partition_of;
 pub use subscription::{CONSUMER_PROTOCOL_TYPE, subscribed_topics};

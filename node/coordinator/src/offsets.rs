@@ -11,7 +11,7 @@ use crate::command::{
 };
 use crate::durable::{Groups, StoredGroup};
 use crate::machine::LiveGroups;
-use crate::options::{GROUP_ID_BYTES_MAX, OFFSET_METADATA_BYTES_MAX};
+use crate::options::{COMMIT_BYTES_MAX, GROUP_ID_BYTES_MAX, OFFSET_METADATA_BYTES_MAX};
 use crate::record::{GroupRecord, StoredOffset};
 use crate::subscription::{CONSUMER_PROTOCOL_TYPE, subscribed_topics};
 
@@ -37,7 +37,12 @@ impl LiveGroups {
         self.check_commit(durable, now, &commit, out)?;
         let too_long =
             |(_, offset): &(_, CommittedOffset)| offset.metadata.len() > OFFSET_METADATA_BYTES_MAX;
-        if commit.offsets.iter().any(too_long) {
+        let bytes = |(key, offset): &(OffsetKey, CommittedOffset)| {
+            commit.group.len() + key.topic.len() + offset.metadata.len()
+        };
+        if commit.offsets.iter().any(too_long)
+            || commit.offsets.iter().map(bytes).sum::<usize>() > COMMIT_BYTES_MAX
+        {
             return Err(GroupError::MetadataTooLong);
         }
         for (key, mut committed) in commit.offsets {

@@ -271,3 +271,6 @@ pub(crate) fn route(
         _ => return Err(CloseReason::UnknownApi(api as i16)),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,7 +26,9 @@ use crate::context::Shared;
 use crate::handlers::route;
 
 /// Rounds of read, handle, write before other tasks get a turn.
-const ROUNDS_PER_POLL: usize = 32;
+const ROUNDS_PER_POLL: usize = 8;
+/// Requests started before the answers that are ready leave.
+const FRAMES_PER_ROUND: usize = 16;
 
 /// A response, ready to be written.
 #[derive(Debug)]
@@ -111,19 +113,26 @@ impl Session {
             return Poll::Ready(CloseReason::Idle);
         }
         for _ in 0..ROUNDS_PER_POLL {
-            let mut progress = self.poll_handlers(cx);
+            // All that was received is started before anything is written, so that the
+            // answers to pipelined requests leave together.
+            let mut progress = false;
+            for _ in 0..FRAMES_PER_ROUND {
+                if !self.poll_read(cx) {
+                    break;
+                }
+                progress = true;
+            }
+            progress |= self.poll_handlers(cx);
             let written = self.writer.poll_write(cx, &mut *self.connection.stream);
             if let Poll::Ready(Err(error)) = written {
                 return Poll::Ready(CloseReason::Write(error));
             }
             if self.in_flight.is_empty()
                 && written.is_ready()
-                && self.writer.queued() == 0
                 && let Some(reason) = self.ending.take()
             {
                 return Poll::Ready(reason);
             }
-            progress |= self.poll_read(cx);
             if !progress {
                 return Poll::Pending;
             }

@@ -1,5 +1,7 @@
 //! Topics, configs and descriptions in every version of every admin request.
 
+#![expect(clippy::unwrap_used, reason = "a failure is a failed test")]
+
 mod support;
 
 use kafka_protocol::messages::alter_configs_request;
@@ -67,11 +69,19 @@ fn topics_are_created_and_deleted_in_every_version() {
             assert_eq!(made.error_code, 0);
             if version >= 5 {
                 assert_eq!((made.num_partitions, made.replication_factor), (3, 1));
-                assert!(made.configs.unwrap().iter().any(|c| c.name.as_str() == "retention.ms"));
+                assert!(
+                    made.configs
+                        .unwrap()
+                        .iter()
+                        .any(|c| c.name.as_str() == "retention.ms")
+                );
             }
             assert_eq!(made.topic_id.is_nil(), version < 7);
             assert_eq!(create(&mut client, version, creatable(&topic, 3)).await, 36);
-            assert_eq!(create(&mut client, version, creatable("bad name", 3)).await, 17);
+            assert_eq!(
+                create(&mut client, version, creatable("bad name", 3)).await,
+                17
+            );
             assert_eq!(create(&mut client, version, creatable("new", 0)).await, 37);
             let replicas = creatable("new", 1).with_replication_factor(3);
             assert_eq!(create(&mut client, version, replicas).await, 38);
@@ -150,7 +160,10 @@ async fn config(client: &mut Client, version: i16, kind: i8, of: &str, key: &str
     assert_eq!(response.results[0].error_code, 0);
     assert_eq!(response.results[0].configs.len(), 1);
     let config = &response.results[0].configs[0];
-    (config.value.as_deref().unwrap().to_owned(), config.config_source)
+    (
+        config.value.as_deref().unwrap().to_owned(),
+        config.config_source,
+    )
 }
 
 #[test]
@@ -163,7 +176,10 @@ fn configs_are_described_and_changed_in_every_version() {
         for version in 1..=4 {
             let default = ("604800000".to_owned(), 5);
             assert_eq!(config(&mut client, version, TOPIC, "t", key).await, default);
-            assert_eq!(config(&mut client, version, BROKER, "1", key).await, default);
+            assert_eq!(
+                config(&mut client, version, BROKER, "1", key).await,
+                default
+            );
         }
         for version in 0..=2 {
             let value = format!("{}", 1000 + i32::from(version));
@@ -175,7 +191,10 @@ fn configs_are_described_and_changed_in_every_version() {
                 .with_resource_name(name("t"))
                 .with_configs(vec![setting]);
             let request = AlterConfigsRequest::default().with_resources(vec![resource]);
-            assert_eq!(client.call(version, &request).await.responses[0].error_code, 0);
+            assert_eq!(
+                client.call(version, &request).await.responses[0].error_code,
+                0
+            );
             assert_eq!(config(&mut client, 4, TOPIC, "t", key).await, (value, 1));
         }
         for version in 0..=1 {
@@ -205,12 +224,18 @@ fn configs_are_described_and_changed_in_every_version() {
             for (kind, of, key, operation, value, code) in cases {
                 let request = change(kind, of, key, operation, value);
                 let response = client.call(version, &request).await;
-                assert_eq!(response.responses[0].error_code, code, "{of} {key} {operation}");
+                assert_eq!(
+                    response.responses[0].error_code, code,
+                    "{of} {key} {operation}"
+                );
             }
             let policy = config(&mut client, 4, TOPIC, "t", "cleanup.policy").await.0;
             assert_eq!(policy, "delete,compact");
             let reset = change(TOPIC, "t", key, 1, None);
-            assert_eq!(client.call(version, &reset).await.responses[0].error_code, 0);
+            assert_eq!(
+                client.call(version, &reset).await.responses[0].error_code,
+                0
+            );
             assert_eq!(config(&mut client, 4, TOPIC, "t", key).await.1, 5);
         }
     });
@@ -324,7 +349,8 @@ fn leaders_are_elected_and_partitions_moved_in_every_version() {
                 assert_eq!(response.responses[0].partitions[0].error_code, code);
             }
             if version >= 1 {
-                let request = reassign(Some(vec![1, 2])).with_allow_replication_factor_change(false);
+                let request =
+                    reassign(Some(vec![1, 2])).with_allow_replication_factor_change(false);
                 let response = client.call(version, &request).await;
                 assert_eq!(response.responses[0].partitions[0].error_code, 38);
             }
@@ -357,7 +383,12 @@ fn records_are_deleted_and_epochs_and_producers_told_in_every_version() {
         fixture.broker.set_leader("t", 0, Some(NodeId(1)));
         append(&fixture, id, 6).await;
         for version in 2..=4 {
-            let cases = [(1, -1, 0, 1, 2), (2, -1, 0, 2, 4), (9, -1, 0, 2, 4), (0, -1, 0, -1, -1)];
+            let cases = [
+                (1, -1, 0, 1, 2),
+                (2, -1, 0, 2, 4),
+                (9, -1, 0, 2, 4),
+                (0, -1, 0, -1, -1),
+            ];
             let stale = [(1, 1, 74, -1, -1), (1, 9, 75, -1, -1)];
             for (asked, believed, code, epoch, end) in cases.into_iter().chain(stale) {
                 let partition = OffsetForLeaderPartition::default()
@@ -384,7 +415,11 @@ fn records_are_deleted_and_epochs_and_producers_told_in_every_version() {
         let [known, unknown] = &response.topics[0].partitions[..] else {
             panic!("two partitions");
         };
-        let ids: Vec<i64> = known.active_producers.iter().map(|p| p.producer_id.0).collect();
+        let ids: Vec<i64> = known
+            .active_producers
+            .iter()
+            .map(|p| p.producer_id.0)
+            .collect();
         assert_eq!((ids, unknown.error_code), (vec![5, 6], 3));
         for version in 0..=2 {
             let before = i64::from(version) + 1;

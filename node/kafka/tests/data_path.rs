@@ -149,7 +149,7 @@ fn metadata_creates_topics_and_names_this_node_in_every_version() {
                 let request = MetadataRequest::default().with_topics(Some(vec![by_id]));
                 let response = client.call(version, &request).await;
                 assert_eq!(
-                    response.topics[0].name.as_deref().map(|n| &n[..]),
+                    response.topics[0].name.as_deref().map(|n| n.as_str()),
                     Some(topic.as_str())
                 );
             }

@@ -199,7 +199,9 @@ fn offsets_are_committed_and_fetched_in_every_version() {
         assert_eq!(committed(&mut client, 5, "g", "t").await.0, -1);
         for version in 2..=9 {
             let offset = i64::from(version) * 10;
-            let response = client.call(version, &commit(version, "g", "t", offset)).await;
+            let response = client
+                .call(version, &commit(version, "g", "t", offset))
+                .await;
             assert_eq!(response.topics[0].partitions[0].error_code, NO_ERROR);
             for version in 1..=9 {
                 let found = committed(&mut client, version, "g", "t").await;
@@ -253,8 +255,8 @@ fn groups_are_described_listed_and_deleted_in_every_version() {
         let joined = join_alone(&mut client, 9, "live").await;
         client.call(3, &sync("live", &joined)).await;
         for version in 0..=6 {
-            let request = DescribeGroupsRequest::default()
-                .with_groups(vec![name("live"), name("nobody")]);
+            let request =
+                DescribeGroupsRequest::default().with_groups(vec![name("live"), name("nobody")]);
             let response = client.call(version, &request).await;
             let [live, nobody] = &response.groups[..] else {
                 panic!("two groups");
@@ -278,8 +280,11 @@ fn groups_are_described_listed_and_deleted_in_every_version() {
         }
         for version in 0..=2 {
             client.call(9, &commit(9, "gone", "t", 0)).await;
-            let request = DeleteGroupsRequest::default()
-                .with_groups_names(vec![name("live"), name("gone"), name("nobody")]);
+            let request = DeleteGroupsRequest::default().with_groups_names(vec![
+                name("live"),
+                name("gone"),
+                name("nobody"),
+            ]);
             let response = client.call(version, &request).await;
             let codes: Vec<i16> = response.results.iter().map(|r| r.error_code).collect();
             assert_eq!(codes, [68, 0, 69]);

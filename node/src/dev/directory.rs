@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use super::certificates;
+use crate::certificates;
+
 use super::plan::{CLUSTER, DECIDED, Founded, NodeCertificates, Plan};
 
 /// An open directory, which no other `weir dev` can use meanwhile.
@@ -115,7 +116,14 @@ impl Directory {
         for node in &plan.nodes {
             fs::create_dir_all(node.data()).with_context(|| node.data().display().to_string())?;
         }
-        certificates::ensure(&self.path, plan, CLUSTER).context("certificates")?;
+        let authority =
+            certificates::Authority::open(&self.path, CLUSTER).context("certificates")?;
+        for node in &plan.nodes {
+            let files = NodeCertificates::of(&self.path, node);
+            authority
+                .ensure_node(node.id, &files.certificate, &files.key)
+                .context("certificates")?;
+        }
         // Remembered before a voter can start: founding voters must never change.
         self.write("dev.json", &serde_json::to_string(&plan.founded)?)?;
         for node in &plan.nodes {

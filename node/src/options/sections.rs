@@ -50,12 +50,26 @@ section! {
         advertised: Option<HostPort> = "", bounds "host:port", change "behind NAT, or when `listen` is 0.0.0.0";
         /// Whether a topic that a client produces to or asks for is made when it does not exist. The cluster's `auto.create.topics.enable` must allow it too.
         auto_create_topics: bool = "true", bounds "true, false", change "to false where topics are made on purpose only";
-        /// Connections at once; more are refused.
-        connections_max: u32 = "4096", bounds "1 to 1000000", change "with the number of clients";
-        /// Largest request; a connection that announces more is closed.
-        request_bytes_max: ByteSize = "64MiB", bounds "64KiB to 128MiB", change "when clients batch more than this per request";
-        /// Bytes of requests that the node holds at once; beyond that it stops reading from sockets.
-        in_flight_bytes_max: ByteSize = "256MiB", bounds "1MiB to 64GiB", change "to bound memory under load, or to use more of it";
+        /// Connections at once; more are closed.
+        connections_max: u32 = "10000", bounds "1 to 1000000", change "with the number of clients";
+        /// How long requests under way may take to finish when the node stops.
+        drain_grace: Duration = "5s", bounds "0ms to 5m", change "upwards for clients that wait long for acknowledgements";
+        /// Largest produce request; a connection that announces more is closed.
+        produce_bytes_max: ByteSize = "100MiB", bounds "1MiB to 1GiB", change "downwards to bound memory, upwards when clients batch more";
+        /// Largest request of any other kind. Decoding one takes a multiple of its size for a moment.
+        request_bytes_max: ByteSize = "8MiB", bounds "64KiB to 64MiB", change "for requests about very many topics";
+        /// Most data of one fetch response, whatever the client asks.
+        fetch_bytes_max: ByteSize = "55MiB", bounds "1MiB to 1GiB", change "downwards to bound memory with many consumers";
+        /// Requests under way on one connection; more stay unread.
+        in_flight_max: u32 = "64", bounds "1 to 10000", change "for clients that pipeline deeply";
+        /// Request bytes under way on one connection after which no more are read, and response bytes queued after which none are made.
+        connection_bytes_max: ByteSize = "32MiB", bounds "1MiB to 1GiB", change "downwards to bound memory with many connections";
+        /// A connection without a request for this long is closed.
+        idle_close: Duration = "10m", bounds "1s to 1d", change "below the idle limit of a load balancer in between";
+        /// Incremental fetch sessions that are remembered; further consumers send their whole list each time.
+        fetch_sessions_max: u32 = "1000", bounds "0 to 1000000", change "with the number of consumers";
+        /// How long a metadata request waits for a topic that is being made.
+        metadata_wait: Duration = "2s", bounds "0ms to 30s", change "downwards for clients that retry by themselves";
     }
 }
 
@@ -76,12 +90,24 @@ section! {
 section! {
     /// The links between nodes (QUIC, mutual TLS).
     PeerSection "peer" {
-        /// Where other nodes connect, over UDP.
+        /// Where other nodes connect, over UDP (and TCP, to see whether the process lives).
         listen: SocketAddr = "127.0.0.1:19092", bounds "an IP address with a port", change "in every cluster of more than one machine";
         /// The address that other nodes are told; without it, the one that is listened on.
         advertised: Option<HostPort> = "", bounds "host:port", change "behind NAT, or when `listen` is 0.0.0.0";
         /// Bytes of a datagram on the path between nodes; without it, it is discovered.
         mtu: Option<u16> = "", bounds "1200 to 6000", change "on networks with jumbo frames, and on loopback (6000)";
+        /// Silence after which a link counts as lost.
+        idle_timeout: Duration = "2s", bounds "200ms to 1m", change "upwards on machines that stall";
+        /// Longest pause between two packets on an idle link.
+        keep_alive: Duration = "500ms", bounds "10ms to 30s", change "with `idle_timeout`, which is at least twice this";
+        /// Longest time for one attempt to connect.
+        connect_timeout: Duration = "1s", bounds "50ms to 1m", change "upwards on links with a long round trip";
+        /// Requests of one peer that may run at once; more are turned away.
+        requests_max: u32 = "1024", bounds "1 to 65536", change "only when metrics show refusals";
+        /// Bytes that a peer may send ahead of a reader on one stream.
+        stream_window_bytes: ByteSize = "8MiB", bounds "64KiB to 1GiB", change "to bandwidth times round trip on long links";
+        /// The same over all streams of a link.
+        link_window_bytes: ByteSize = "64MiB", bounds "64KiB to 1GiB", change "with `stream_window_bytes`, which is at most this";
         /// This node's certificate chain (PEM), with the name `node-<id>.<cluster>.weir`.
         tls_cert: Option<PathBuf> = "", bounds "a PEM file", change "in every cluster of more than one node";
         /// Its private key (PEM, PKCS#8).
@@ -98,28 +124,70 @@ section! {
         voters: Vec<Voter> = "", bounds "an odd number, at most 7", change "when the cluster is set up; three or five survive one or two losses";
         /// Peer addresses to ask when joining a cluster whose voters this node is not among.
         seeds: Vec<HostPort> = "", bounds "at most 32", change "on nodes that join later";
+        /// Least time without a leader of the metadata group before a voter stands for election.
+        election_timeout_min: Duration = "500ms", bounds "30ms to 1m", change "to at least ten times the fsync time of the voters' disks";
+        /// Most of it, and the lease that voters grant a leader.
+        election_timeout_max: Duration = "1s", bounds "50ms to 2m", change "with `election_timeout_min`, which is less";
+        /// How often the leader of the metadata group tells its voters that it lives.
+        raft_heartbeat: Duration = "100ms", bounds "5ms to 10s", change "to at most a third of `election_timeout_min`";
         /// Time between two heartbeats of a node to the controller.
-        heartbeat_interval: Duration = "250ms", bounds "20ms to 10s", change "with `session_timeout`, which should be at least four times this";
+        heartbeat_interval: Duration = "250ms", bounds "20ms to 10s", change "to at most a third of `session_timeout`";
         /// Silence after which the controller fences a node.
         session_timeout: Duration = "1500ms", bounds "100ms to 5m", change "upwards on networks or disks that stall; failover of a silent node takes this long";
+        /// Entries of the metadata log between two snapshots.
+        snapshot_every: u32 = "5000", bounds "10 to 10000000", change "downwards when restarts replay too much";
+        /// How often leadership is moved back to preferred leaders.
+        rebalance_interval: Duration = "5s", bounds "100ms to 1h", change "upwards where leaders move too often";
     }
 }
 
 section! {
-    /// The logs on disk.
+    /// The logs on disk. Retention and segment sizes are configs of topics.
     StorageSection "storage" {
+        /// Size of one file of the write-ahead log.
+        wal_file_bytes: ByteSize = "32MiB", bounds "64KiB to 1GiB", change "with `wal_files_max`: their product is disk space, and the most that a restart replays";
+        /// Files of the write-ahead log. Appends wait when all are in use.
+        wal_files_max: u32 = "8", bounds "3 to 1024", change "upwards when appends wait for checkpoints";
+        /// Bytes of sync-flush appends that may wait for a commit; then appends wait.
+        wal_queue_bytes: ByteSize = "64MiB", bounds "1MiB to 4GiB", change "downwards to bound memory";
+        /// Bytes appended to all logs after which a checkpoint is made.
+        checkpoint_bytes: ByteSize = "256MiB", bounds "64KiB to 64GiB", change "downwards for faster restarts, upwards for less disk work";
+        /// Bytes of recent batches kept in memory, for all logs together.
+        tail_cache_bytes: ByteSize = "64MiB", bounds "1MiB to 64GiB", change "upwards when consumers lag a little more than fits";
         /// Longest time that an async-flush topic's data stays unflushed.
-        flush_interval: Duration = "100ms", bounds "1ms to 10s", change "to trade the window of loss against disk work";
-        /// Most data of an async-flush partition that stays unflushed.
-        flush_bytes: ByteSize = "256KiB", bounds "4KiB to 64MiB", change "with `flush_interval`";
+        async_flush_interval: Duration = "100ms", bounds "1ms to 10s", change "to trade the window of loss against disk work";
+        /// Unflushed bytes of one log that bring its flush forward.
+        async_flush_bytes: ByteSize = "256KiB", bounds "4KiB to 1GiB", change "with `async_flush_interval`";
+        /// Unflushed bytes of one log at which its appends wait for the flush.
+        async_unflushed_max: ByteSize = "64MiB", bounds "4KiB to 4GiB", change "downwards where the window of loss must stay small on a slow disk";
+        /// Free bytes on the disk below which producers are refused; what frees space may still use them.
+        reserve_bytes: ByteSize = "64MiB", bounds "0B to 1TiB", change "upwards on disks that others fill too";
+        /// How long a removed log stays in the trash.
+        trash_retention: Duration = "10m", bounds "0ms to 30d", change "upwards to be able to undo a deletion by hand";
     }
 }
 
 section! {
     /// The copies of a partition.
     ReplicationSection "replication" {
-        /// Time a follower may lag before the leader has it taken out of the ISR.
+        /// Time that a follower may not be caught up before the leader has it taken out of the ISR.
         isr_lag_max: Duration = "10s", bounds "500ms to 10m", change "upwards where followers stall without being broken";
+        /// Time that a follower may hold the high watermark back while others are enough.
+        isr_hold_max: Duration = "2s", bounds "100ms to 10m", change "downwards for steadier latencies, upwards for steadier ISRs";
+        /// Async replication: writes stall with this many bytes not on the followers.
+        unreplicated_bytes_max: ByteSize = "64MiB", bounds "64KiB to 64GiB", change "to bound what a failover can lose";
+        /// Async replication: writes stall while any is unreplicated for longer.
+        unreplicated_age_max: Duration = "1s", bounds "10ms to 1h", change "with `unreplicated_bytes_max`";
+        /// Appends that may wait for one partition; more are refused as overload.
+        append_queue_max: u32 = "8192", bounds "1 to 1000000", change "for very many small batches in flight";
+        /// Their bytes.
+        append_queue_bytes_max: ByteSize = "32MiB", bounds "64KiB to 4GiB", change "downwards to bound memory with many partitions";
+        /// Streams between a follower and a leader, over which partitions are spread.
+        streams_per_peer: u32 = "4", bounds "1 to 64", change "upwards on nodes with many cores";
+        /// Bytes on their way to one follower of one partition.
+        window_bytes: ByteSize = "8MiB", bounds "64KiB to 1GiB", change "to bandwidth times round trip on long links";
+        /// Followers that may be fed from disk at once.
+        catch_up_reads_max: u32 = "4", bounds "1 to 1024", change "to trade catching up against foreground latency";
     }
 }
 

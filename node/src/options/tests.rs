@@ -56,8 +56,8 @@ fn a_bad_file_gives_one_line_with_place_key_value_and_remedy() {
             "weir.toml:2: node.stop_timeout = \"1d\": out of bounds: 100ms to 10m is allowed",
         ),
         (
-            "[storage]\nflush_bytes = \"1GB\"",
-            "weir.toml:2: storage.flush_bytes = \"1GB\": not a size: write a whole number and a unit (B, KiB, MiB, GiB, TiB), such as \"64MiB\"",
+            "[storage]\nasync_flush_bytes = \"1GB\"",
+            "weir.toml:2: storage.async_flush_bytes = \"1GB\": not a size: write a whole number and a unit (B, KiB, MiB, GiB, TiB), such as \"64MiB\"",
         ),
         (
             "[peer]\nmtu = 9000",
@@ -80,6 +80,10 @@ fn a_bad_file_gives_one_line_with_place_key_value_and_remedy() {
             "admin.listen = \"127.0.0.1:8080\": the same port as kafka.listen: choose another",
         ),
         (
+            "[peer]\nlisten = \"127.0.0.1:8080\"",
+            "weir.toml:2: peer.listen = \"127.0.0.1:8080\": the same port as admin.listen: choose another",
+        ),
+        (
             "[kafka]\nlisten = \"127.0.0.1:0\"",
             "weir.toml:2: kafka.listen = \"127.0.0.1:0\": port 0: write the port that others are to use",
         ),
@@ -97,7 +101,7 @@ fn a_bad_file_gives_one_line_with_place_key_value_and_remedy() {
         ),
         (
             "[metadata]\nsession_timeout = \"300ms\"",
-            "weir.toml:2: metadata.session_timeout = \"300ms\": less than two heartbeat intervals: one late heartbeat would fence the node",
+            "weir.toml:2: metadata.session_timeout = \"300ms\": less than three times metadata.heartbeat_interval: one late heartbeat would fence the node",
         ),
     ];
     for (text, line) in table {

@@ -84,14 +84,18 @@ impl NodeOptions {
                 ));
             }
         }
-        // Peers use UDP, so only the two TCP listeners can collide.
-        if self.kafka.listen.port() == self.admin.listen.port()
-            && overlap(self.kafka.listen, self.admin.listen)
-        {
-            return Err(invalid(
-                "admin.listen",
-                "the same port as kafka.listen: choose another",
-            ));
+        // Peers listen on UDP and, to prove that the process lives, on TCP.
+        for (nth, (key, address, _)) in listeners.iter().enumerate() {
+            let earlier = listeners.iter().take(nth);
+            if let Some((other, ..)) = earlier
+                .filter(|(_, other, _)| collide(*address, *other))
+                .next()
+            {
+                return Err(invalid(
+                    key,
+                    format!("the same port as {other}: choose another"),
+                ));
+            }
         }
         let tls = [&self.peer.tls_cert, &self.peer.tls_key, &self.peer.tls_ca];
         let set = tls.iter().filter(|path| path.is_some()).count();
@@ -133,19 +137,48 @@ impl NodeOptions {
     }
 
     fn validate_timing(&self) -> Result<(), Invalid> {
-        if self.metadata.session_timeout < self.metadata.heartbeat_interval * 2 {
-            return Err(invalid(
+        let metadata = &self.metadata;
+        let rules = [
+            (
+                metadata.session_timeout >= metadata.heartbeat_interval * 3,
                 "metadata.session_timeout",
-                "less than two heartbeat intervals: one late heartbeat would fence the node",
-            ));
-        }
-        if self.groups.session_timeout_max < self.groups.session_timeout_min {
-            return Err(invalid(
+                "less than three times metadata.heartbeat_interval: one late heartbeat would fence the node",
+            ),
+            (
+                metadata.election_timeout_min >= metadata.raft_heartbeat * 3,
+                "metadata.election_timeout_min",
+                "less than three times metadata.raft_heartbeat: one late heartbeat would start an election",
+            ),
+            (
+                metadata.election_timeout_max > metadata.election_timeout_min,
+                "metadata.election_timeout_max",
+                "not above metadata.election_timeout_min: voters would stand at the same time",
+            ),
+            (
+                self.peer.idle_timeout >= self.peer.keep_alive * 2,
+                "peer.idle_timeout",
+                "less than twice peer.keep_alive: idle links would be lost",
+            ),
+            (
+                self.peer.link_window_bytes >= self.peer.stream_window_bytes,
+                "peer.link_window_bytes",
+                "below peer.stream_window_bytes, which could then never be used",
+            ),
+            (
+                self.storage.async_unflushed_max >= self.storage.async_flush_bytes,
+                "storage.async_unflushed_max",
+                "below storage.async_flush_bytes: appends would always wait for the timer",
+            ),
+            (
+                self.groups.session_timeout_max >= self.groups.session_timeout_min,
                 "groups.session_timeout_max",
                 "below groups.session_timeout_min",
-            ));
+            ),
+        ];
+        match rules.into_iter().find(|(holds, ..)| !holds) {
+            Some((_, key, problem)) => Err(invalid(key, problem)),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Whether this node is its whole cluster.
@@ -179,6 +212,7 @@ impl NodeOptions {
     }
 }
 
-fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
-    a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified()
+fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+    let everywhere = a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() == b.port() && (a.ip() == b.ip() || everywhere)
 }

@@ -286,13 +286,11 @@ impl<M: Journaled> Driver<M> {
 
     /// Whether to take calls: who does not serve refuses them, so must hear them.
     fn takes_calls(&self) -> bool {
+        let settles = self.snapshot_due() && self.saving.is_none();
         self.serving.as_ref().is_none_or(|serving| {
-            let full = serving
-                .pending
-                .as_ref()
-                .is_some_and(|pending| pending.batch.size() >= self.options.batch_bytes_max);
-            let settles = self.snapshot_due() && self.saving.is_none();
-            !full && !settles && serving.parked.answers() < self.options.parked_max
+            !settles
+                && !serving.is_full(&self.options)
+                && serving.parked.answers() < self.options.parked_max
         })
     }
 
@@ -447,9 +445,12 @@ impl<M: Journaled> Driver<M> {
         }
     }
 
-    /// Keeps the timer at the machine's next deadline.
+    /// Keeps the timer at the machine's next deadline, unless the batch is full: a tick
+    /// may bring records, and another at once.
     fn arm(&mut self) {
-        let due = self.serving.as_ref().and_then(|serving| {
+        let serving = self.serving.as_ref();
+        let due = serving.filter(|serving| !serving.is_full(&self.options));
+        let due = due.and_then(|serving| {
             let deadline = M::next_deadline(&self.fold.durable, &serving.volatile)?;
             Some(serving.monotonic(deadline))
         });
@@ -460,6 +461,12 @@ impl<M: Journaled> Driver<M> {
 }
 
 impl<M: Machine> Serving<M> {
+    /// Whether the pending batch takes no more.
+    fn is_full(&self, options: &HostOptions) -> bool {
+        let pending = self.pending.as_ref();
+        pending.is_some_and(|pending| pending.batch.size() >= options.batch_bytes_max)
+    }
+
     fn now(&self, env: &Env) -> Timestamp {
         let (wall, start) = self.started;
         wall + env.clock.now().since(start)

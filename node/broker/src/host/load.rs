@@ -107,3 +107,81 @@ fn joined(mut chunks: Vec<Bytes>) -> Bytes {
         chunks.concat().into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use weir_base::batch::BatchBuilder;
+    use weir_base::{LeaderEpoch, Timestamp};
+
+    use super::*;
+    use crate::host::tests::toy::Adder;
+
+    fn batch(base: u64, numbers: &[u64]) -> RecordBatch {
+        let batch = numbers
+            .iter()
+            .fold(BatchBuilder::new(Timestamp(0)), |batch, n| {
+                batch.record(None, Some(&n.to_be_bytes()))
+            });
+        batch.build().stamped(Offset(base), LeaderEpoch(1))
+    }
+
+    fn chunk(batches: &[RecordBatch]) -> JournalChunk {
+        JournalChunk {
+            chunks: batches.iter().flat_map(RecordBatch::chunks).collect(),
+            end: batches.last().map_or(Offset::ZERO, RecordBatch::end_offset),
+        }
+    }
+
+    #[test]
+    fn a_read_may_begin_inside_a_batch_and_bring_what_is_known() {
+        let mut fold = Fold::<Adder>::new();
+        let batches = [batch(0, &[1, 2, 3]), batch(3, &[4])];
+        fold.apply_chunk(chunk(&batches[..1])).unwrap();
+        fold.applied = Offset(2);
+        fold.durable.added.pop();
+        fold.apply_chunk(chunk(&batches)).unwrap();
+        let added = (0..4).map(|n| (Offset(n), n + 1));
+        assert_eq!(fold.durable.added, added.collect::<Vec<_>>());
+        assert_eq!(fold.applied, Offset(4));
+    }
+
+    #[test]
+    fn barriers_and_gaps_count_as_offsets_only() {
+        let mut fold = Fold::<Adder>::new();
+        let barrier = BatchBuilder::new(Timestamp(0))
+            .control()
+            .record(Some(b"b"), None);
+        let batches = [barrier.build(), batch(5, &[9])];
+        fold.apply_chunk(chunk(&batches)).unwrap();
+        assert_eq!(fold.durable.added, [(Offset(5), 9)]);
+        fold.apply_chunk(chunk(&[])).unwrap();
+        assert_eq!(fold.applied, Offset(6));
+    }
+
+    #[test]
+    fn what_does_not_decode_is_an_error_that_says_where() {
+        let mut fold = Fold::<Adder>::new();
+        let odd = BatchBuilder::new(Timestamp(0))
+            .record(None, Some(b"odd"))
+            .build();
+        let odd = odd.stamped(Offset(7), LeaderEpoch(1));
+        let error = fold.apply_chunk(chunk(&[batch(0, &[1]), odd])).unwrap_err();
+        assert!(
+            matches!(error, LoadError::Record { at: Offset(7), .. }),
+            "{error}"
+        );
+        let mut cut = chunk(&[batch(1, &[1])]);
+        cut.chunks.pop();
+        let error = fold.apply_chunk(cut).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                LoadError::Batch {
+                    near: Offset(1),
+                    ..
+                }
+            ),
+            "{error}"
+        );
+    }
+}

@@ -40,6 +40,9 @@ impl LiveGroup {
         if !self.supports(&join.protocol_type, &join.protocols, replaced.as_ref()) {
             return Err(GroupError::InconsistentProtocol);
         }
+        if !self.fits(&join.protocols, replaced.as_ref()) {
+            return Err(GroupError::GroupFull);
+        }
         if let Some(old) = replaced {
             self.replace_static(token, &old, join, turn);
             return Ok(());
@@ -70,7 +73,7 @@ impl LiveGroup {
             if !supported {
                 return Err(GroupError::InconsistentProtocol);
             }
-            if self.is_full(turn) {
+            if self.is_full(turn) || !self.fits(&join.protocols, None) {
                 self.pending.remove(&id);
                 self.try_complete_join(turn);
                 return Err(GroupError::GroupFull);
@@ -82,6 +85,9 @@ impl LiveGroup {
         self.check_member(&id, join.instance.as_ref())?;
         if !supported {
             return Err(GroupError::InconsistentProtocol);
+        }
+        if !self.fits(&join.protocols, Some(&id)) {
+            return Err(GroupError::GroupFull);
         }
         let same = self
             .members

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::{LiveGroup, Member, Phase, Turn};
 use crate::command::{GroupError, GroupReply, MemberId};
+use crate::options::{GROUP_BYTES_MAX, MEMBER_METADATA_BYTES_MAX};
 use crate::record::StoredMember;
 use crate::timers::Timer;
 
@@ -99,9 +100,23 @@ impl LiveGroup {
             .cloned()
     }
 
-    /// Whether a join of `member` (none: of a newcomer) would exceed the size limit.
+    /// Whether the group takes no newcomer.
     pub(super) fn is_full(&self, turn: &Turn<'_>) -> bool {
         self.members.len() >= turn.options.members_max
+    }
+
+    /// Whether a member's metadata fits into the group's, in place of what `replaced` had.
+    pub(super) fn fits(
+        &self,
+        protocols: &[(Arc<str>, Bytes)],
+        replaced: Option<&MemberId>,
+    ) -> bool {
+        let new = protocols_bytes(protocols);
+        let others = self
+            .stored_members()
+            .filter(|member| Some(&member.id) != replaced)
+            .map(|member| protocols_bytes(&member.protocols));
+        new <= MEMBER_METADATA_BYTES_MAX && others.sum::<usize>() + new <= GROUP_BYTES_MAX
     }
 
     /// Adds or replaces a member whose session lasts `patience` from now.
@@ -179,6 +194,13 @@ impl LiveGroup {
             Phase::Completing { .. } | Phase::Stable { .. } => self.prepare_rebalance(turn),
         }
     }
+}
+
+fn protocols_bytes(protocols: &[(Arc<str>, Bytes)]) -> usize {
+    protocols
+        .iter()
+        .map(|(name, metadata)| name.len() + metadata.len())
+        .sum()
 }
 
 impl StoredMember {

@@ -7,6 +7,7 @@ use weir_base::machine::Token;
 
 use super::{LiveGroup, Phase, Turn};
 use crate::command::{GroupError, GroupReply, MemberId, SyncGroup, Synced};
+use crate::options::GROUP_BYTES_MAX;
 
 impl LiveGroup {
     /// A SyncGroup.
@@ -50,6 +51,10 @@ impl LiveGroup {
             sync.protocol.is_some() && self.protocol.is_some() && sync.protocol != self.protocol;
         if other_type || other_protocol {
             return Err(GroupError::InconsistentProtocol);
+        }
+        let bytes = sync.assignments.iter().map(|(_, share)| share.len());
+        if bytes.sum::<usize>() > GROUP_BYTES_MAX {
+            return Err(GroupError::GroupFull);
         }
         match self.phase {
             Phase::Empty => Err(GroupError::UnknownMember),

@@ -455,3 +455,30 @@ fn cooperative_members_rejoin_at_once_with_new_metadata() {
     assert_eq!(c.joined(one).unwrap().generation, generation + 1);
     assert_eq!(&*c.joined(two).unwrap().protocol, "cooperative-sticky");
 }
+
+#[test]
+fn members_and_assignments_are_bounded_in_bytes() {
+    let mut c = Coordinator::prompt();
+    let heavy = |c: &mut Coordinator, bytes: usize| JoinGroup {
+        protocols: vec![("range".into(), vec![0; bytes].into())],
+        ..c.newcomer("g")
+    };
+    let join = heavy(&mut c, 1024 * 1024);
+    let token = c.join(join);
+    assert_eq!(c.joined(token).unwrap_err(), GroupError::GroupFull);
+    let first = heavy(&mut c, 1_000_000);
+    let id = first.fresh_member_id.clone();
+    let token = c.join(first);
+    let generation = c.joined(token).unwrap().generation;
+    let share = "x".repeat(16 * 1024 * 1024 + 1);
+    let token = c.sync("g", &id, generation, &[(&id, &share)]);
+    assert_eq!(c.synced(token), Err(GroupError::GroupFull));
+    for _ in 0..15 {
+        let join = heavy(&mut c, 1_000_000);
+        c.join(join);
+    }
+    let join = heavy(&mut c, 1_000_000);
+    let token = c.join(join);
+    assert_eq!(c.joined(token).unwrap_err(), GroupError::GroupFull);
+    assert_eq!(c.state("g"), GroupState::PreparingRebalance);
+}

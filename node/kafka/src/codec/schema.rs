@@ -152,3 +152,42 @@ impl Walk<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::RequestKind;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::codec::versions::SERVED;
+
+    /// Mostly small numbers: such bodies parse deep.
+    fn bodies() -> impl Strategy<Value = Vec<u8>> {
+        let byte = prop_oneof![6 => Just(0u8), 2 => 1u8..4, 1 => Just(0xffu8), 1 => any::<u8>()];
+        proptest::collection::vec(byte, 0..120)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn the_walk_and_the_decoder_agree_on_every_shape(body in bodies()) {
+            let body = Bytes::from(body);
+            for row in SERVED.iter().filter(|row| row.api as i16 != 0) {
+                for version in row.min..=row.max {
+                    if row.api.request_header_version(version) >= 2 {
+                        continue;
+                    }
+                    let mut walk = Walk { body: &body[..], version, elements: 0 };
+                    if walk.fields(shape(row.api).as_bytes(), true).is_err() {
+                        continue;
+                    }
+                    let left = walk.body.len();
+                    let mut rest = body.clone();
+                    if RequestKind::decode(row.api, &mut rest, version).is_ok() {
+                        prop_assert_eq!(left, rest.len(), "{:?} {}", row.api, version);
+                    }
+                }
+            }
+        }
+    }
+}

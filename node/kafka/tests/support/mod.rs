@@ -3,7 +3,8 @@
     dead_code,
     missing_docs,
     unreachable_pub,
-    reason = "each test uses its part"
+    clippy::unwrap_used,
+    reason = "test support: each test uses its part, and a failure is a failed test"
 )]
 
 pub mod env;

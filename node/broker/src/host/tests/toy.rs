@@ -26,22 +26,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Adds numbers up.
-pub(super) enum Adder {}
+pub(in crate::host) enum Adder {}
 
 #[derive(Debug, Default, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(super) struct Sum {
+pub(in crate::host) struct Sum {
     /// What was added, where.
-    pub(super) added: Vec<(Offset, u64)>,
+    pub(in crate::host) added: Vec<(Offset, u64)>,
 }
 
 impl Sum {
-    pub(super) fn total(&self) -> u64 {
+    pub(in crate::host) fn total(&self) -> u64 {
         self.added.iter().map(|(_, number)| number).sum()
     }
 }
 
 #[derive(Debug)]
-pub(super) enum Command {
+pub(in crate::host) enum Command {
     /// One record each; the reply is the sum after all.
     Add(Vec<u64>),
     /// The reply is the state.
@@ -122,31 +122,33 @@ impl Journaled for Adder {
     }
 }
 
+/// An append to be committed: its base, its end, who waits.
+type Waiter = (
+    Offset,
+    Offset,
+    oneshot::Sender<Result<Offset, JournalError>>,
+);
+
 /// One log that several nodes hold, one of which leads.
-pub(super) struct Cluster {
+pub(in crate::host) struct Cluster {
     log: Vec<RecordBatch>,
     committed: Offset,
     epoch: LeaderEpoch,
     leader: Option<usize>,
     ready: bool,
     states: Vec<watch::Sender<JournalState>>,
-    /// Appends to be committed: base, end, who waits.
-    waiting: Vec<(
-        Offset,
-        Offset,
-        oneshot::Sender<Result<Offset, JournalError>>,
-    )>,
+    waiting: Vec<Waiter>,
     /// Answers the next appends get; with `true` the batch is appended all the same.
-    pub(super) refusals: VecDeque<(JournalError, bool)>,
+    pub(in crate::host) refusals: VecDeque<(JournalError, bool)>,
     /// Where reads began.
-    pub(super) reads: Vec<Offset>,
+    pub(in crate::host) reads: Vec<Offset>,
 }
 
 #[derive(Clone)]
-pub(super) struct Shared(Arc<Mutex<Cluster>>);
+pub(in crate::host) struct Shared(Arc<Mutex<Cluster>>);
 
 impl Shared {
-    pub(super) fn new(nodes: usize) -> Self {
+    pub(in crate::host) fn new(nodes: usize) -> Self {
         let states = (0..nodes).map(|_| watch::channel(JournalState::default()).0);
         Self(Arc::new(Mutex::new(Cluster {
             log: Vec::new(),
@@ -161,11 +163,11 @@ impl Shared {
         })))
     }
 
-    pub(super) fn get(&self) -> MutexGuard<'_, Cluster> {
+    pub(in crate::host) fn get(&self) -> MutexGuard<'_, Cluster> {
         lock(&self.0)
     }
 
-    pub(super) fn journal(&self, node: usize) -> Arc<dyn Journal> {
+    pub(in crate::host) fn journal(&self, node: usize) -> Arc<dyn Journal> {
         Arc::new(ToyJournal {
             cluster: self.clone(),
             node,
@@ -174,13 +176,13 @@ impl Shared {
 }
 
 impl Cluster {
-    pub(super) fn end(&self) -> Offset {
+    pub(in crate::host) fn end(&self) -> Offset {
         self.log
             .last()
             .map_or(Offset::ZERO, RecordBatch::end_offset)
     }
 
-    pub(super) fn leader(&self) -> Option<usize> {
+    pub(in crate::host) fn leader(&self) -> Option<usize> {
         self.leader
     }
 
@@ -196,14 +198,14 @@ impl Cluster {
         }
     }
 
-    pub(super) fn push(&mut self, batch: &RecordBatch) -> Offset {
+    pub(in crate::host) fn push(&mut self, batch: &RecordBatch) -> Offset {
         let base = self.end();
         self.log.push(batch.clone().stamped(base, self.epoch));
         base
     }
 
     /// Commits the first `batches` of what is not committed.
-    pub(super) fn commit(&mut self, batches: usize) {
+    pub(in crate::host) fn commit(&mut self, batches: usize) {
         let committed = self.committed;
         let mut open = self
             .log
@@ -226,13 +228,13 @@ impl Cluster {
         self.publish();
     }
 
-    pub(super) fn commit_all(&mut self) {
+    pub(in crate::host) fn commit_all(&mut self) {
         self.commit(usize::MAX);
     }
 
     /// A new epoch under `node`, which has all or only the committed part of the log.
     /// Its barrier is not committed yet.
-    pub(super) fn elect(&mut self, node: usize, suffix_survives: bool) {
+    pub(in crate::host) fn elect(&mut self, node: usize, suffix_survives: bool) {
         for (_, _, waiter) in self.waiting.drain(..) {
             waiter.send(Err(JournalError::Indeterminate)).ok();
         }
@@ -251,13 +253,13 @@ impl Cluster {
     }
 
     /// As `elect`, with the barrier committed.
-    pub(super) fn lead(&mut self, node: usize, suffix_survives: bool) {
+    pub(in crate::host) fn lead(&mut self, node: usize, suffix_survives: bool) {
         self.elect(node, suffix_survives);
         self.commit_all();
     }
 
     /// What a machine must hold: every number in the log below `below`.
-    pub(super) fn fold(&self, below: Offset) -> Sum {
+    pub(in crate::host) fn fold(&self, below: Offset) -> Sum {
         let data = self
             .log
             .iter()
@@ -274,7 +276,7 @@ impl Cluster {
         }
     }
 
-    pub(super) fn committed(&self) -> Sum {
+    pub(in crate::host) fn committed(&self) -> Sum {
         self.fold(self.committed)
     }
 }
@@ -347,17 +349,17 @@ impl Journal for ToyJournal {
 }
 
 /// A clock that moves when told to.
-pub(super) struct HandClock {
+pub(in crate::host) struct HandClock {
     now: watch::Sender<Monotonic>,
     wall: Mutex<Timestamp>,
 }
 
 impl HandClock {
-    pub(super) fn pass(&self, time: Duration) {
+    pub(in crate::host) fn pass(&self, time: Duration) {
         self.now.send_modify(|now| *now = *now + time);
     }
 
-    pub(super) fn set_wall(&self, wall: Timestamp) {
+    pub(in crate::host) fn set_wall(&self, wall: Timestamp) {
         *lock(&self.wall) = wall;
     }
 }
@@ -383,10 +385,10 @@ impl Clock for HandClock {
 
 /// Files in memory, all durable at once.
 #[derive(Clone, Default)]
-pub(super) struct MemoryDisk(pub(super) Arc<Mutex<BTreeMap<String, Vec<u8>>>>);
+pub(in crate::host) struct MemoryDisk(pub(in crate::host) Arc<Mutex<BTreeMap<String, Vec<u8>>>>);
 
 impl MemoryDisk {
-    pub(super) fn files(&self) -> MutexGuard<'_, BTreeMap<String, Vec<u8>>> {
+    pub(in crate::host) fn files(&self) -> MutexGuard<'_, BTreeMap<String, Vec<u8>>> {
         lock(&self.0)
     }
 }
@@ -540,16 +542,16 @@ impl TaskControl for LocalTask {
 }
 
 /// A node: its clock, its disk, and its host while it runs.
-pub(super) struct Node {
-    pub(super) clock: Arc<HandClock>,
-    pub(super) disk: MemoryDisk,
-    pub(super) options: HostOptions,
-    host: Option<MachineHost<Adder>>,
+pub(in crate::host) struct Node<M: Journaled = Adder> {
+    pub(in crate::host) clock: Arc<HandClock>,
+    pub(in crate::host) disk: MemoryDisk,
+    pub(in crate::host) options: HostOptions,
+    host: Option<MachineHost<M>>,
     journal: Arc<dyn Journal>,
 }
 
-impl Node {
-    pub(super) fn new(cluster: &Shared, node: usize) -> Self {
+impl<M: Journaled> Node<M> {
+    pub(in crate::host) fn new(cluster: &Shared, node: usize) -> Self {
         let mut new = Self {
             clock: Arc::new(HandClock {
                 now: watch::channel(Monotonic(0)).0,
@@ -565,7 +567,7 @@ impl Node {
     }
 
     /// Starts its host, again if it ran: a crash that only the disk survives.
-    pub(super) fn start(&mut self) {
+    pub(in crate::host) fn start(&mut self) {
         self.host = None;
         let env = Env {
             clock: self.clock.clone(),
@@ -581,34 +583,36 @@ impl Node {
             self.journal.clone(),
             id,
             options,
-            BTreeMap::new,
+            M::Volatile::default,
         ));
     }
 
-    pub(super) fn has_failed(&self) -> bool {
+    pub(in crate::host) fn has_failed(&self) -> bool {
         self.host.as_ref().is_some_and(MachineHost::is_finished)
     }
 
-    pub(super) fn call(&self, command: Command) -> Answer {
+    pub(in crate::host) fn call(&self, command: M::Command) -> Answer<M::Reply> {
         let host = self.host.as_ref().expect("the host runs");
         Answer(host.call(command))
     }
+}
 
-    pub(super) fn add(&self, number: u64) -> Answer {
+impl Node {
+    pub(in crate::host) fn add(&self, number: u64) -> Answer<Sum> {
         self.call(Command::Add(vec![number]))
     }
 
-    pub(super) fn read(&self) -> Answer {
+    pub(in crate::host) fn read(&self) -> Answer<Sum> {
         self.call(Command::Read)
     }
 }
 
 /// An answer to come.
-pub(super) struct Answer(BoxFuture<'static, Result<Sum, HostError>>);
+pub(in crate::host) struct Answer<R>(BoxFuture<'static, Result<R, HostError>>);
 
-impl Answer {
+impl<R> Answer<R> {
     /// The answer, if it is there by now.
-    pub(super) async fn now(&mut self) -> Option<Result<Sum, HostError>> {
+    pub(in crate::host) async fn now(&mut self) -> Option<Result<R, HostError>> {
         settle().await;
         let mut answer = None;
         std::future::poll_fn(|context| {
@@ -620,9 +624,11 @@ impl Answer {
         .await;
         answer
     }
+}
 
+impl Answer<Sum> {
     /// The sum in an answer that must be there.
-    pub(super) async fn sum(mut self) -> Result<u64, HostError> {
+    pub(in crate::host) async fn sum(mut self) -> Result<u64, HostError> {
         let answer = self.now().await.expect("no answer yet");
         answer.map(|sum| sum.total())
     }
@@ -630,8 +636,8 @@ impl Answer {
 
 /// Lets all tasks run until they wait: the runtime has one thread, and no task here
 /// needs more turns than this to come to rest.
-pub(super) async fn settle() {
-    for _ in 0..200 {
+pub(in crate::host) async fn settle() {
+    for _ in 0..100 {
         tokio::task::yield_now().await;
     }
 }

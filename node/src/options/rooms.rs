@@ -1,0 +1,152 @@
+//! The options as each room takes them. Defaults are the rooms' own; a test holds the
+//! two together, so that a room that changes one has to change the reference.
+
+use weir_api::groups::GroupOptions;
+use weir_console::ConsoleOptions;
+use weir_kafka::KafkaOptions;
+use weir_metadata::MetadataOptions;
+use weir_replication::{CoreOptions, ReplicationOptions};
+use weir_storage::StorageOptions;
+use weir_wire::WireOptions;
+
+use super::NodeOptions;
+
+fn count(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// Bytes where a room counts them in 32 bits; bounds keep them below.
+fn bytes_u32(size: super::ByteSize) -> u32 {
+    u32::try_from(size.0).unwrap_or(u32::MAX)
+}
+
+impl NodeOptions {
+    /// For the links between nodes.
+    #[must_use]
+    pub fn peer_options(&self) -> weir_peer::Options {
+        weir_peer::Options {
+            idle_timeout: self.peer.idle_timeout,
+            keep_alive: self.peer.keep_alive,
+            connect_timeout: self.peer.connect_timeout,
+            mtu: self.peer.mtu,
+            requests_max: self.peer.requests_max,
+            stream_window_bytes: bytes_u32(self.peer.stream_window_bytes),
+            link_window_bytes: bytes_u32(self.peer.link_window_bytes),
+            ..weir_peer::Options::default()
+        }
+    }
+
+    /// For the group coordinator.
+    #[must_use]
+    pub fn group_options(&self) -> GroupOptions {
+        GroupOptions {
+            initial_rebalance_delay: self.groups.initial_rebalance_delay,
+            session_timeout_min: self.groups.session_timeout_min,
+            session_timeout_max: self.groups.session_timeout_max,
+            members_max: count(self.groups.members_max),
+            offsets_retention: self.groups.offsets_retention,
+            ..GroupOptions::default()
+        }
+    }
+
+    /// For the Kafka front.
+    #[must_use]
+    pub fn kafka_options(&self) -> KafkaOptions {
+        KafkaOptions {
+            listen: self.kafka.listen,
+            wire: WireOptions {
+                connections_max: self.kafka.connections_max,
+                drain_grace: self.kafka.drain_grace,
+            },
+            auto_create_topics: self.kafka.auto_create_topics,
+            produce_bytes_max: self.kafka.produce_bytes_max.as_usize(),
+            request_bytes_max: self.kafka.request_bytes_max.as_usize(),
+            fetch_bytes_max: self.kafka.fetch_bytes_max.as_usize(),
+            in_flight_max: count(self.kafka.in_flight_max),
+            connection_bytes_max: self.kafka.connection_bytes_max.as_usize(),
+            idle_close: self.kafka.idle_close,
+            fetch_sessions_max: count(self.kafka.fetch_sessions_max),
+            metadata_wait: self.kafka.metadata_wait,
+        }
+    }
+
+    /// For the logs on disk.
+    #[must_use]
+    pub fn storage_options(&self) -> StorageOptions {
+        StorageOptions {
+            wal_file_bytes: self.storage.wal_file_bytes.0,
+            wal_files_max: count(self.storage.wal_files_max),
+            wal_queue_bytes: self.storage.wal_queue_bytes.as_usize(),
+            checkpoint_bytes: self.storage.checkpoint_bytes.0,
+            tail_cache_bytes: self.storage.tail_cache_bytes.as_usize(),
+            async_flush_interval: self.storage.async_flush_interval,
+            async_flush_bytes: self.storage.async_flush_bytes.0,
+            async_unflushed_max: self.storage.async_unflushed_max.0,
+            reserve_bytes: self.storage.reserve_bytes.0,
+            trash_retention: self.storage.trash_retention,
+        }
+    }
+
+    /// For the metadata group. The links hold the control port.
+    #[must_use]
+    pub fn metadata_options(&self) -> MetadataOptions {
+        MetadataOptions {
+            election_min: self.metadata.election_timeout_min,
+            election_max: self.metadata.election_timeout_max,
+            raft_heartbeat: self.metadata.raft_heartbeat,
+            heartbeat: self.metadata.heartbeat_interval,
+            session: self.metadata.session_timeout,
+            snapshot_every: u64::from(self.metadata.snapshot_every),
+            rebalance: self.metadata.rebalance_interval,
+            control_listen: false,
+            ..MetadataOptions::default()
+        }
+    }
+
+    /// For the copies of partitions.
+    #[must_use]
+    pub fn replication_options(&self) -> ReplicationOptions {
+        let defaults = ReplicationOptions::default();
+        ReplicationOptions {
+            core: CoreOptions {
+                isr_lag_max: self.replication.isr_lag_max,
+                isr_hold_max: self.replication.isr_hold_max,
+                unreplicated_bytes_max: self.replication.unreplicated_bytes_max.0,
+                unreplicated_age_max: self.replication.unreplicated_age_max,
+                ..defaults.core
+            },
+            append_queue_len_max: count(self.replication.append_queue_max),
+            append_queue_bytes_max: self.replication.append_queue_bytes_max.as_usize(),
+            streams_per_peer: self.replication.streams_per_peer,
+            window_bytes: self.replication.window_bytes.as_usize(),
+            catch_up_reads_max: count(self.replication.catch_up_reads_max),
+            ..defaults
+        }
+    }
+
+    /// For the console.
+    #[must_use]
+    pub fn console_options(&self) -> ConsoleOptions {
+        ConsoleOptions {
+            listen: self.admin.listen,
+            connections_max: count(self.admin.connections_max),
+            body_bytes_max: self.admin.body_bytes_max.as_usize(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_the_rooms_own_and_valid() {
+        let options = NodeOptions::default();
+        assert_eq!(options.peer_options(), weir_peer::Options::default());
+        assert_eq!(options.peer_options().validate(), Ok(()));
+        assert_eq!(options.group_options(), GroupOptions::default());
+        let kafka = format!("{:?}", options.kafka_options());
+        assert_eq!(kafka, format!("{:?}", KafkaOptions::default()));
+        assert_eq!(options.kafka_options().validate(), Ok(()));
+    }
+}

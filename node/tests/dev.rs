@@ -1,0 +1,255 @@
+//! `weir dev` as real processes: what it starts, keeps true, restarts and stops.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test looks at real processes, and fails where it stands"
+)]
+
+use std::fs;
+use std::net::{TcpListener, UdpSocket};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+const WEIR: &str = env!("CARGO_BIN_EXE_weir");
+
+/// Far more than anything takes, so that a slow machine fails no test.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A supervisor, killed at the latest with the test.
+struct Dev {
+    process: Child,
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+/// Ports for two nodes that are free now: (Kafka, admin) of node 1.
+fn free_ports() -> (u16, u16) {
+    let tcp = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let udp = |port| UdpSocket::bind(("127.0.0.1", port)).is_ok();
+    // Each test looks in a stretch of its own.
+    static STRETCH: AtomicU16 = AtomicU16::new(0);
+    let stretch = STRETCH.fetch_add(1, Ordering::Relaxed) * 250;
+    let start = u16::try_from(std::process::id() % 250).unwrap();
+    (0..250u16)
+        .map(|step| 20_000 + (stretch + (start + step) % 250) * 4)
+        .map(|kafka| (kafka, kafka + 8_100))
+        .find(|&(kafka, admin)| {
+            let both = [kafka, kafka + 1, admin, admin + 100].into_iter().all(tcp);
+            both && udp(kafka + 10_000) && udp(kafka + 10_001)
+        })
+        .expect("free ports")
+}
+
+fn dev(data: &Path, nodes: u32, ports: (u16, u16)) -> Command {
+    let mut command = Command::new(WEIR);
+    command
+        .args(["dev", "--nodes", &nodes.to_string()])
+        .args(["--port-base", &ports.0.to_string()])
+        .args(["--admin-port-base", &ports.1.to_string()])
+        .arg("--data")
+        .arg(data)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command
+}
+
+fn start(data: &Path, nodes: u32, ports: (u16, u16)) -> Dev {
+    Dev {
+        process: dev(data, nodes, ports).spawn().unwrap(),
+    }
+}
+
+fn output(command: &mut Command) -> Output {
+    command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap()
+}
+
+/// The line on standard error of a command that must fail.
+fn refusal(command: &mut Command) -> String {
+    let output = output(command);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    text
+}
+
+fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(start.elapsed() < PATIENCE, "never: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// `cluster.json`, which must be whole whenever it is there.
+fn cluster(data: &Path) -> Option<Value> {
+    let text = fs::read_to_string(data.join("cluster.json")).ok()?;
+    Some(serde_json::from_str(&text).expect("cluster.json is whole"))
+}
+
+fn pid(data: &Path, node: usize) -> Option<u64> {
+    cluster(data)?["nodes"][node]["pid"].as_u64()
+}
+
+fn runs(pid: u64) -> bool {
+    // A zombie has no command line.
+    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty())
+}
+
+fn answers(admin: u16) -> bool {
+    let url = format!("http://127.0.0.1:{admin}/healthz");
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .build()
+        .into();
+    agent.get(&url).call().is_ok()
+}
+
+fn signal(pid: u64, signal: &str) {
+    let sent = Command::new("kill")
+        .arg(signal)
+        .arg(pid.to_string())
+        .status();
+    assert!(sent.unwrap().success());
+}
+
+#[test]
+fn nodes_are_started_restarted_and_stopped() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let ports = free_ports();
+    let mut dev_process = start(data, 2, ports);
+    let first = eventually("node 1 runs", || pid(data, 0));
+    let second = eventually("node 2 runs", || pid(data, 1));
+    eventually("node 1 answers", || answers(ports.1).then_some(()));
+    eventually("node 2 answers", || answers(ports.1 + 100).then_some(()));
+    let nodes = cluster(data).unwrap()["nodes"].clone();
+    assert_eq!(nodes[1]["kafka"], format!("127.0.0.1:{}", ports.0 + 1));
+    assert_eq!(nodes[1]["admin"], format!("127.0.0.1:{}", ports.1 + 100));
+
+    // The same directory is refused to another, whatever its ports.
+    let refused = refusal(&mut dev(data, 2, (ports.0 + 2, ports.1 + 1)));
+    assert!(refused.contains("another weir dev"), "{refused}");
+
+    signal(second, "-KILL");
+    eventually("the death shows", || {
+        (pid(data, 1) != Some(second)).then_some(())
+    });
+    let died = Instant::now();
+    let again = eventually("node 2 runs again", || pid(data, 1));
+    assert!(
+        died.elapsed() > Duration::from_secs(2),
+        "restarted after 3 s"
+    );
+    assert_ne!(again, second);
+    assert_eq!(pid(data, 0), Some(first), "node 1 was left alone");
+
+    signal(u64::from(dev_process.process.id()), "-TERM");
+    let status = dev_process.process.wait().unwrap();
+    assert_eq!(status.code(), Some(0));
+    assert!(!runs(first) && !runs(again));
+    assert_eq!(cluster(data), None);
+
+    // What it founded is remembered: it grows, and never shrinks.
+    let refused = refusal(&mut dev(data, 1, ports));
+    assert!(refused.contains("cannot shrink"), "{refused}");
+}
+
+#[test]
+fn nodes_do_not_outlive_a_killed_supervisor() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let ports = free_ports();
+    let mut supervisor = start(data, 1, ports);
+    let node = eventually("the node runs", || pid(data, 0));
+    eventually("it answers", || answers(ports.1).then_some(()));
+    supervisor.process.kill().unwrap();
+    supervisor.process.wait().unwrap();
+    // Started at once on the same directory, it waits for the old node to be gone.
+    let _again = start(data, 1, ports);
+    eventually("the node is gone", || (!runs(node)).then_some(()));
+    eventually("another runs", || pid(data, 0).filter(|pid| *pid != node));
+    eventually("it answers", || answers(ports.1).then_some(()));
+}
+
+#[test]
+fn a_taken_port_is_one_clear_line() {
+    let data = tempfile::tempdir().unwrap();
+    let (kafka, admin) = free_ports();
+    let _taken = TcpListener::bind(("127.0.0.1", admin)).unwrap();
+    let refused = refusal(&mut dev(data.path(), 1, (kafka, admin)));
+    assert!(
+        refused.contains(&format!("127.0.0.1:{admin}")) && refused.contains("--admin-port-base"),
+        "{refused}"
+    );
+    // And of `serve`: the key, the value and the remedy.
+    let mut serve = Command::new(WEIR);
+    serve
+        .arg("serve")
+        .env("WEIR_NODE_DATA", data.path().join("alone"))
+        .env("WEIR_ADMIN_LISTEN", format!("127.0.0.1:{admin}"))
+        .env("WEIR_KAFKA_LISTEN", format!("127.0.0.1:{kafka}"))
+        .env("WEIR_PEER_LISTEN", format!("127.0.0.1:{}", kafka + 10_000))
+        .env("WEIR_LOG_LEVEL", "error");
+    let refused = refusal(&mut serve);
+    assert!(
+        refused.contains(&format!("admin.listen = \"127.0.0.1:{admin}\""))
+            && refused.contains("choose another port"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn an_open_door_needs_to_be_asked_for() {
+    let data = tempfile::tempdir().unwrap();
+    let mut serve = Command::new(WEIR);
+    serve
+        .arg("serve")
+        .env("WEIR_NODE_DATA", data.path())
+        .env("WEIR_KAFKA_LISTEN", "0.0.0.0:9092")
+        .env("WEIR_KAFKA_ADVERTISED", "here:9092");
+    let refused = refusal(&mut serve);
+    assert!(
+        refused.contains("kafka.listen = \"0.0.0.0:9092\"") && refused.contains("--insecure"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn configuration_is_checked_and_documented() {
+    let data = tempfile::tempdir().unwrap();
+    let file = data.path().join("weir.toml");
+    fs::write(&file, "[kafka]\nlissten = 1\n").unwrap();
+    let refused = refusal(Command::new(WEIR).args(["config", "check"]).arg(&file));
+    assert!(
+        refused.contains("weir.toml:2: kafka.lissten: no such option"),
+        "{refused}"
+    );
+    fs::write(&file, "[kafka]\nlisten = \"127.0.0.1:1\"\n").unwrap();
+    let checked = output(Command::new(WEIR).args(["config", "check"]).arg(&file));
+    assert!(checked.status.success(), "{checked:?}");
+    let docs = output(Command::new(WEIR).args(["config", "docs"]));
+    assert_eq!(
+        String::from_utf8(docs.stdout).unwrap(),
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/CONFIG.md")).unwrap()
+    );
+    // Usage errors are told apart from refusals.
+    let usage = output(Command::new(WEIR).args(["dev", "--nodes", "many"]));
+    assert_eq!(usage.status.code(), Some(2));
+}

@@ -1,0 +1,380 @@
+//! A disk in memory that fails on purpose, and always the same way for the same seed.
+//!
+//! What it may do is what a journalling file system on a disk with a volatile cache may:
+//! - **power loss**: of every write not synced, any subset of its 512-byte sectors is kept
+//!   (torn and reordered); of every change of length or name not synced, each is kept or
+//!   lost by itself, a rename whole;
+//! - **process crash**: everything written stays; open handles die;
+//! - **failed fsync**: the error is told once, what was dirty will never be durable, and
+//!   the next fsync says all is well (S-41);
+//! - **bit rot**: bits flip under the reader, for good;
+//! - **full**: writing beyond the capacity fails and leaves nothing, freeing helps at once;
+//! - **slow**: every operation takes a random time of the injected clock.
+//!
+//! It never loses what was synced, never reorders around a sync, never invents bytes.
+//! The state outlives the processes that use it: give each a [`SimDisk::handle`], and end
+//! it with [`SimDisk::crash`]. Used by this crate's tests and by `sim`.
+
+mod content;
+mod names;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use weir_base::{BoxFuture, Clock, Disk, DiskFile, Entropy, OpenMode};
+
+use content::SimFile;
+use names::Names;
+
+/// What may go wrong. Odds are "once in that many", 0 for never.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SimFaults {
+    /// An fsync fails.
+    pub sync_failure_odds: u64,
+    /// A write fails with an I/O error and leaves a part behind.
+    pub write_failure_odds: u64,
+    /// A read fails with an I/O error.
+    pub read_failure_odds: u64,
+    /// The longest an operation takes; zero for at once.
+    pub latency_max: Duration,
+    /// Bytes that files may take; `None` for no limit.
+    pub capacity_bytes: Option<u64>,
+}
+
+/// What kind of end a process, or the machine under it, comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crash {
+    /// The page cache lives on.
+    Process,
+    /// What was not synced may be lost.
+    PowerLoss,
+}
+
+/// The disk. Clones share it.
+#[derive(Clone)]
+pub struct SimDisk {
+    state: Arc<Mutex<State>>,
+    clock: Option<Arc<dyn Clock>>,
+    /// Handles of a life that ended are dead.
+    life: u64,
+}
+
+struct State {
+    names: Names,
+    files: BTreeMap<u64, SimFile>,
+    next_file: u64,
+    faults: SimFaults,
+    entropy: Entropy,
+    life: u64,
+    boot: u64,
+    syncs: u64,
+    writes: u64,
+}
+
+impl SimDisk {
+    /// An empty disk whose faults follow from `entropy` alone.
+    #[must_use]
+    pub fn new(entropy: &Entropy) -> SimDisk {
+        SimDisk {
+            state: Arc::new(Mutex::new(State {
+                names: Names::default(),
+                files: BTreeMap::new(),
+                next_file: 1,
+                faults: SimFaults::default(),
+                entropy: entropy.fork("disk"),
+                life: 1,
+                boot: 1,
+                syncs: 0,
+                writes: 0,
+            })),
+            clock: None,
+            life: 1,
+        }
+    }
+
+    /// The disk as the next process sees it; `clock` is what its latency is counted by.
+    #[must_use]
+    pub fn handle(&self, clock: Option<Arc<dyn Clock>>) -> SimDisk {
+        SimDisk {
+            state: self.state.clone(),
+            clock,
+            life: self.state().life,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets the faults from now on.
+    pub fn set_faults(&self, faults: SimFaults) {
+        self.state().faults = faults;
+    }
+
+    /// Ends the process, or the machine: all handles die, and a power loss takes its share.
+    pub fn crash(&self, crash: Crash) {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        state.life += 1;
+        if crash == Crash::PowerLoss {
+            state.boot += 1;
+            state.names.power_loss(&state.entropy);
+            for file in state.files.values_mut() {
+                file.power_loss(&state.entropy);
+            }
+        }
+        state.forget_unnamed();
+    }
+
+    /// Flips one bit of a file, durably.
+    ///
+    /// # Errors
+    /// `NotFound`, or `InvalidInput` beyond the file's end.
+    pub fn flip_bit(&self, path: &str, offset: u64, bit: u8) -> io::Result<()> {
+        let mut state = self.state();
+        let id = state.names.file(path)?;
+        state.file(id)?.flip_bit(offset, bit)
+    }
+
+    /// Paths of all files there are, sorted.
+    #[must_use]
+    pub fn files(&self) -> Vec<String> {
+        self.state().names.files()
+    }
+
+    /// Bytes that files take.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.state().used()
+    }
+
+    /// Fsyncs and writes so far: a crash point for tests that count.
+    #[must_use]
+    pub fn operations(&self) -> (u64, u64) {
+        let state = self.state();
+        (state.syncs, state.writes)
+    }
+
+    /// Runs an operation at once, and lets its caller wait as long as the disk is slow.
+    fn run<T: Send + 'static>(
+        &self,
+        operation: impl FnOnce(&mut State) -> io::Result<T>,
+    ) -> BoxFuture<'static, io::Result<T>> {
+        let mut state = self.state();
+        if state.life != self.life {
+            drop(state);
+            let dead = io::Error::other("the process that opened this disk is gone");
+            return Box::pin(std::future::ready(Err(dead)));
+        }
+        let result = operation(&mut state);
+        let latency = state.faults.latency_max.as_nanos();
+        let latency = u64::try_from(latency).unwrap_or(u64::MAX);
+        let wait = match &self.clock {
+            Some(clock) if latency > 0 => {
+                let nanos = state.entropy.below(latency);
+                Some(clock.sleep_until(clock.now() + Duration::from_nanos(nanos)))
+            }
+            Some(_) | None => None,
+        };
+        drop(state);
+        Box::pin(async move {
+            if let Some(wait) = wait {
+                wait.await;
+            }
+            result
+        })
+    }
+}
+
+impl State {
+    fn file(&mut self, id: u64) -> io::Result<&mut SimFile> {
+        self.files
+            .get_mut(&id)
+            .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+    }
+
+    fn used(&self) -> u64 {
+        self.files.values().map(SimFile::len).sum()
+    }
+
+    fn happens(&self, odds: u64) -> bool {
+        odds > 0 && self.entropy.below(odds) == 0
+    }
+
+    /// Fails if `id` may not grow to `len`.
+    fn room(&mut self, id: u64, len: u64) -> io::Result<()> {
+        let grows = len.saturating_sub(self.file(id)?.len());
+        let used = self.used();
+        match self.faults.capacity_bytes {
+            Some(capacity) if grows > 0 && used + grows > capacity => {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn forget_unnamed(&mut self) {
+        let named = self.names.file_ids();
+        self.files.retain(|id, _| named.contains(id));
+    }
+
+    fn write(&mut self, id: u64, offset: u64, chunks: &[Bytes]) -> io::Result<()> {
+        self.writes += 1;
+        let len: usize = chunks.iter().map(Bytes::len).sum();
+        self.room(id, offset + len as u64)?;
+        let fails = self.happens(self.faults.write_failure_odds);
+        let kept = if fails {
+            usize::try_from(self.entropy.below(len as u64)).unwrap_or(0)
+        } else {
+            len
+        };
+        let all = chunks.concat();
+        self.file(id)?.write(offset, all.get(..kept).unwrap_or(&[]));
+        if fails {
+            return Err(io::Error::other("injected write error"));
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self, id: u64) -> io::Result<()> {
+        self.syncs += 1;
+        let fails = self.happens(self.faults.sync_failure_odds);
+        let file = self.file(id)?;
+        if fails {
+            file.fail_sync();
+            return Err(io::Error::other("injected fsync error"));
+        }
+        file.sync();
+        Ok(())
+    }
+}
+
+impl Disk for SimDisk {
+    fn open(
+        &self,
+        path: &str,
+        mode: OpenMode,
+    ) -> BoxFuture<'static, io::Result<Arc<dyn DiskFile>>> {
+        let disk = self.clone();
+        self.run(|state| {
+            let id = match (state.names.file(path), mode) {
+                (Ok(_), OpenMode::CreateNew) => return Err(io::ErrorKind::AlreadyExists.into()),
+                (Ok(id), OpenMode::Existing | OpenMode::Create) => id,
+                (Err(error), OpenMode::Existing) => return Err(error),
+                (Err(_), OpenMode::Create | OpenMode::CreateNew) => {
+                    let id = state.next_file;
+                    state.names.create(path, id)?;
+                    state.next_file += 1;
+                    state.files.insert(id, SimFile::default());
+                    id
+                }
+            };
+            Ok(Arc::new(SimHandle { disk, id }) as Arc<dyn DiskFile>)
+        })
+    }
+
+    fn rename(&self, from: &str, to: &str) -> BoxFuture<'static, io::Result<()>> {
+        self.run(|state| state.names.rename(from, to))
+    }
+
+    fn remove_file(&self, path: &str) -> BoxFuture<'static, io::Result<()>> {
+        self.run(|state| state.names.remove_file(path))
+    }
+
+    fn remove_directory_all(&self, path: &str) -> BoxFuture<'static, io::Result<()>> {
+        self.run(|state| state.names.remove_directory_all(path))
+    }
+
+    fn create_directory_all(&self, path: &str) -> BoxFuture<'static, io::Result<()>> {
+        self.run(|state| {
+            state.names.create_directory_all(path);
+            Ok(())
+        })
+    }
+
+    fn list(&self, path: &str) -> BoxFuture<'static, io::Result<Vec<String>>> {
+        self.run(|state| state.names.list(path))
+    }
+
+    fn sync_directory(&self, path: &str) -> BoxFuture<'static, io::Result<()>> {
+        self.run(|state| {
+            state.syncs += 1;
+            state.names.sync(path)
+        })
+    }
+
+    fn space(&self) -> BoxFuture<'static, io::Result<(u64, u64)>> {
+        self.run(|state| {
+            let total = state.faults.capacity_bytes.unwrap_or(1 << 50);
+            Ok((total.saturating_sub(state.used()), total))
+        })
+    }
+
+    fn boot_id(&self) -> String {
+        format!("boot-{}", self.state().boot)
+    }
+}
+
+struct SimHandle {
+    disk: SimDisk,
+    id: u64,
+}
+
+impl DiskFile for SimHandle {
+    fn write_at(&self, offset: u64, chunks: Vec<Bytes>) -> BoxFuture<'static, io::Result<()>> {
+        self.disk.run(|state| state.write(self.id, offset, &chunks))
+    }
+
+    fn read_at(&self, offset: u64, len: usize) -> BoxFuture<'static, io::Result<Bytes>> {
+        self.disk.run(|state| {
+            if state.happens(state.faults.read_failure_odds) {
+                return Err(io::Error::other("injected read error"));
+            }
+            Ok(state.file(self.id)?.read(offset, len))
+        })
+    }
+
+    fn write_at_and_sync(
+        &self,
+        offset: u64,
+        chunks: Vec<Bytes>,
+    ) -> BoxFuture<'static, io::Result<()>> {
+        self.disk.run(|state| {
+            state.write(self.id, offset, &chunks)?;
+            state.sync(self.id)
+        })
+    }
+
+    fn sync_data(&self) -> BoxFuture<'static, io::Result<()>> {
+        self.disk.run(|state| state.sync(self.id))
+    }
+
+    fn allocate(&self, len: u64) -> BoxFuture<'static, io::Result<()>> {
+        self.disk.run(|state| {
+            state.room(self.id, len)?;
+            let file = state.file(self.id)?;
+            if file.len() < len {
+                file.set_len(len);
+            }
+            Ok(())
+        })
+    }
+
+    fn truncate(&self, len: u64) -> BoxFuture<'static, io::Result<()>> {
+        self.disk.run(|state| {
+            state.room(self.id, len)?;
+            state.file(self.id)?.set_len(len);
+            Ok(())
+        })
+    }
+
+    fn size(&self) -> BoxFuture<'static, io::Result<u64>> {
+        self.disk.run(|state| Ok(state.file(self.id)?.len()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,113 @@
+use super::*;
+
+fn disk(seed: u8) -> SimDisk {
+    SimDisk::new(&Entropy::from_seed([seed; 32]))
+}
+
+async fn file(disk: &SimDisk, path: &str) -> Arc<dyn DiskFile> {
+    disk.open(path, OpenMode::Create).await.unwrap()
+}
+
+async fn write(file: &Arc<dyn DiskFile>, at: u64, bytes: &[u8]) {
+    let bytes = Bytes::copy_from_slice(bytes);
+    file.write_at(at, vec![bytes]).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_synced_survives_and_the_rest_is_any_subset_of_sectors() {
+    let (mut kept, mut lost) = (0, 0);
+    for seed in 0..20 {
+        let disk = disk(seed);
+        let before = file(&disk, "f").await;
+        write(&before, 0, &[1; 8192]).await;
+        before.sync_data().await.unwrap();
+        disk.sync_directory("").await.unwrap();
+        write(&before, 0, &[2; 8192]).await;
+        disk.crash(Crash::PowerLoss);
+        assert!(before.size().await.is_err(), "dead handle");
+        let disk = disk.handle(None);
+        let after = disk.open("f", OpenMode::Existing).await.unwrap();
+        let bytes = after.read_at(0, 9000).await.unwrap();
+        assert_eq!(bytes.len(), 8192);
+        for sector in bytes.chunks(512) {
+            assert!(sector.iter().all(|byte| *byte == sector[0]));
+            kept += usize::from(sector[0] == 2);
+            lost += usize::from(sector[0] == 1);
+        }
+    }
+    assert!(kept > 50 && lost > 50, "{kept} kept, {lost} lost");
+}
+
+#[tokio::test]
+async fn names_need_a_directory_sync() {
+    let mut survived = 0;
+    for seed in 0..40 {
+        let disk = disk(seed);
+        let synced = file(&disk, "synced").await;
+        disk.sync_directory("").await.unwrap();
+        let other = file(&disk, "other").await;
+        for file in [synced, other] {
+            write(&file, 0, b"x").await;
+            file.sync_data().await.unwrap();
+        }
+        disk.crash(Crash::PowerLoss);
+        let disk = disk.handle(None);
+        assert!(disk.open("synced", OpenMode::Existing).await.is_ok());
+        survived += usize::from(disk.open("other", OpenMode::Existing).await.is_ok());
+    }
+    assert!((1..40).contains(&survived), "{survived}");
+}
+
+#[tokio::test]
+async fn a_failed_fsync_loses_what_was_dirty_and_then_lies() {
+    let disk = disk(1);
+    let before = file(&disk, "f").await;
+    disk.sync_directory("").await.unwrap();
+    write(&before, 0, b"dirty").await;
+    disk.set_faults(SimFaults {
+        sync_failure_odds: 1,
+        ..SimFaults::default()
+    });
+    before.sync_data().await.unwrap_err();
+    disk.set_faults(SimFaults::default());
+    before.sync_data().await.unwrap();
+    assert_eq!(before.read_at(0, 9).await.unwrap()[..], *b"dirty");
+    disk.crash(Crash::PowerLoss);
+    let after = disk
+        .handle(None)
+        .open("f", OpenMode::Existing)
+        .await
+        .unwrap();
+    assert!(after.read_at(0, 9).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_full_disk_takes_nothing_and_recovers() {
+    let disk = disk(1);
+    disk.set_faults(SimFaults {
+        capacity_bytes: Some(1000),
+        ..SimFaults::default()
+    });
+    let one = file(&disk, "one").await;
+    one.allocate(900).await.unwrap();
+    let two = file(&disk, "two").await;
+    let error = two.allocate(200).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    assert_eq!(two.size().await.unwrap(), 0);
+    one.truncate(10).await.unwrap();
+    two.allocate(200).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_process_crash_keeps_everything() {
+    let disk = disk(1);
+    let boot = disk.boot_id();
+    write(&file(&disk, "f").await, 0, b"kept").await;
+    disk.crash(Crash::Process);
+    let disk = disk.handle(None);
+    let after = disk.open("f", OpenMode::Existing).await.unwrap();
+    assert_eq!(after.read_at(0, 9).await.unwrap()[..], *b"kept");
+    assert_eq!(disk.boot_id(), boot);
+    disk.crash(Crash::PowerLoss);
+    assert_ne!(disk.boot_id(), boot);
+}

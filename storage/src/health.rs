@@ -1,0 +1,207 @@
+//! Whether the data directory still works, and how fast it is.
+//!
+//! The first failed write or fsync is final for this process: what the page cache holds
+//! afterwards proves nothing, and a retried fsync lies (S-41, M7). Every later call
+//! answers with that first error.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use weir_base::Monotonic;
+
+use crate::log::LogError;
+
+/// Durations remembered for the percentile.
+const SAMPLES_MAX: usize = 512;
+
+/// Shared by everything that writes to one data directory.
+pub(crate) struct Health {
+    failure: watch::Sender<Option<Arc<io::Error>>>,
+    syncs: Mutex<Syncs>,
+}
+
+#[derive(Default)]
+struct Syncs {
+    samples: VecDeque<Duration>,
+    count: u64,
+    last_success: Option<Monotonic>,
+    /// When the oldest one still running began, by number.
+    running: std::collections::BTreeMap<u64, Monotonic>,
+    next: u64,
+}
+
+/// Facts for heartbeats and the console.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StorageHealth {
+    /// The error that ended the data directory, if one did.
+    pub failure: Option<String>,
+    /// 99th percentile of the latest fsyncs; zero before the first.
+    pub fsync_p99: Duration,
+    /// Fsyncs that succeeded since the start.
+    pub fsyncs: u64,
+    /// How long the oldest fsync still running has taken so far; zero if none runs.
+    pub fsync_running: Duration,
+    /// Time since the last fsync that succeeded; `None` before the first.
+    pub fsync_age: Option<Duration>,
+    /// Free bytes of the file system.
+    pub free_bytes: u64,
+    /// Its size.
+    pub total_bytes: u64,
+    /// Bytes of recent batches in memory.
+    pub cache_bytes: u64,
+    /// Files of the write-ahead log that await a checkpoint.
+    pub wal_files_used: u64,
+}
+
+impl Health {
+    pub(crate) fn new() -> Self {
+        Self {
+            failure: watch::Sender::new(None),
+            syncs: Mutex::default(),
+        }
+    }
+
+    /// Errs once the directory failed.
+    pub(crate) fn check(&self) -> Result<(), LogError> {
+        match &*self.failure.borrow() {
+            None => Ok(()),
+            Some(error) => Err(LogError::DiskLost(error.clone())),
+        }
+    }
+
+    /// Follows the failure.
+    pub(crate) fn watch(&self) -> watch::Receiver<Option<Arc<io::Error>>> {
+        self.failure.subscribe()
+    }
+
+    /// The directory failed with `error`, unless it had before.
+    pub(crate) fn fail(&self, error: io::Error) -> LogError {
+        self.failure.send_if_modified(|failure| {
+            let first = failure.is_none();
+            if first {
+                tracing::error!(%error, "data directory failed");
+                *failure = Some(Arc::new(error));
+            }
+            first
+        });
+        self.check().err().unwrap_or(LogError::Closed)
+    }
+
+    /// Passes a result on; an error other than "full" ends the directory.
+    pub(crate) fn judge<T>(&self, result: io::Result<T>) -> Result<T, LogError> {
+        match result {
+            Ok(value) => Ok(value),
+            Err(error) if is_full(&error) => Err(LogError::DiskFull),
+            Err(error) => Err(self.fail(error)),
+        }
+    }
+
+    /// As [`Health::judge`] for an fsync, after which "full" is no better than any other error.
+    pub(crate) fn judge_sync<T>(&self, result: io::Result<T>) -> Result<T, LogError> {
+        result.map_err(|error| self.fail(error))
+    }
+
+    /// An fsync begins.
+    pub(crate) fn sync_begins(&self, now: Monotonic) -> u64 {
+        let mut syncs = self.syncs.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = syncs.next;
+        syncs.next += 1;
+        syncs.running.insert(number, now);
+        number
+    }
+
+    /// The fsync `number` ended.
+    pub(crate) fn sync_ends(&self, number: u64, now: Monotonic, succeeded: bool) {
+        let mut syncs = self.syncs.lock().unwrap_or_else(PoisonError::into_inner);
+        let began = syncs.running.remove(&number);
+        if let Some(began) = began.filter(|_| succeeded) {
+            if syncs.samples.len() == SAMPLES_MAX {
+                syncs.samples.pop_front();
+            }
+            syncs.samples.push_back(now.since(began));
+            syncs.count += 1;
+            syncs.last_success = Some(now);
+        }
+    }
+
+    /// The facts known here; space and the rest are the caller's.
+    pub(crate) fn facts(&self, now: Monotonic) -> StorageHealth {
+        let failure = self.failure.borrow().as_ref().map(ToString::to_string);
+        let syncs = self.syncs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sorted: Vec<Duration> = syncs.samples.iter().copied().collect();
+        sorted.sort_unstable();
+        let rank = (sorted.len() * 99).div_ceil(100).saturating_sub(1);
+        StorageHealth {
+            failure,
+            fsync_p99: sorted.get(rank).copied().unwrap_or_default(),
+            fsyncs: syncs.count,
+            fsync_running: syncs
+                .running
+                .values()
+                .next()
+                .map_or(Duration::ZERO, |began| now.since(*began)),
+            fsync_age: syncs.last_success.map(|at| now.since(at)),
+            ..StorageHealth::default()
+        }
+    }
+}
+
+/// Whether an error says that no space is left.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_failure_is_final() {
+        let health = Health::new();
+        health.check().unwrap();
+        health.fail(io::Error::other("first"));
+        health.fail(io::Error::other("second"));
+        let error = health.check().unwrap_err();
+        assert!(
+            matches!(&error, LogError::DiskLost(e) if e.to_string() == "first"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_full_disk_is_not_a_dead_one_but_for_fsync() {
+        let health = Health::new();
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        assert!(matches!(
+            health.judge::<()>(Err(full())),
+            Err(LogError::DiskFull)
+        ));
+        health.check().unwrap();
+        assert!(health.judge_sync::<()>(Err(full())).is_err());
+        assert!(health.check().is_err());
+    }
+
+    #[test]
+    fn the_percentile_is_of_the_latest() {
+        let health = Health::new();
+        for micros in 1..=100u64 {
+            let number = health.sync_begins(Monotonic(0));
+            health.sync_ends(number, Monotonic(micros * 1000), true);
+        }
+        let stuck = health.sync_begins(Monotonic(0));
+        let facts = health.facts(Monotonic(200_000));
+        assert_eq!(facts.fsync_p99, Duration::from_micros(99));
+        assert_eq!(
+            (facts.fsyncs, facts.fsync_running),
+            (100, Duration::from_micros(200))
+        );
+        health.sync_ends(stuck, Monotonic(0), false);
+        assert_eq!(health.facts(Monotonic(0)).fsyncs, 100);
+    }
+}

@@ -1,0 +1,1 @@
+//! Log compaction: of every key only the latest record stays.

@@ -1,0 +1,484 @@
+//! Opening a log: from its stored state forward, frame by frame, to where it ends.
+//!
+//! ```text
+//!   stored state          segments behind it        write-ahead log
+//!   end, chain, epochs -> next frame in the file? -> the same frame there? -> the end
+//! ```
+//! A frame is taken if it continues the log: its offset, the chain of checksums, and a
+//! generation not below the stored one. What the file lacks is taken from the write-ahead
+//! log and written again, so replay is idempotent by offset, epoch and chain. Cost depends
+//! on what was written since the last checkpoint, not on the size of the log.
+//!
+//! Behind the end three things can be (reliability 3.5):
+//! - nothing: a clean end;
+//! - bad bytes, or good frames none of which says that the end had been durable beyond
+//!   here: a torn tail, which is cut off and reported;
+//! - a good frame that does say so: corruption. Nothing is touched, the log stays shut
+//!   and is to be repaired from a peer (S-16, M19).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use weir_base::{DiskFile, Offset, RecordBatch, TopicPartition};
+
+use super::LogError;
+use super::disk::{DiskLog, Parts, SegmentEntry, Writer};
+use super::read::WALK_BYTES;
+use crate::LogConfig;
+use crate::record_time::newest_in;
+use crate::segment::frame::Frame;
+use crate::segment::{SEGMENT_HEAD_BYTES, Segment, SegmentHead, Walk, base_of};
+use crate::shared::Shared;
+use crate::state::{LogState, STATE_FORMAT, SegmentSummary};
+use crate::two_slot::{Found, TwoSlot};
+use crate::wal::replay::LogFrames;
+
+/// What recovery found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// The log was made just now.
+    pub created: bool,
+    /// Where it ends; all of it is durable.
+    pub end: Offset,
+    /// Batches read behind the stored state.
+    pub batches_scanned: u64,
+    /// Batches of those that only the write-ahead log still had.
+    pub batches_replayed: u64,
+    /// How the log ended.
+    pub tail: RecoveredTail,
+}
+
+/// What lay behind the last good batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecoveredTail {
+    /// Nothing.
+    Clean,
+    /// Bytes of an append that a crash cut short, or of a last batch that rotted: the two
+    /// look alike here. After a power loss such a replica is to be elected only if no
+    /// other can be (reliability 3.4, "TailSuspect").
+    Torn,
+}
+
+struct Recovery {
+    shared: Arc<Shared>,
+    partition: TopicPartition,
+    directory: String,
+    state: LogState,
+    slots: TwoSlot,
+    segments: Vec<SegmentEntry>,
+    /// Segments behind the stored state, by base.
+    /// One whose head is bad can only prove that something was lost.
+    later: BTreeMap<Offset, (Arc<Segment>, Option<SegmentHead>)>,
+    frames: LogFrames,
+    report: RecoveryReport,
+    /// Segments that hold something not known to be durable.
+    touched: Vec<Arc<Segment>>,
+}
+
+/// Opens the log in `directory`, making it if there is none; `frames` are what the
+/// write-ahead log holds for it.
+pub(crate) async fn open(
+    shared: Arc<Shared>,
+    partition: TopicPartition,
+    directory: String,
+    config: LogConfig,
+    frames: LogFrames,
+) -> Result<(Arc<DiskLog>, RecoveryReport), LogError> {
+    let mut recovery = Recovery::begin(shared, partition, directory, frames).await?;
+    recovery.load_segments().await?;
+    recovery.scan().await?;
+    recovery.judge_tail().await?;
+    recovery.finish(config).await
+}
+
+fn corrupt(near: Offset, detail: impl Into<String>) -> LogError {
+    LogError::Corrupt {
+        near,
+        detail: detail.into(),
+    }
+}
+
+impl Recovery {
+    async fn begin(
+        shared: Arc<Shared>,
+        partition: TopicPartition,
+        directory: String,
+        mut frames: LogFrames,
+    ) -> Result<Recovery, LogError> {
+        let health = &shared.health;
+        let disk = shared.env.disk.clone();
+        health.judge(disk.create_directory_all(&directory).await)?;
+        let path = format!("{directory}/state");
+        let opened = TwoSlot::open::<LogState>(&disk, &path).await;
+        let (mut slots, found) = health.judge(opened)?;
+        let (state, created) = match found {
+            Found::Value(state) if state.format == STATE_FORMAT => (state, false),
+            Found::Value(state) => {
+                let detail = format!("stored state has unknown format {}", state.format);
+                return Err(corrupt(Offset::ZERO, detail));
+            }
+            Found::Corrupt => return Err(corrupt(Offset::ZERO, "stored state, both copies")),
+            Found::Nothing => {
+                let state = new_state(&shared);
+                health.judge(slots.store(state.clone()).await)?;
+                (state, true)
+            }
+        };
+        frames.retain(|_, found| {
+            found.lsn >= state.floor_lsn && found.frame.generation >= state.generation
+        });
+        let report = RecoveryReport {
+            created,
+            end: state.end,
+            batches_scanned: 0,
+            batches_replayed: 0,
+            tail: RecoveredTail::Clean,
+        };
+        Ok(Recovery {
+            shared,
+            partition,
+            directory,
+            state,
+            slots,
+            segments: Vec::new(),
+            later: BTreeMap::new(),
+            frames,
+            report,
+            touched: Vec::new(),
+        })
+    }
+
+    /// Finds the segments that the state names, and those behind it.
+    async fn load_segments(&mut self) -> Result<(), LogError> {
+        let shared = self.shared.clone();
+        let health = &shared.health;
+        let disk = &shared.env.disk;
+        let names = health.judge(disk.list(&self.directory).await)?;
+        let there: Vec<Offset> = names.iter().filter_map(|name| base_of(name)).collect();
+        for summary in self.state.segments.clone() {
+            let segment = Segment::at(disk.clone(), &self.directory, summary.base);
+            self.check_named(&segment, summary, there.contains(&summary.base))
+                .await?;
+            self.segments.push(SegmentEntry { segment, summary });
+        }
+        for base in there {
+            if self.state.segments.iter().any(|s| s.base == base) {
+                continue;
+            }
+            let segment = Segment::at(disk.clone(), &self.directory, base);
+            let head = health.judge(segment.head().await)?;
+            let stale = head.is_some_and(|head| {
+                head.partition != self.partition
+                    || head.base != base
+                    || head.generation < self.state.generation
+            });
+            if stale || base < self.state.end {
+                // Left behind by a cut or a raised start.
+                self.discard(&segment).await?;
+            } else {
+                self.later.insert(base, (segment, head));
+            }
+        }
+        Ok(())
+    }
+
+    /// A segment that the state names must be there, whole; an empty one is made again.
+    async fn check_named(
+        &mut self,
+        segment: &Arc<Segment>,
+        summary: SegmentSummary,
+        there: bool,
+    ) -> Result<(), LogError> {
+        let health = &self.shared.health;
+        let head = if there {
+            health.judge(segment.head().await)?
+        } else {
+            None
+        };
+        let empty = summary.bytes == SEGMENT_HEAD_BYTES;
+        let last = summary.base == self.state.segments.last().map_or(Offset::ZERO, |s| s.base);
+        let current = head.filter(|head| {
+            head.partition == self.partition
+                && head.base == summary.base
+                && (!empty || !last || head.generation >= self.state.generation)
+        });
+        if current.is_none() && empty && last {
+            let head = SegmentHead {
+                partition: self.partition,
+                generation: self.state.generation,
+                base: summary.base,
+                previous: self.state.chain,
+                made_at: summary.made_at,
+            };
+            health.judge(segment.make(head).await)?;
+            let disk = &self.shared.env.disk;
+            return health.judge_sync(disk.sync_directory(&self.directory).await);
+        }
+        if current.is_none() {
+            return Err(corrupt(
+                summary.base,
+                format!("{} is missing or has no head", segment.path),
+            ));
+        }
+        let file = health.judge(segment.file().await)?;
+        let size = health.judge(file.size().await)?;
+        if size < summary.bytes {
+            let detail = format!("{} has {size} bytes of {}", segment.path, summary.bytes);
+            return Err(corrupt(summary.base, detail));
+        }
+        Ok(())
+    }
+
+    async fn discard(&self, segment: &Segment) -> Result<(), LogError> {
+        for path in [
+            segment.path.clone(),
+            segment.index_path(),
+            segment.producers_path(),
+        ] {
+            match self.shared.env.disk.remove_file(&path).await {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(self.shared.health.fail(error));
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes forward from the stored state as far as the log goes.
+    async fn scan(&mut self) -> Result<(), LogError> {
+        let mut walk = self.walk().await?;
+        loop {
+            let found = self.shared.health.judge(walk.here().await)?;
+            let good = found.and_then(|found| {
+                let batch = found.frame.batch(&found.bytes)?;
+                self.continues(&found.frame).then_some((found.frame, batch))
+            });
+            if let Some((frame, batch)) = good {
+                walk.skip(frame.size());
+                self.take(&frame, &batch);
+                continue;
+            }
+            if self.next_segment() || self.replay_one(walk.file()).await? {
+                walk = self.walk().await?;
+                continue;
+            }
+            return Ok(());
+        }
+    }
+
+    async fn walk(&self) -> Result<Walk, LogError> {
+        let health = &self.shared.health;
+        let active = self.active();
+        let file = health.judge(active.segment.file().await)?;
+        let size = health.judge(file.size().await)?;
+        Ok(Walk::new(
+            file.clone(),
+            active.summary.bytes,
+            size,
+            WALK_BYTES,
+        ))
+    }
+
+    fn active(&self) -> &SegmentEntry {
+        let last = self.segments.last();
+        last.expect("I12: a log has at least one segment")
+    }
+
+    fn continues(&self, frame: &Frame) -> bool {
+        frame.base == self.state.end
+            && frame.previous == self.state.chain
+            && frame.generation >= self.state.generation
+            && frame.epoch >= self.state.epochs.last()
+    }
+
+    fn take(&mut self, frame: &Frame, batch: &RecordBatch) {
+        let state = &mut self.state;
+        state.end = frame.end;
+        state.chain = frame.crc;
+        state.generation = frame.generation;
+        state.epochs.on_append(frame.epoch, frame.base);
+        let at = frame.appended_at;
+        state
+            .producers
+            .on_append(batch.header(), frame.base, frame.end, at);
+        if let Some(active) = self.segments.last_mut() {
+            let size = frame.size() as u64;
+            let newest = newest_in(batch);
+            let position = active.summary.bytes;
+            active
+                .segment
+                .index()
+                .on_frame(frame.base, position, size, newest.1);
+            active.summary.on_frame(frame.end, size, newest, at);
+            let segment = active.segment.clone();
+            if !self.touched.iter().any(|held| Arc::ptr_eq(held, &segment)) {
+                self.touched.push(segment);
+            }
+        }
+        self.report.batches_scanned += 1;
+    }
+
+    /// Goes on in the segment that begins where the log stands, if there is one.
+    fn next_segment(&mut self) -> bool {
+        let Some((segment, Some(head))) = self.later.get(&self.state.end).cloned() else {
+            return false;
+        };
+        if head.previous != self.state.chain {
+            return false;
+        }
+        self.later.remove(&head.base);
+        let summary = SegmentSummary::empty(head.base, head.made_at);
+        self.touched.push(segment.clone());
+        self.segments.push(SegmentEntry { segment, summary });
+        true
+    }
+
+    /// Writes the next frame anew from the write-ahead log, if it is there.
+    async fn replay_one(&mut self, file: Arc<dyn DiskFile>) -> Result<bool, LogError> {
+        let Some(found) = self.frames.get(&self.state.end).cloned() else {
+            return Ok(false);
+        };
+        if !self.continues(&found.frame) {
+            return Ok(false);
+        }
+        let health = &self.shared.health;
+        let bytes = health.judge(found.bytes().await)?;
+        let Some(batch) = found.frame.batch(&bytes) else {
+            return Ok(false);
+        };
+        let position = self.active().summary.bytes;
+        health.judge(file.write_at(position, vec![bytes]).await)?;
+        self.take(&found.frame, &batch);
+        self.report.batches_replayed += 1;
+        Ok(true)
+    }
+
+    /// Tells a clean end, a torn tail and corruption apart.
+    async fn judge_tail(&mut self) -> Result<(), LogError> {
+        let end = self.state.end;
+        let generation = self.state.generation;
+        let proves = |frame: &Frame| frame.generation >= generation && frame.durable > end;
+        let lost = self.frames.values().any(|found| proves(&found.frame));
+        if lost {
+            return Err(corrupt(end, "a batch that was durable is in no file"));
+        }
+        let mut walk = self.walk().await?;
+        let mut dirty = self.search(&mut walk, &proves).await?;
+        let later: Vec<_> = self
+            .later
+            .values()
+            .map(|(segment, _)| segment.clone())
+            .collect();
+        for segment in &later {
+            let file = self.shared.health.judge(segment.file().await)?.clone();
+            let size = self.shared.health.judge(file.size().await)?;
+            let mut walk = Walk::new(file, SEGMENT_HEAD_BYTES, size, WALK_BYTES);
+            dirty |= self.search(&mut walk, &proves).await?;
+        }
+        for segment in &later {
+            self.discard(segment).await?;
+        }
+        if dirty {
+            self.report.tail = RecoveredTail::Torn;
+            tracing::warn!(log = %self.partition, %end, "torn tail cut off");
+        }
+        let active = self.active().clone();
+        let file = self.shared.health.judge(active.segment.file().await)?;
+        let size = self.shared.health.judge(file.size().await)?;
+        if dirty && size > active.summary.bytes {
+            self.shared
+                .health
+                .judge(file.truncate(active.summary.bytes).await)?;
+            self.touched.push(active.segment.clone());
+        }
+        Ok(())
+    }
+
+    /// Whether anything but zeros follows; errs if a frame there proves corruption.
+    async fn search(
+        &self,
+        walk: &mut Walk,
+        proves: &(dyn Fn(&Frame) -> bool + Send + Sync),
+    ) -> Result<bool, LogError> {
+        let mut dirty = false;
+        loop {
+            let (found, passed) = self.shared.health.judge(walk.search().await)?;
+            dirty |= passed;
+            let Some(frame) = found else {
+                return Ok(dirty);
+            };
+            dirty = true;
+            let whole = self.shared.health.judge(walk.here().await)?;
+            let intact = whole.is_some_and(|w| w.frame.batch(&w.bytes).is_some());
+            if intact && proves(&frame) {
+                let detail = format!(
+                    "bad frame, but the one at {} says that {} was durable",
+                    frame.base, frame.durable
+                );
+                return Err(corrupt(self.state.end, detail));
+            }
+            walk.skip(if intact { frame.size() } else { 1 });
+        }
+    }
+
+    async fn finish(
+        mut self,
+        config: LogConfig,
+    ) -> Result<(Arc<DiskLog>, RecoveryReport), LogError> {
+        let shared = self.shared.clone();
+        let health = &shared.health;
+        let changed = !self.touched.is_empty() || !self.later.is_empty();
+        for segment in &self.touched {
+            let file = health.judge(segment.file().await)?;
+            health.judge_sync(file.sync_data().await)?;
+        }
+        self.state.segments = self.segments.iter().map(|e| e.summary).collect();
+        if changed || self.report.created {
+            health.judge(self.slots.store(self.state.clone()).await)?;
+            let disk = &shared.env.disk;
+            health.judge_sync(disk.sync_directory(&self.directory).await)?;
+        }
+        self.report.end = self.state.end;
+        let allocated = if changed || self.report.created {
+            let file = health.judge(self.active().segment.file().await)?;
+            health.judge(file.size().await)?
+        } else {
+            self.active().summary.bytes
+        };
+        let parts = Parts {
+            partition: self.partition,
+            directory: self.directory,
+            config,
+            writer: Writer {
+                generation: self.state.generation,
+                chain: self.state.chain,
+                allocated,
+                pending: None,
+            },
+            state_file: self.slots,
+            floor_lsn: self.state.floor_lsn,
+            producers: self.state.producers,
+            start: self.state.start,
+            end: self.state.end,
+            epochs: self.state.epochs,
+            segments: self.segments,
+        };
+        Ok((DiskLog::assemble(shared, parts), self.report))
+    }
+}
+
+fn new_state(shared: &Shared) -> LogState {
+    let made_at = shared.env.clock.wall();
+    LogState {
+        format: STATE_FORMAT,
+        generation: 1,
+        start: Offset::ZERO,
+        end: Offset::ZERO,
+        chain: 0,
+        segments: vec![SegmentSummary::empty(Offset::ZERO, made_at)],
+        epochs: crate::epochs::EpochCache::default(),
+        producers: crate::producers::Producers::default(),
+        floor_lsn: shared.wal.next_lsn(),
+    }
+}

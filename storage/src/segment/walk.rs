@@ -1,0 +1,138 @@
+//! Walks the frames of a segment file, reading it in large pieces.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use weir_base::DiskFile;
+
+use super::frame::{FRAME_PROBE_BYTES, Frame};
+
+/// A window over a file that moves forward frame by frame.
+pub(crate) struct Walk {
+    file: Arc<dyn DiskFile>,
+    /// File position of the window's first byte.
+    position: u64,
+    window: Bytes,
+    /// Bytes to read at a time.
+    step: usize,
+    /// No byte at or beyond this position is read.
+    limit: u64,
+}
+
+/// What is at the walk's position.
+#[derive(Debug, Clone)]
+pub(crate) struct Walked {
+    pub(crate) frame: Frame,
+    pub(crate) position: u64,
+    /// The whole frame.
+    pub(crate) bytes: Bytes,
+}
+
+impl Walk {
+    pub(crate) fn new(file: Arc<dyn DiskFile>, position: u64, limit: u64, step: usize) -> Walk {
+        Walk {
+            file,
+            position,
+            window: Bytes::new(),
+            step: step.max(FRAME_PROBE_BYTES),
+            limit,
+        }
+    }
+
+    pub(crate) fn file(&self) -> Arc<dyn DiskFile> {
+        self.file.clone()
+    }
+
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Moves to `position`.
+    pub(crate) fn seek(&mut self, position: u64) {
+        let inside = position
+            .checked_sub(self.position)
+            .and_then(|ahead| usize::try_from(ahead).ok())
+            .filter(|ahead| *ahead <= self.window.len());
+        self.window = inside.map_or_else(Bytes::new, |ahead| self.window.slice(ahead..));
+        self.position = position;
+    }
+
+    /// The intact frame at the position, head only: the batch is not read for it.
+    pub(crate) async fn probe(&mut self) -> io::Result<Option<Frame>> {
+        self.fill(FRAME_PROBE_BYTES).await?;
+        Ok(Frame::probe(&self.window))
+    }
+
+    /// The frame at the position, whole, if its head is intact and all of it is there.
+    pub(crate) async fn here(&mut self) -> io::Result<Option<Walked>> {
+        let Some(frame) = self.probe().await? else {
+            return Ok(None);
+        };
+        self.fill(frame.size()).await?;
+        if self.window.len() < frame.size() {
+            return Ok(None);
+        }
+        Ok(Some(Walked {
+            frame,
+            position: self.position,
+            bytes: self.window.slice(..frame.size()),
+        }))
+    }
+
+    /// Moves behind a frame of `size` bytes.
+    pub(crate) fn skip(&mut self, size: usize) {
+        self.seek(self.position + size as u64);
+    }
+
+    /// The next intact frame head at or behind the position, at whatever byte it begins;
+    /// the position is then there. Also tells whether any byte passed over was not zero.
+    pub(crate) async fn search(&mut self) -> io::Result<(Option<Frame>, bool)> {
+        const MAGIC: [u8; 4] = super::frame::FRAME_MAGIC.to_le_bytes();
+        let mut dirty = false;
+        loop {
+            self.fill(FRAME_PROBE_BYTES).await?;
+            if self.window.is_empty() {
+                return Ok((None, dirty));
+            }
+            if let Some(frame) = Frame::probe(&self.window) {
+                return Ok((Some(frame), dirty));
+            }
+            // Reserved space reads as zero: pass it quickly.
+            let zeros = self.window.iter().take_while(|byte| **byte == 0).count();
+            if zeros > 0 {
+                self.skip(zeros);
+                continue;
+            }
+            dirty = true;
+            let next = self.window[1..]
+                .windows(MAGIC.len())
+                .position(|four| four == MAGIC)
+                .map_or(self.window.len().saturating_sub(3).max(1), |at| at + 1);
+            self.skip(next);
+        }
+    }
+
+    /// Makes the window at least `need` bytes long, if the file has as many.
+    async fn fill(&mut self, need: usize) -> io::Result<()> {
+        if self.window.len() >= need {
+            return Ok(());
+        }
+        let from = self.position + self.window.len() as u64;
+        let left = usize::try_from(self.limit.saturating_sub(from)).unwrap_or(usize::MAX);
+        let len = (need - self.window.len()).max(self.step).min(left);
+        if len == 0 {
+            return Ok(());
+        }
+        let more = self.file.read_at(from, len).await?;
+        if self.window.is_empty() {
+            self.window = more;
+        } else {
+            let mut joined = BytesMut::with_capacity(self.window.len() + more.len());
+            joined.extend_from_slice(&self.window);
+            joined.extend_from_slice(&more);
+            self.window = joined.freeze();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,92 @@
+//! A small durable value in two files written in turn: a write torn by a crash leaves
+//! the value before it. No rename, so no directory sync but the first.
+
+use std::io;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use weir_base::{Disk, DiskFile, OpenMode};
+
+use crate::sidecar::{open, seal};
+
+/// The files `<path>.0` and `<path>.1`.
+pub(crate) struct TwoSlot {
+    slots: [Arc<dyn DiskFile>; 2],
+    /// Number of the last value stored; odd ones lie in slot 1.
+    number: u64,
+}
+
+/// A stored value with the number that tells the newer.
+#[derive(serde::Deserialize, Serialize)]
+struct Numbered<T> {
+    number: u64,
+    value: T,
+}
+
+/// What was found.
+pub(crate) enum Found<T> {
+    /// Nothing was ever stored (or the very first store was torn).
+    Nothing,
+    /// The newest intact value.
+    Value(T),
+    /// Both slots hold something and neither is intact.
+    Corrupt,
+}
+
+impl TwoSlot {
+    /// Opens or makes the files and finds the newest value. The caller syncs the directory.
+    pub(crate) async fn open<T: DeserializeOwned>(
+        disk: &Arc<dyn Disk>,
+        path: &str,
+    ) -> io::Result<(TwoSlot, Found<T>)> {
+        let slots = [
+            disk.open(&format!("{path}.0"), OpenMode::Create).await?,
+            disk.open(&format!("{path}.1"), OpenMode::Create).await?,
+        ];
+        let (newest, bad) = read(&slots).await?;
+        let number = newest.as_ref().map_or(0, |found| found.number);
+        let found = match newest {
+            Some(found) => Found::Value(found.value),
+            None if bad == 2 => Found::Corrupt,
+            None => Found::Nothing,
+        };
+        Ok((TwoSlot { slots, number }, found))
+    }
+
+    /// Stores `value`, durable on return. After an error the value before it is still there.
+    pub(crate) async fn store<T: Serialize>(&mut self, value: T) -> io::Result<()> {
+        let number = self.number + 1;
+        let bytes = seal(&Numbered { number, value })?;
+        let slot = usize::try_from(number % 2).unwrap_or(0);
+        self.slots[slot].write_at_and_sync(0, vec![bytes]).await?;
+        self.number = number;
+        Ok(())
+    }
+
+    /// The newest value stored.
+    pub(crate) async fn load<T: DeserializeOwned>(&self) -> io::Result<Option<T>> {
+        let (newest, _) = read(&self.slots).await?;
+        Ok(newest.map(|found| found.value))
+    }
+}
+
+/// The newest intact value, and how many slots hold something that is not.
+async fn read<T: DeserializeOwned>(
+    slots: &[Arc<dyn DiskFile>; 2],
+) -> io::Result<(Option<Numbered<T>>, usize)> {
+    let mut newest: Option<Numbered<T>> = None;
+    let mut bad = 0;
+    for file in slots {
+        let size = usize::try_from(file.size().await?).unwrap_or(usize::MAX);
+        let bytes = file.read_at(0, size).await?;
+        match open::<Numbered<T>>(&bytes) {
+            Some(found) if newest.as_ref().is_none_or(|n| n.number < found.number) => {
+                newest = Some(found);
+            }
+            Some(_) => {}
+            None => bad += usize::from(!bytes.is_empty()),
+        }
+    }
+    Ok((newest, bad))
+}
