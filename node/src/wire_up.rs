@@ -133,7 +133,9 @@ pub async fn start_node(
         weir_peer::StartError::Listen { address, error } => {
             StartError::listen("peer.listen", address, error)
         }
-        other => StartError::Links(other),
+        other @ (weir_peer::StartError::Options(_)
+        | weir_peer::StartError::Identity(_)
+        | weir_peer::StartError::Mismatch { .. }) => StartError::Links(other),
     })?;
 
     let facts = node_facts(options, env, &storage);

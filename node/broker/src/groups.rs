@@ -60,9 +60,13 @@ impl Groups {
         self.lock().insert(at, Arc::new(host));
     }
 
-    /// Stops the machine of a replica that is closed here.
-    pub(crate) fn close(&self, at: TopicPartition) {
-        drop(self.lock().remove(&at));
+    /// Stops the machine of a replica that left this node, and forgets its snapshot.
+    pub(crate) async fn close(&self, env: &Env, at: TopicPartition) {
+        let host = self.lock().remove(&at);
+        if host.is_some() {
+            drop(host);
+            MachineHost::<GroupMachine>::remove_snapshot(env, at).await;
+        }
     }
 
     fn host(&self, at: TopicPartition) -> Option<Arc<MachineHost<GroupMachine>>> {

@@ -214,7 +214,8 @@ struct Call<M: Machine> {
 /// A running machine. Dropping it ends its task; callers in wait get `Indeterminate`.
 pub(crate) struct MachineHost<M: Journaled> {
     mailbox: mpsc::Sender<Call<M>>,
-    task: TaskHandle,
+    /// Held, not asked: dropping it ends the task.
+    _task: TaskHandle,
 }
 
 impl<M: Journaled> MachineHost<M> {
@@ -231,7 +232,7 @@ impl<M: Journaled> MachineHost<M> {
         let driver = Driver::<M>::new(env.clone(), journal, id, options, Box::new(volatile), calls);
         Self {
             mailbox,
-            task: env.tasks.spawn_owned("machine-host", driver.run()),
+            _task: env.tasks.spawn_owned("machine-host", driver.run()),
         }
     }
 
@@ -241,8 +242,9 @@ impl<M: Journaled> MachineHost<M> {
     }
 
     /// Whether the task ended, which it does when the journal is closed.
+    #[cfg(test)]
     pub(crate) fn is_finished(&self) -> bool {
-        self.task.is_finished()
+        self._task.is_finished()
     }
 
     /// Has a command carried out. The call counts from now on, not from the first poll.

@@ -64,7 +64,10 @@ async fn replay(client: &mut Client, frame: Bytes) -> usize {
     answer.advance(if flexible { 5 } else { 4 });
     if api == ApiKey::Produce {
         let response = ProduceResponse::decode(&mut answer.clone(), version).unwrap();
-        let mut partitions = response.responses.iter().flat_map(|t| &t.partition_responses);
+        let mut partitions = response
+            .responses
+            .iter()
+            .flat_map(|t| &t.partition_responses);
         assert!(partitions.all(|partition| partition.error_code == 0));
     }
     ResponseKind::decode(api, &mut answer, version).unwrap();
