@@ -25,6 +25,7 @@ use weir_base::{Disk, Env, Offset, Timestamp, TopicPartition, Uuid};
 
 use crate::error::StorageError;
 use crate::health::{Health, StorageHealth};
+use crate::log::compact::CompactionReport;
 use crate::log::disk::DiskLog;
 use crate::log::flush::{FLUSH_WORKERS, Flusher};
 use crate::log::recover::{self, RecoveryReport};
@@ -287,6 +288,23 @@ impl Storage {
     pub fn plan_retention(&self, partition: TopicPartition, below: Offset) -> Option<Offset> {
         let now = self.shared.env.clock.wall();
         self.open_one(partition)?.plan_retention(now, below)
+    }
+
+    /// Compacts a log if it is open, is to be compacted and has enough to gain: of every
+    /// key, only the latest record below `below` stays. The caller bounds `below` by the
+    /// last stable offset. Appends and reads go on meanwhile.
+    ///
+    /// # Errors
+    /// `Corrupt` if a segment is bad, `DiskFull`, `DiskLost`.
+    pub async fn compact(
+        &self,
+        partition: TopicPartition,
+        below: Offset,
+    ) -> Result<CompactionReport, LogError> {
+        match self.open_one(partition) {
+            Some(log) => log.compact(below).await,
+            None => Ok(CompactionReport::default()),
+        }
     }
 
     /// Follows the failure of the data directory: `Some` once it failed, for ever.

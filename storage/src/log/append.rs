@@ -266,6 +266,7 @@ impl DiskLog {
             base: end,
             previous: writer.chain,
             made_at: now,
+            sealed_bytes: 0,
         };
         self.check_space(0).await?;
         let disk = self.shared.env.disk.clone();
