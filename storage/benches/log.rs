@@ -4,6 +4,8 @@
 //! in a temporary directory: set `TMPDIR` to measure another file system.
 
 #![expect(clippy::unwrap_used, reason = "a bench ends at the first surprise")]
+#![expect(clippy::disallowed_methods, reason = "a bench measures real time")]
+#![expect(clippy::print_stdout, reason = "a bench prints what it found")]
 
 #[path = "../tests/support/mod.rs"]
 mod support;
