@@ -355,10 +355,18 @@ impl Storage {
             log.prepare_shutdown().await?;
         }
         self.checkpoint().await?;
-        let stored = self.node.update(|record| record.clean = true);
-        self.shared.health.judge_sync(stored.await)?;
-        for log in logs {
+        for log in &logs {
             log.close();
+            log.idle().await;
+        }
+        // Somebody who wrote all the same makes the next start replay.
+        if logs.iter().all(|log| log.is_settled()) {
+            let next = self.shared.wal.files.next_number();
+            let stored = self.node.update(|record| {
+                record.clean = true;
+                record.wal_first_number = next;
+            });
+            self.shared.health.judge_sync(stored.await)?;
         }
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         tasks.clear();

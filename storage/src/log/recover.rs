@@ -459,6 +459,17 @@ impl Recovery {
         } else {
             self.active().summary.bytes
         };
+        // Files of idle logs are opened again when they are used: there may be thousands.
+        for entry in &mut self.segments {
+            if !self
+                .touched
+                .iter()
+                .any(|held| Arc::ptr_eq(held, &entry.segment))
+            {
+                let disk = shared.env.disk.clone();
+                entry.segment = Segment::at(disk, &self.directory, entry.summary.base);
+            }
+        }
         let parts = Parts {
             partition: self.partition,
             directory: self.directory,
