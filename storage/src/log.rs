@@ -4,7 +4,7 @@
 //! `recover`, `retention`, `compact`.
 
 mod append;
-mod compact;
+pub(crate) mod compact;
 pub(crate) mod disk;
 pub(crate) mod flush;
 mod read;

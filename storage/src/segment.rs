@@ -3,7 +3,7 @@
 //! ```text
 //!  0 "WEIRSEG1" | 8 version u32 | 12 generation u32 | 16 base offset u64
 //! 24 crc of the frame before u32 | 28 partition u32 | 32 topic 16 bytes
-//! 48 made at i64 | 56 zero u32 | 60 crc u32 | 64 frames
+//! 48 made at i64 | 56 sealed bytes u32 | 60 crc u32 | 64 frames
 //! ```
 //! The file may be longer than its frames: space is reserved ahead and reads as zero.
 //! Only the last segment of a log is written to; the others change by being replaced
@@ -43,6 +43,8 @@ pub struct SegmentHead {
     pub previous: u32,
     /// Broker time when it was made.
     pub made_at: Timestamp,
+    /// Of a compacted segment, where its frames end; 0 for all others.
+    pub sealed_bytes: u32,
 }
 
 impl SegmentHead {
@@ -59,6 +61,7 @@ impl SegmentHead {
         put(28, &self.partition.index.0.to_le_bytes());
         put(32, &self.partition.topic.0);
         put(48, &self.made_at.0.to_le_bytes());
+        put(56, &self.sealed_bytes.to_le_bytes());
         let crc = crc32c::crc32c(&bytes[..60]);
         bytes[60..].copy_from_slice(&crc.to_le_bytes());
         bytes.into()
@@ -79,6 +82,7 @@ impl SegmentHead {
             base: Offset(u64_at(bytes, 16)),
             previous: u32_at(bytes, 24),
             made_at: Timestamp(u64_at(bytes, 48).cast_signed()),
+            sealed_bytes: u32_at(bytes, 56),
         })
     }
 }
@@ -139,6 +143,11 @@ impl Segment {
         format!("{}.index", self.path)
     }
 
+    /// Where compaction writes what is to replace it.
+    pub(crate) fn replacement_path(&self) -> String {
+        format!("{}.compacted", self.path)
+    }
+
     /// Where the producers' state at its base lies.
     pub(crate) fn producers_path(&self) -> String {
         format!("{}.producers", self.path)
@@ -156,6 +165,11 @@ impl Segment {
                 }
             })
             .await;
+    }
+
+    /// The stored index is of other content.
+    pub(crate) fn forget_stored_index(&self) {
+        self.index_loaded.set(()).ok();
     }
 
     /// Stores the index beside the file, as a hint.
@@ -189,6 +203,7 @@ mod tests {
             base: Offset(1 << 40),
             previous: 99,
             made_at: Timestamp(-5),
+            sealed_bytes: 77,
         };
         let bytes = head.encode();
         assert_eq!(SegmentHead::decode(&bytes), Some(head));

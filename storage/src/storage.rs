@@ -25,6 +25,7 @@ use weir_base::{Disk, Env, Offset, Timestamp, TopicPartition, Uuid};
 
 use crate::error::StorageError;
 use crate::health::{Health, StorageHealth};
+use crate::log::compact::CompactionReport;
 use crate::log::disk::DiskLog;
 use crate::log::flush::{FLUSH_WORKERS, Flusher};
 use crate::log::recover::{self, RecoveryReport};
@@ -289,6 +290,23 @@ impl Storage {
         self.open_one(partition)?.plan_retention(now, below)
     }
 
+    /// Compacts a log if it is open, is to be compacted and has enough to gain: of every
+    /// key, only the latest record below `below` stays. The caller bounds `below` by the
+    /// last stable offset. Appends and reads go on meanwhile.
+    ///
+    /// # Errors
+    /// `Corrupt` if a segment is bad, `DiskFull`, `DiskLost`.
+    pub async fn compact(
+        &self,
+        partition: TopicPartition,
+        below: Offset,
+    ) -> Result<CompactionReport, LogError> {
+        match self.open_one(partition) {
+            Some(log) => log.compact(below).await,
+            None => Ok(CompactionReport::default()),
+        }
+    }
+
     /// Follows the failure of the data directory: `Some` once it failed, for ever.
     #[must_use]
     pub fn failure(&self) -> watch::Receiver<Option<Arc<io::Error>>> {
@@ -337,10 +355,18 @@ impl Storage {
             log.prepare_shutdown().await?;
         }
         self.checkpoint().await?;
-        let stored = self.node.update(|record| record.clean = true);
-        self.shared.health.judge_sync(stored.await)?;
-        for log in logs {
+        for log in &logs {
             log.close();
+            log.idle().await;
+        }
+        // Somebody who wrote all the same makes the next start replay.
+        if logs.iter().all(|log| log.is_settled()) {
+            let next = self.shared.wal.files.next_number();
+            let stored = self.node.update(|record| {
+                record.clean = true;
+                record.wal_first_number = next;
+            });
+            self.shared.health.judge_sync(stored.await)?;
         }
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         tasks.clear();

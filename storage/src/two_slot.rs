@@ -12,7 +12,9 @@ use crate::sidecar::{open, seal};
 
 /// The files `<path>.0` and `<path>.1`.
 pub(crate) struct TwoSlot {
-    slots: [Arc<dyn DiskFile>; 2],
+    disk: Arc<dyn Disk>,
+    /// Opened when used: thousands of logs have one each, and rarely use it.
+    path: String,
     /// Number of the last value stored; odd ones lie in slot 1.
     number: u64,
 }
@@ -40,10 +42,7 @@ impl TwoSlot {
         disk: &Arc<dyn Disk>,
         path: &str,
     ) -> io::Result<(TwoSlot, Found<T>)> {
-        let slots = [
-            disk.open(&format!("{path}.0"), OpenMode::Create).await?,
-            disk.open(&format!("{path}.1"), OpenMode::Create).await?,
-        ];
+        let slots = open_slots(disk, path).await?;
         let (newest, bad) = read(&slots).await?;
         let number = newest.as_ref().map_or(0, |found| found.number);
         let found = match newest {
@@ -51,24 +50,38 @@ impl TwoSlot {
             None if bad == 2 => Found::Corrupt,
             None => Found::Nothing,
         };
-        Ok((TwoSlot { slots, number }, found))
+        let slots = TwoSlot {
+            disk: disk.clone(),
+            path: path.to_owned(),
+            number,
+        };
+        Ok((slots, found))
     }
 
     /// Stores `value`, durable on return. After an error the value before it is still there.
     pub(crate) async fn store<T: Serialize>(&mut self, value: T) -> io::Result<()> {
         let number = self.number + 1;
         let bytes = seal(&Numbered { number, value })?;
-        let slot = usize::try_from(number % 2).unwrap_or(0);
-        self.slots[slot].write_at_and_sync(0, vec![bytes]).await?;
+        let path = format!("{}.{}", self.path, number % 2);
+        let file = self.disk.open(&path, OpenMode::Existing).await?;
+        file.write_at_and_sync(0, vec![bytes]).await?;
         self.number = number;
         Ok(())
     }
 
     /// The newest value stored.
     pub(crate) async fn load<T: DeserializeOwned>(&self) -> io::Result<Option<T>> {
-        let (newest, _) = read(&self.slots).await?;
+        let slots = open_slots(&self.disk, &self.path).await?;
+        let (newest, _) = read(&slots).await?;
         Ok(newest.map(|found| found.value))
     }
+}
+
+async fn open_slots(disk: &Arc<dyn Disk>, path: &str) -> io::Result<[Arc<dyn DiskFile>; 2]> {
+    Ok([
+        disk.open(&format!("{path}.0"), OpenMode::Create).await?,
+        disk.open(&format!("{path}.1"), OpenMode::Create).await?,
+    ])
 }
 
 /// The newest intact value, and how many slots hold something that is not.

@@ -1,5 +1,7 @@
 //! The contract suite on every log there is.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
 mod support;
 
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! Disks that fail: what is told to whom, and what is left afterwards.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
 mod support;
 
 use std::sync::Arc;

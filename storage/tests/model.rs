@@ -5,6 +5,8 @@
 //! everything that was told durable is, and what else is there is a prefix of what was
 //! written. An operation that the crash cut short may have happened or not.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
 mod support;
 
 use std::sync::Arc;
@@ -202,11 +204,13 @@ impl World {
             }
         }
         if self.crashed() {
-            return self.recover(&[self.twin.clone()]).await;
+            let twin = self.twin.clone();
+            return self.recover(&[twin]).await;
         }
         let checked = same(&self.twin, &*self.log()).await;
         if self.crashed() {
-            return self.recover(&[self.twin.clone()]).await;
+            let twin = self.twin.clone();
+            return self.recover(&[twin]).await;
         }
         if let Err(why) = checked {
             panic!("after {op:?}: {why}");

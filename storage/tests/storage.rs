@@ -1,14 +1,17 @@
 //! The data directory: identity, starts, removal, and many logs sharing one commit.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
 mod support;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use support::{env, partition};
+use weir_base::batch::BatchBuilder;
 use weir_base::image::FlushMode;
 use weir_base::{Clock, Entropy, LeaderEpoch, Offset, Timestamp};
-use weir_storage::contract::batch;
+use weir_storage::contract::{batch, batches_of};
 use weir_storage::{
     Crash, LogConfig, LogError, PartitionLog, SimDisk, SimFaults, StartKind, Storage,
     StorageOptions,
@@ -221,4 +224,72 @@ async fn retention_frees_whole_segments() {
         (log.position().start, log.position().end),
         (start, Offset(200))
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn compaction_keeps_the_latest_of_each_key_through_a_crash() {
+    let disk = disk();
+    let storage = open(&disk).await;
+    let config = LogConfig {
+        segment_bytes: 2_000,
+        compact: true,
+        retention: None,
+        ..LogConfig::default()
+    };
+    let (log, _) = storage.open_log(partition(0), config).await.unwrap();
+    for round in 0..60u32 {
+        let key = [u8::try_from(round % 7).unwrap()];
+        let value = round.to_be_bytes();
+        let batch = BatchBuilder::new(NOW)
+            .record(Some(&key), Some(&value))
+            .record(None, Some(b"no key"))
+            .build();
+        log.append_as_leader(LeaderEpoch(1), NOW, vec![batch], FlushMode::Sync)
+            .await
+            .unwrap();
+    }
+    durable(&*log).await;
+    let before = log.size_bytes();
+    let report = storage.compact(partition(0), Offset(100)).await.unwrap();
+    assert!(report.segments >= 3, "{report:?}");
+    assert_eq!(log.size_bytes(), before - report.bytes_freed);
+    let again = storage.compact(partition(0), Offset(100)).await.unwrap();
+    assert_eq!(again.segments, 0);
+    for _ in 0..2 {
+        let (log, _) = storage_after_crash(&disk, config).await;
+        let mut from = Offset(0);
+        let mut keyed = Vec::new();
+        let mut unkeyed = 0;
+        while from < Offset(120) {
+            let chunk = log.read(from, ALL, 1 << 20).await.unwrap();
+            for batch in batches_of(&chunk) {
+                assert_eq!(batch.base_offset(), from, "no gaps");
+                from = batch.end_offset();
+                for record in batch.records().unwrap() {
+                    match record.key {
+                        Some(_) => keyed.push(record.offset.0),
+                        None => unkeyed += 1,
+                    }
+                }
+            }
+        }
+        assert_eq!(unkeyed, 60);
+        // The last seven keyed records are the latest of each key.
+        let latest: Vec<u64> = (53..60).map(|round| round * 2).collect();
+        assert!(
+            latest.iter().all(|offset| keyed.contains(offset)),
+            "{keyed:?}"
+        );
+        assert!(keyed.len() < 30, "{keyed:?}");
+    }
+}
+
+async fn storage_after_crash(
+    disk: &SimDisk,
+    config: LogConfig,
+) -> (Arc<dyn PartitionLog>, Storage) {
+    disk.crash(Crash::PowerLoss);
+    let storage = open(disk).await;
+    let (log, _) = storage.open_log(partition(0), config).await.unwrap();
+    (log, storage)
 }

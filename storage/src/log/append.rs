@@ -106,7 +106,10 @@ impl DiskLog {
         match flush {
             FlushMode::Sync => {
                 let bytes = batches.iter().map(|b| b.size() + FRAME_HEAD_BYTES).sum();
-                self.shared.wal.reserve(bytes).await.map(Some)
+                let reserved = self.shared.wal.reserve(bytes).await;
+                // The queue closes when the directory fails.
+                self.shared.health.check()?;
+                reserved.map(Some)
             }
             FlushMode::Async => {
                 if self.view().unflushed_bytes > self.shared.options.async_unflushed_max {
@@ -266,6 +269,7 @@ impl DiskLog {
             base: end,
             previous: writer.chain,
             made_at: now,
+            sealed_bytes: 0,
         };
         self.check_space(0).await?;
         let disk = self.shared.env.disk.clone();

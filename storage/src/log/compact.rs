@@ -1,1 +1,468 @@
 //! Log compaction: of every key only the latest record stays.
+//!
+//! Works on closed segments, one after the other: a compacted copy is written beside the
+//! segment, synced, and renamed over it. Its head says where it ends, so a crash between
+//! the rename and the next stored state confuses nobody. Offsets do not change and leave
+//! no gaps: a batch that loses all its records stays as an empty one, and empty
+//! neighbours are joined.
+//!
+//! Left whole, and not counted as holders of a key: compressed batches (their records
+//! cannot be seen without the codec), control batches and transactional ones (an aborted
+//! record must not displace a committed one). Records without a key stay.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use weir_base::batch::{BATCH_HEADER_BYTES, Compression, Record};
+use weir_base::{Offset, OpenMode, RecordBatch, Timestamp};
+
+use super::LogError;
+use super::disk::{DiskLog, SegmentEntry};
+use super::read::{BadFrame, WALK_BYTES, corrupt};
+use crate::record_time::newest_in;
+use crate::segment::frame::{Frame, FrameContext};
+use crate::segment::{SEGMENT_HEAD_BYTES, Segment, SegmentHead, Walk};
+use crate::state::{NEVER, SegmentSummary};
+
+/// Bytes that the keys of one round may take in memory.
+const KEY_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Bookkeeping bytes counted for a key.
+const KEY_ENTRY_BYTES: usize = 96;
+/// Bytes before a batch's length field ends.
+const LENGTH_PREFIX_BYTES: usize = 12;
+/// Bytes of a batch that its checksum leaves out.
+const UNSUMMED_BYTES: usize = 21;
+
+/// What a round of compaction did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CompactionReport {
+    /// Segments replaced.
+    pub segments: u64,
+    /// Bytes they had more than what replaced them.
+    pub bytes_freed: u64,
+}
+
+/// Latest offset of each key.
+type Latest = BTreeMap<Bytes, Offset>;
+
+/// The segments worth compacting: all closed ones below `below`, if what was not looked
+/// at yet is at least a third of them (else the work is not worth its writes).
+pub(crate) fn plan(segments: &[SegmentSummary], compacted_to: Offset, below: Offset) -> usize {
+    let closed = segments.len().saturating_sub(1);
+    let count = segments[..closed]
+        .iter()
+        .take_while(|segment| segment.end <= below)
+        .count();
+    let bytes = |segments: &mut dyn Iterator<Item = &SegmentSummary>| -> u64 {
+        segments.map(|segment| segment.bytes).sum()
+    };
+    let all = bytes(&mut segments[..count].iter());
+    let new = bytes(&mut segments[..count].iter().filter(|s| s.end > compacted_to));
+    if new * 3 >= all && new > 0 { count } else { 0 }
+}
+
+impl DiskLog {
+    /// One round, for records below `below`.
+    pub(crate) async fn compact(&self, below: Offset) -> Result<CompactionReport, LogError> {
+        let log = self.arc()?;
+        self.uninterrupted("log-compact", async move { log.compact_round(below).await })
+            .await
+    }
+
+    async fn compact_round(&self, below: Offset) -> Result<CompactionReport, LogError> {
+        self.usable()?;
+        let mut report = CompactionReport::default();
+        let (segments, from) = {
+            let view = self.view();
+            let summaries: Vec<_> = view.segments.iter().map(|e| e.summary).collect();
+            let bound = below.min(view.durability.end());
+            let count = plan(&summaries, view.compacted_to, bound);
+            (view.segments[..count].to_vec(), view.compacted_to)
+        };
+        if segments.is_empty() || !self.config().compact {
+            return Ok(report);
+        }
+        // The stored state must be past the segments that are about to change.
+        self.checkpoint().await?;
+        let (latest, covered) = self.latest_keys(&segments, from).await?;
+        for entry in segments.iter().filter(|e| e.summary.end <= covered) {
+            let freed = self.compact_segment(entry, &latest).await?;
+            report.segments += u64::from(freed > 0);
+            report.bytes_freed += freed;
+        }
+        let mut view = self.view();
+        view.compacted_to = view.compacted_to.max(covered);
+        Ok(report)
+    }
+
+    /// The latest offset of each key from `from` on, as far as memory allows: whole
+    /// segments, but at least one.
+    async fn latest_keys(
+        &self,
+        segments: &[SegmentEntry],
+        from: Offset,
+    ) -> Result<(Latest, Offset), LogError> {
+        let mut latest = Latest::new();
+        let mut bytes = 0;
+        let mut covered = from;
+        for entry in segments.iter().filter(|e| e.summary.end > from) {
+            let mut walk = self.walk_of(entry).await?;
+            while let Some((_, batch)) = self.next_batch(&mut walk, entry).await? {
+                for record in visible(&batch)?.unwrap_or_default() {
+                    if let Some(key) = record.key {
+                        // A copy, so that the map does not hold whole segments in memory.
+                        let key = Bytes::copy_from_slice(&key);
+                        bytes += key.len() + KEY_ENTRY_BYTES;
+                        latest.insert(key, record.offset);
+                    }
+                }
+            }
+            covered = entry.summary.end;
+            if bytes > KEY_BYTES_MAX {
+                break;
+            }
+        }
+        Ok((latest, covered))
+    }
+
+    async fn walk_of(&self, entry: &SegmentEntry) -> Result<Walk, LogError> {
+        let health = &self.shared.health;
+        let file = health.judge_read(entry.segment.file().await, entry.summary.base)?;
+        let limit = entry.summary.bytes;
+        Ok(Walk::new(
+            file.clone(),
+            SEGMENT_HEAD_BYTES,
+            limit,
+            WALK_BYTES,
+        ))
+    }
+
+    async fn next_batch(
+        &self,
+        walk: &mut Walk,
+        entry: &SegmentEntry,
+    ) -> Result<Option<(Frame, RecordBatch)>, LogError> {
+        if walk.position() >= entry.summary.bytes {
+            return Ok(None);
+        }
+        let near = entry.summary.base;
+        let found = self.shared.health.judge_read(walk.here().await, near)?;
+        let whole = found.and_then(|f| f.frame.batch(&f.bytes).map(|batch| (f.frame, batch)));
+        let Some((frame, batch)) = whole else {
+            let position = walk.position();
+            return Err(corrupt(entry, &BadFrame { near, position }));
+        };
+        walk.skip(frame.size());
+        Ok(Some((frame, batch)))
+    }
+
+    /// Replaces one segment; returns the bytes freed.
+    async fn compact_segment(
+        &self,
+        entry: &SegmentEntry,
+        latest: &Latest,
+    ) -> Result<u64, LogError> {
+        let tombstones_from = {
+            let keep = i64::try_from(self.config().tombstone_retention.as_millis());
+            let now = self.shared.env.clock.wall().0;
+            Timestamp(now.saturating_sub(keep.unwrap_or(i64::MAX)))
+        };
+        let mut kept: Vec<(RecordBatch, Timestamp)> = Vec::new();
+        let mut changed = false;
+        let mut generation = 0;
+        let mut walk = self.walk_of(entry).await?;
+        while let Some((frame, batch)) = self.next_batch(&mut walk, entry).await? {
+            generation = frame.generation;
+            let old_tombstone = frame.appended_at < tombstones_from;
+            let compacted = compact_batch(&batch, latest, old_tombstone)?;
+            changed |= compacted.is_some();
+            let batch = compacted.unwrap_or(batch);
+            match kept.last_mut() {
+                Some((last, at)) if let Some(joined) = join(last, &batch) => {
+                    (*last, *at) = (joined, frame.appended_at);
+                }
+                Some(_) | None => kept.push((batch, frame.appended_at)),
+            }
+        }
+        if !changed {
+            return Ok(0);
+        }
+        self.replace(entry, &kept, generation).await
+    }
+
+    async fn replace(
+        &self,
+        entry: &SegmentEntry,
+        kept: &[(RecordBatch, Timestamp)],
+        generation: u32,
+    ) -> Result<u64, LogError> {
+        let health = &self.shared.health;
+        let disk = self.shared.env.disk.clone();
+        let near = entry.summary.base;
+        let Some(mut head) = health.judge_read(entry.segment.head().await, near)? else {
+            return Err(corrupt(entry, &BadFrame { near, position: 0 }));
+        };
+        let (chunks, summary) = encode(entry, head, kept, generation);
+        head.sealed_bytes = match u32::try_from(summary.bytes) {
+            Ok(bytes) => bytes,
+            // Larger than any segment is configured to be: left as it is.
+            Err(_) => return Ok(0),
+        };
+        let path = entry.segment.replacement_path();
+        let file = health.judge(disk.open(&path, OpenMode::Create).await)?;
+        health.judge(file.truncate(0).await)?;
+        health.judge(file.write_at(SEGMENT_HEAD_BYTES, chunks).await)?;
+        health.judge(file.write_at(0, vec![head.encode()]).await)?;
+        health.judge_sync(file.sync_data().await)?;
+        // Nobody cuts or removes segments while we hold the right to write.
+        let _writer = self.write_lock().await?;
+        let there = |held: &SegmentEntry| Arc::ptr_eq(&held.segment, &entry.segment);
+        if !self.view().segments.iter().any(there) {
+            health.judge(disk.remove_file(&path).await)?;
+            return Ok(0);
+        }
+        health.judge_sync(disk.rename(&path, &entry.segment.path).await)?;
+        health.judge_sync(disk.sync_directory(&self.directory).await)?;
+        let segment = Segment::at(disk, &self.directory, near);
+        segment.forget_stored_index();
+        let log = self.arc()?;
+        let mut view = self.view();
+        if let Some(held) = view.segments.iter_mut().find(|held| there(held)) {
+            *held = SegmentEntry { segment, summary };
+        }
+        // Readers that looked up a place in the old file begin again.
+        view.layout += 1;
+        view.checkpoint_due = true;
+        drop(view);
+        self.shared.dirty(&log);
+        Ok(entry.summary.bytes.saturating_sub(summary.bytes))
+    }
+}
+
+/// The frames of a compacted segment, and its summary.
+fn encode(
+    entry: &SegmentEntry,
+    head: SegmentHead,
+    kept: &[(RecordBatch, Timestamp)],
+    generation: u32,
+) -> (Vec<Bytes>, SegmentSummary) {
+    let SegmentSummary { base, made_at, .. } = entry.summary;
+    let mut summary = SegmentSummary::empty(base, made_at, NEVER);
+    let mut chain = head.previous;
+    let mut chunks = Vec::with_capacity(2 * kept.len());
+    let mut heads = BytesMut::new();
+    for (batch, appended_at) in kept {
+        let context = FrameContext {
+            generation,
+            durable: base,
+            appended_at: *appended_at,
+        };
+        let frame = Frame::encode(batch, chain, context, &mut heads);
+        chain = frame.crc;
+        chunks.push(heads.split().freeze());
+        chunks.push(batch.body().clone());
+        let size = frame.size() as u64;
+        summary.on_frame(frame.end, size, newest_in(batch), *appended_at);
+    }
+    summary.appended_at = entry.summary.appended_at;
+    (chunks, summary)
+}
+
+/// The records of a batch that compaction may look into.
+fn visible(batch: &RecordBatch) -> Result<Option<Vec<Record>>, LogError> {
+    let attributes = batch.header().attributes;
+    let opaque = attributes.is_control()
+        || attributes.is_transactional()
+        || attributes.compression() != Compression::None;
+    if opaque {
+        return Ok(None);
+    }
+    Ok(Some(batch.records()?))
+}
+
+/// The batch without the records that later ones displace; `None` if it stays as it is.
+fn compact_batch(
+    batch: &RecordBatch,
+    latest: &Latest,
+    drop_tombstones: bool,
+) -> Result<Option<RecordBatch>, LogError> {
+    let Some(records) = visible(batch)? else {
+        return Ok(None);
+    };
+    let stays = |record: &Record| match &record.key {
+        None => true,
+        Some(key) => {
+            let displaced = latest
+                .get(key)
+                .is_some_and(|offset| *offset > record.offset);
+            !displaced && (record.value.is_some() || !drop_tombstones)
+        }
+    };
+    if records.iter().all(stays) {
+        return Ok(None);
+    }
+    let mut body = BytesMut::new();
+    let mut count = 0;
+    for (record, raw) in records.iter().zip(raw_records(batch.body())) {
+        if stays(record) {
+            body.extend_from_slice(&raw);
+            count += 1;
+        }
+    }
+    let mut header = *batch.header();
+    header.record_count = count;
+    Ok(Some(rebuild(header, &body)?))
+}
+
+/// The records' bytes, each with its length in front.
+fn raw_records(body: &Bytes) -> Vec<Bytes> {
+    let mut rest = body.clone();
+    let mut records = Vec::new();
+    while !rest.is_empty() {
+        let mut length: u64 = 0;
+        let mut prefix: usize = 0;
+        for byte in rest.iter().take(10) {
+            length |= u64::from(byte & 0x7f) << (7 * prefix);
+            prefix += 1;
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+        // Zig-zag; the batch's records were parsed before, so the length is sound.
+        let length = usize::try_from(length >> 1).unwrap_or(usize::MAX);
+        let end = prefix.saturating_add(length).min(rest.len());
+        records.push(rest.split_to(end));
+    }
+    records
+}
+
+/// One empty batch for two that follow each other, if nothing is lost by it.
+fn join(left: &RecordBatch, right: &RecordBatch) -> Option<RecordBatch> {
+    let is_empty = |batch: &RecordBatch| {
+        let header = batch.header();
+        header.record_count == 0 && !header.is_idempotent() && !header.attributes.is_control()
+    };
+    let fits = is_empty(left)
+        && is_empty(right)
+        && left.leader_epoch() == right.leader_epoch()
+        && left.end_offset() == right.base_offset();
+    if !fits {
+        return None;
+    }
+    let mut header = *left.header();
+    header.last_offset_delta = u32::try_from(right.end_offset() - left.base_offset() - 1)
+        .ok()
+        .filter(|delta| i32::try_from(*delta).is_ok())?;
+    header.max_timestamp = header.max_timestamp.max(right.header().max_timestamp);
+    rebuild(header, &[]).ok()
+}
+
+/// A batch with this header, but for length and checksum, and this body.
+fn rebuild(
+    mut header: weir_base::BatchHeader,
+    body: &[u8],
+) -> Result<RecordBatch, weir_base::BatchError> {
+    let length = BATCH_HEADER_BYTES + body.len() - LENGTH_PREFIX_BYTES;
+    header.length = i32::try_from(length).unwrap_or(i32::MAX);
+    header.crc = 0;
+    let summed = crc32c::crc32c(&header.encode()[UNSUMMED_BYTES..]);
+    header.crc = crc32c::crc32c_append(summed, body);
+    RecordBatch::parse(&[&header.encode()[..], body].concat().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_base::LeaderEpoch;
+    use weir_base::batch::BatchBuilder;
+
+    use super::*;
+
+    fn batch(base: u64, records: &[(&str, Option<&str>)]) -> RecordBatch {
+        records
+            .iter()
+            .fold(BatchBuilder::new(Timestamp(5)), |builder, (key, value)| {
+                builder.record(Some(key.as_bytes()), value.map(str::as_bytes))
+            })
+            .build()
+            .stamped(Offset(base), LeaderEpoch(3))
+    }
+
+    fn latest(list: &[(&'static str, u64)]) -> Latest {
+        let entry =
+            |(key, at): &(&'static str, u64)| (Bytes::from_static(key.as_bytes()), Offset(*at));
+        list.iter().map(entry).collect()
+    }
+
+    #[test]
+    fn displaced_records_go_and_offsets_stay() {
+        let full = batch(10, &[("a", Some("1")), ("b", Some("2")), ("a", Some("3"))]);
+        let latest = latest(&[("a", 12), ("b", 11)]);
+        let left = compact_batch(&full, &latest, false).unwrap().unwrap();
+        left.verify_checksum().unwrap();
+        assert_eq!(
+            (left.base_offset(), left.end_offset()),
+            (Offset(10), Offset(13))
+        );
+        let offsets: Vec<u64> = left.records().unwrap().iter().map(|r| r.offset.0).collect();
+        assert_eq!(offsets, [11, 12]);
+        assert_eq!(compact_batch(&left, &latest, false).unwrap(), None);
+    }
+
+    #[test]
+    fn tombstones_go_last() {
+        let tombstone = batch(4, &[("a", None)]);
+        let latest = latest(&[("a", 4)]);
+        assert_eq!(compact_batch(&tombstone, &latest, false).unwrap(), None);
+        let left = compact_batch(&tombstone, &latest, true).unwrap().unwrap();
+        assert_eq!(left.header().record_count, 0);
+        assert_eq!(left.end_offset(), Offset(5));
+    }
+
+    #[test]
+    fn empty_neighbours_are_joined() {
+        let nothing = latest(&[("a", 99)]);
+        let empty = |base| {
+            let full = batch(base, &[("a", Some("1")), ("a", Some("2"))]);
+            compact_batch(&full, &nothing, false).unwrap().unwrap()
+        };
+        let joined = join(&empty(4), &empty(6)).unwrap();
+        assert_eq!(
+            (joined.base_offset(), joined.end_offset()),
+            (Offset(4), Offset(8))
+        );
+        joined.verify_checksum().unwrap();
+        assert!(joined.records().unwrap().is_empty());
+        assert!(join(&empty(4), &empty(8)).is_none());
+        assert!(join(&empty(4), &batch(6, &[("b", None)])).is_none());
+    }
+
+    #[test]
+    fn a_round_waits_until_it_is_worth_it() {
+        let segment = |base: u64| SegmentSummary {
+            end: Offset(base + 10),
+            bytes: 100,
+            ..SegmentSummary::empty(Offset(base), Timestamp(0), NEVER)
+        };
+        let segments = [
+            segment(0),
+            segment(10),
+            segment(20),
+            segment(30),
+            segment(40),
+        ];
+        assert_eq!(
+            plan(&segments, Offset(0), Offset(99)),
+            4,
+            "never the active one"
+        );
+        assert_eq!(plan(&segments, Offset(0), Offset(25)), 2);
+        assert_eq!(
+            plan(&segments, Offset(30), Offset(99)),
+            0,
+            "a quarter is new"
+        );
+        assert_eq!(plan(&segments, Offset(20), Offset(99)), 4);
+        assert_eq!(plan(&segments, Offset(40), Offset(99)), 0);
+    }
+}

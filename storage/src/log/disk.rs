@@ -90,6 +90,8 @@ pub(crate) struct View {
     /// Something changed since the last stored state.
     pub(super) checkpoint_due: bool,
     pub(super) closed: bool,
+    /// Up to where compaction has looked at keys.
+    pub(super) compacted_to: Offset,
 }
 
 /// A segment and what is known of its content.
@@ -166,6 +168,11 @@ impl View {
         }
     }
 
+    /// Changes whenever files are cut or replaced under a reader.
+    pub(super) fn edition(&self) -> (u64, u64) {
+        (self.version, self.layout)
+    }
+
     /// Notes that `segment` holds bytes that are not synced.
     /// Returns whether a checkpoint became due by it.
     pub(super) fn written(&mut self, segment: &Arc<Segment>) -> bool {
@@ -206,6 +213,7 @@ impl DiskLog {
             layout: 0,
             checkpoint_due: false,
             closed: false,
+            compacted_to: Offset::ZERO,
         };
         Arc::new_cyclic(|this| DiskLog {
             this: this.clone(),

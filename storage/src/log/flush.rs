@@ -201,6 +201,11 @@ impl DiskLog {
         drop(self.writer.lock().await);
     }
 
+    /// Nothing changed since its state was last stored.
+    pub(crate) fn is_settled(&self) -> bool {
+        !self.view().checkpoint_due
+    }
+
     /// Gives back reserved space, so that the next start finds the file as long as its
     /// frames and need not look behind them.
     pub(crate) async fn prepare_shutdown(&self) -> Result<(), LogError> {

@@ -3,7 +3,7 @@
 //! A frame read from the disk is checked whole before any of it is served (S-16). The
 //! index only says where to start; if that proves wrong it is rebuilt, and only a bad
 //! frame found by walking from the segment's own beginning counts as corruption. A cut
-//! that comes between is noticed by the view's version, and the read begins again.
+//! that comes between is noticed by the view's edition, and the read begins again.
 
 use weir_base::{Offset, Timestamp};
 
@@ -43,7 +43,7 @@ impl DiskLog {
         let bytes_max = bytes_max.min(READ_BYTES_MAX);
         loop {
             self.usable()?;
-            let (entries, below, version) = {
+            let (entries, below, edition) = {
                 let view = self.view();
                 if from < view.start || from > view.end {
                     return Err(view.out_of_range(from));
@@ -52,7 +52,7 @@ impl DiskLog {
                 // More than two segments are for the next read.
                 let entries = view.segments.iter().skip(at).take(2);
                 let entries: Vec<_> = entries.cloned().collect();
-                (entries, below.min(view.end), view.version)
+                (entries, below.min(view.end), view.edition())
             };
             if from < below
                 && let Some(chunk) = self.tail.read(from, below, bytes_max)
@@ -66,7 +66,7 @@ impl DiskLog {
             };
             let read = self.read_segments(&entries, below, bytes_max, &mut chunk);
             let read = read.await?;
-            if self.view().version != version {
+            if self.view().edition() != edition {
                 continue;
             }
             // What was read before a bad frame is good.
@@ -253,14 +253,14 @@ impl DiskLog {
     ) -> Result<Option<(Offset, Timestamp)>, LogError> {
         loop {
             self.usable()?;
-            let (segments, start, version) = {
+            let (segments, start, edition) = {
                 let view = self.view();
-                (view.segments.clone(), view.start, view.version)
+                (view.segments.clone(), view.start, view.edition())
             };
             let found = self
                 .find_time_in(&segments, start, timestamp, below)
                 .await?;
-            if self.view().version == version {
+            if self.view().edition() == edition {
                 return found.map_err(|(entry, bad)| corrupt(&entry, &bad));
             }
         }

@@ -155,10 +155,10 @@ impl Recovery {
         let disk = &shared.env.disk;
         let names = health.judge(disk.list(&self.directory).await)?;
         let there: Vec<Offset> = names.iter().filter_map(|name| base_of(name)).collect();
-        for summary in self.state.segments.clone() {
+        for mut summary in self.state.segments.clone() {
             let segment = Segment::at(disk.clone(), &self.directory, summary.base);
-            self.check_named(&segment, summary, there.contains(&summary.base))
-                .await?;
+            let found = there.contains(&summary.base);
+            self.check_named(&segment, &mut summary, found).await?;
             self.segments.push(SegmentEntry { segment, summary });
         }
         for base in there {
@@ -186,7 +186,7 @@ impl Recovery {
     async fn check_named(
         &mut self,
         segment: &Arc<Segment>,
-        summary: SegmentSummary,
+        summary: &mut SegmentSummary,
         there: bool,
     ) -> Result<(), LogError> {
         let health = &self.shared.health;
@@ -209,6 +209,7 @@ impl Recovery {
                 base: summary.base,
                 previous: self.state.chain,
                 made_at: summary.made_at,
+                sealed_bytes: 0,
             };
             health.judge(segment.make(head).await)?;
             let disk = &self.shared.env.disk;
@@ -219,6 +220,13 @@ impl Recovery {
                 summary.base,
                 format!("{} is missing or has no head", segment.path),
             ));
+        }
+        // Compaction replaced it after the state was stored.
+        if let Some(sealed) = current.map(|head| u64::from(head.sealed_bytes))
+            && sealed > 0
+            && !last
+        {
+            summary.bytes = sealed;
         }
         let file = health.judge(segment.file().await)?;
         let size = health.judge(file.size().await)?;
@@ -451,6 +459,17 @@ impl Recovery {
         } else {
             self.active().summary.bytes
         };
+        // Files of idle logs are opened again when they are used: there may be thousands.
+        for entry in &mut self.segments {
+            if !self
+                .touched
+                .iter()
+                .any(|held| Arc::ptr_eq(held, &entry.segment))
+            {
+                let disk = shared.env.disk.clone();
+                entry.segment = Segment::at(disk, &self.directory, entry.summary.base);
+            }
+        }
         let parts = Parts {
             partition: self.partition,
             directory: self.directory,

@@ -129,6 +129,7 @@ impl DiskLog {
                 base: last.summary.base,
                 previous: chain,
                 made_at: last.summary.made_at,
+                sealed_bytes: 0,
             };
             health.judge_sync(file.write_at(0, vec![head.encode()]).await)?;
         }
@@ -249,6 +250,7 @@ impl DiskLog {
             base: active.summary.base,
             previous: state.chain,
             made_at: active.summary.made_at,
+            sealed_bytes: 0,
         };
         // The stored state says it exists: there is no way back.
         let health = &self.shared.health;

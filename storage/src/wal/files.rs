@@ -104,6 +104,11 @@ impl Files {
         self.state().total >= self.files_max
     }
 
+    /// Number of the next file to be begun.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.state().next_number
+    }
+
     /// Number of the file in use; all lower ones may go after a checkpoint that begins now.
     pub(crate) fn current_number(&self) -> u64 {
         let state = self.state();
