@@ -14,7 +14,7 @@ use std::time::Duration;
 use rotten::Rotten;
 use toy::{AT, Cluster, batch, offset};
 use weir_base::image::{Durability, FlushMode, ReplicationMode};
-use weir_base::{Entropy, NodeId, Offset, WriteOutcome};
+use weir_base::{Entropy, NodeId, Offset, RecordBatch, WriteOutcome};
 use weir_replication::{AckLevel, AppendError, ReadError, ReplicaEvent, ReplicationOptions};
 use weir_storage::{LogError, PartitionLog};
 
@@ -293,17 +293,20 @@ async fn async_replication_acknowledges_alone_and_counts_what_a_fail_over_cuts()
     cluster.assert_alike(2, &[1, 3]).await;
     assert_eq!(cluster.replication(1).acknowledged_cut(), 2);
     let events = cluster.events.lock().unwrap();
-    assert!(
-        matches!(
-            events[..],
-            [ReplicaEvent::AcknowledgedCut {
-                at: AT,
-                offsets: 2,
-                ..
-            }]
-        ),
-        "{events:?}"
-    );
+    let [
+        ReplicaEvent::AcknowledgedCut {
+            at: AT,
+            offsets: 2,
+            batches,
+            ..
+        },
+    ] = &events[..]
+    else {
+        panic!("{events:?}");
+    };
+    let saved = RecordBatch::parse_all(batches.concat().into()).unwrap();
+    let first = saved[0].records().unwrap().remove(0).value.unwrap();
+    assert_eq!(&first[..], b"acknowledged, then lost");
 }
 
 #[tokio::test(start_paused = true)]
