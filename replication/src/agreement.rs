@@ -1,5 +1,6 @@
 //! What replication asks of the rest of the node: agreement on the ISR, and to be heard.
 
+use bytes::Bytes;
 use thiserror::Error;
 use weir_base::image::{Durability, PartitionRecord};
 use weir_base::{
@@ -70,6 +71,9 @@ pub enum ReplicaEvent {
         from: Offset,
         /// How many.
         offsets: u64,
+        /// The batches, as stored, to be kept for whoever wants them back; empty if they
+        /// could not be read. Bounded by what may be unreplicated.
+        batches: Vec<Bytes>,
     },
 }
 

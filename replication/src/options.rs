@@ -58,3 +58,64 @@ impl Default for ReplicationOptions {
         }
     }
 }
+
+impl ReplicationOptions {
+    /// Checks the bounds.
+    ///
+    /// # Errors
+    /// Names the first field that is out of its own.
+    pub fn validate(&self) -> Result<(), String> {
+        let positive = [
+            ("append_queue_len_max", self.append_queue_len_max),
+            ("append_queue_bytes_max", self.append_queue_bytes_max),
+            ("group_bytes_max", self.group_bytes_max),
+            ("window_bytes", self.window_bytes),
+            ("frame_bytes_max", self.frame_bytes_max),
+            ("catch_up_read_bytes", self.catch_up_read_bytes),
+            ("catch_up_reads_max", self.catch_up_reads_max),
+        ];
+        if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
+            return Err(format!("{name} must be at least 1"));
+        }
+        if self.streams_per_peer == 0 {
+            return Err("streams_per_peer must be at least 1".to_owned());
+        }
+        let times = [
+            ("lag_max", self.core.lag_max),
+            ("hold_max", self.core.hold_max),
+            ("proposal_backoff", self.core.proposal_backoff),
+            ("open_backoff", self.core.open_backoff),
+            ("open_timeout", self.core.open_timeout),
+            ("connect_deadline", self.connect_deadline),
+            ("reconnect_backoff", self.reconnect_backoff),
+            ("proposal_deadline", self.proposal_deadline),
+        ];
+        if let Some((name, _)) = times.iter().find(|(_, time)| time.is_zero()) {
+            return Err(format!("{name} must be longer than zero"));
+        }
+        if self.reconnect_backoff_max < self.reconnect_backoff {
+            return Err("reconnect_backoff_max must be at least reconnect_backoff".to_owned());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_in_bounds_and_zeroes_are_not() {
+        let mut options = ReplicationOptions::default();
+        assert_eq!(options.validate(), Ok(()));
+        options.window_bytes = 0;
+        assert!(
+            options
+                .validate()
+                .is_err_and(|e| e.contains("window_bytes"))
+        );
+        let mut options = ReplicationOptions::default();
+        options.core.hold_max = Duration::ZERO;
+        assert!(options.validate().is_err_and(|e| e.contains("hold_max")));
+    }
+}

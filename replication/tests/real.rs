@@ -33,7 +33,7 @@ async fn batches_reach_every_replica_byte_for_byte() {
             assert_eq!(call.await.unwrap().base, Offset(at));
         }
         let mut copies = vec![];
-        for replica in cluster.replicas(n) {
+        for replica in cluster.replicas(n).into_values() {
             let mut views = replica.views();
             let all = views.wait_for(|view| view.high_watermark == Offset(201));
             let view = all.await.unwrap().clone();

@@ -14,7 +14,7 @@ use std::time::Duration;
 use rotten::Rotten;
 use toy::{AT, Cluster, batch, offset};
 use weir_base::image::{Durability, FlushMode, ReplicationMode};
-use weir_base::{NodeId, Offset, WriteOutcome};
+use weir_base::{Entropy, NodeId, Offset, RecordBatch, WriteOutcome};
 use weir_replication::{AckLevel, AppendError, ReadError, ReplicaEvent, ReplicationOptions};
 use weir_storage::{LogError, PartitionLog};
 
@@ -293,17 +293,20 @@ async fn async_replication_acknowledges_alone_and_counts_what_a_fail_over_cuts()
     cluster.assert_alike(2, &[1, 3]).await;
     assert_eq!(cluster.replication(1).acknowledged_cut(), 2);
     let events = cluster.events.lock().unwrap();
-    assert!(
-        matches!(
-            events[..],
-            [ReplicaEvent::AcknowledgedCut {
-                at: AT,
-                offsets: 2,
-                ..
-            }]
-        ),
-        "{events:?}"
-    );
+    let [
+        ReplicaEvent::AcknowledgedCut {
+            at: AT,
+            offsets: 2,
+            batches,
+            ..
+        },
+    ] = &events[..]
+    else {
+        panic!("{events:?}");
+    };
+    let saved = RecordBatch::parse_all(batches.concat().into()).unwrap();
+    let first = saved[0].records().unwrap().remove(0).value.unwrap();
+    assert_eq!(&first[..], b"acknowledged, then lost");
 }
 
 #[tokio::test(start_paused = true)]
@@ -466,4 +469,100 @@ async fn a_leader_that_led_the_epoch_before_refuses() {
     cluster.until_ready(1).await;
     cluster.produce(1, "a").await.unwrap();
     cluster.assert_alike(1, &[2, 3]).await;
+}
+
+/// Cuts, kills, fencing and elections at random while producers append wherever they
+/// believe the leader to be; then everything heals.
+#[tokio::test(start_paused = true)]
+async fn random_faults_lose_nothing_acknowledged_and_keep_nothing_refused() {
+    let seeds = std::env::var("WEIR_MODEL_SEEDS").map_or(25, |seeds| seeds.parse().unwrap());
+    let (mut acknowledged, mut refused) = (0, 0);
+    for seed in 0..seeds {
+        let (yes, no) = chaos(seed).await;
+        acknowledged += yes;
+        refused += no;
+    }
+    assert!(acknowledged > 40 * seeds, "{acknowledged}");
+    assert!(refused > seeds, "{refused}");
+}
+
+async fn chaos(seed: u64) -> (u64, u64) {
+    let mut bytes = [3; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let entropy = Entropy::from_seed(bytes);
+    let pick = |bound: u32| u32::try_from(entropy.below(u64::from(bound))).unwrap();
+    let options = ReplicationOptions {
+        window_bytes: 4_096,
+        frame_bytes_max: 1_024,
+        catch_up_read_bytes: 1_024,
+        ..ReplicationOptions::default()
+    };
+    let cluster = Cluster::start(3, 2, SYNC, options);
+    let mut calls = vec![];
+    for step in 0..80 {
+        let mut node = pick(3) + 1;
+        if step % 2 == 0 {
+            node = cluster.record().leader.map_or(node, |leader| leader.0);
+        }
+        match pick(16) {
+            0 => cluster.wires.cut(pick(4), node),
+            1 | 2 => cluster.wires.heal(),
+            3 if cluster.is_running(node) => cluster.kill(node),
+            4 if !cluster.is_running(node) => cluster.boot(node),
+            5 if cluster.record().isr.iter().any(|id| *id != NodeId(node)) => {
+                cluster.fence(node);
+            }
+            6 => cluster.unfence(node),
+            7 if cluster.record().isr.contains(&NodeId(node)) => cluster.elect(node),
+            8..16 if cluster.is_running(node) => {
+                for n in 0..pick(20) {
+                    let text = format!("{step}.{n}.{}", "x".repeat(pick(300) as usize));
+                    let wait = Duration::from_secs(5);
+                    let call = cluster
+                        .handle(node)
+                        .append(batch(&text), AckLevel::All, wait);
+                    calls.push((text, call));
+                }
+            }
+            _ => {}
+        }
+        let pause = Duration::from_millis(u64::from(pick(1_500)));
+        cluster.sleep(pause * (pick(3) / 2)).await;
+    }
+    cluster.wires.heal();
+    for node in 1..=3 {
+        if !cluster.is_running(node) {
+            cluster.boot(node);
+        }
+        cluster.unfence(node);
+    }
+    let leader = cluster.record().leader.unwrap().0;
+    cluster.until_in_sync(leader, 3).await;
+    cluster.produce(leader, "last").await.unwrap();
+    let others: Vec<u32> = (1..=3).filter(|node| *node != leader).collect();
+    cluster.assert_alike(leader, &others).await;
+    let values = cluster.values(leader).await;
+    let (mut acknowledged, mut refused) = (0, 0);
+    for (text, call) in calls {
+        let found: Vec<u64> = values
+            .iter()
+            .filter(|(_, value)| *value == text)
+            .map(|(at, _)| *at)
+            .collect();
+        match call.await {
+            Ok(appended) => {
+                assert_eq!(found, [appended.base.0], "seed {seed}: acknowledged {text}");
+                acknowledged += 1;
+            }
+            Err(error) if error.outcome() == WriteOutcome::NotAppended => {
+                assert!(
+                    found.is_empty(),
+                    "seed {seed}: {error}, but {text} is there"
+                );
+                refused += 1;
+            }
+            Err(_) => assert!(found.len() <= 1, "seed {seed}: {text} at {found:?}"),
+        }
+    }
+    (acknowledged, refused)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use weir_base::batch::BatchBuilder;
-use weir_base::{LeaderEpoch, RecordBatch};
+use weir_base::{LeaderEpoch, Offset, RecordBatch};
 use weir_storage::LogError;
 
 use super::Partition;
@@ -67,12 +67,7 @@ impl Partition {
             }
             Effect::TruncateTo { to, acknowledged } => {
                 if acknowledged > 0 {
-                    self.node.count_cut(acknowledged);
-                    self.node.agreement.on_event(ReplicaEvent::AcknowledgedCut {
-                        at: self.at,
-                        from: to,
-                        offsets: acknowledged,
-                    });
+                    self.tell_cut(to, acknowledged).await;
                 }
                 tracing::info!(partition = %self.at, %to, end = %self.core.position().end, "log cut to match its leader's");
                 self.log.truncate_to(to).await?;
@@ -105,6 +100,28 @@ impl Partition {
             }
         }
         Ok(())
+    }
+
+    /// What may have been acknowledged and is about to be cut is never silently lost.
+    async fn tell_cut(&mut self, from: Offset, offsets: u64) {
+        self.node.count_cut(offsets);
+        let bytes_max = self.node.options.core.unreplicated_bytes_max;
+        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+        let end = self.core.position().end;
+        let read = self.log.read(from, end, bytes_max).await;
+        let batches = match read {
+            Ok(chunk) => chunk.chunks,
+            Err(error) => {
+                tracing::warn!(partition = %self.at, %error, "what is cut cannot be saved");
+                vec![]
+            }
+        };
+        self.node.agreement.on_event(ReplicaEvent::AcknowledgedCut {
+            at: self.at,
+            from,
+            offsets,
+            batches,
+        });
     }
 
     /// Tells the core where the log stands now; its effects join the queue.

@@ -164,13 +164,15 @@ impl Cluster {
 
     /// A partition on the node that leads it.
     pub(crate) fn led(&self, n: u32) -> PartitionHandle {
-        let leader = &self.0[&Self::leader(n)];
-        leader.replication.partition(Self::at(n)).unwrap()
+        self.replicas(n).remove(&Self::leader(n)).unwrap()
     }
 
     /// A partition on all nodes.
-    pub(crate) fn replicas(&self, n: u32) -> Vec<PartitionHandle> {
-        let replica = |node: &Node| node.replication.partition(Self::at(n)).unwrap();
-        self.0.values().map(replica).collect()
+    pub(crate) fn replicas(&self, n: u32) -> BTreeMap<NodeId, PartitionHandle> {
+        let replica = |(id, node): (&NodeId, &Node)| {
+            let handle = node.replication.partition(Self::at(n)).unwrap();
+            (*id, handle)
+        };
+        self.0.iter().map(replica).collect()
     }
 }

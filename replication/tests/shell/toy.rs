@@ -166,6 +166,13 @@ impl Wires {
         });
     }
 
+    /// Cuts for an instant.
+    fn drop_streams(&self, a: u32, b: u32) {
+        let pair = Self::pair(NodeId(a), NodeId(b));
+        self.cut
+            .send_modify(|cut| *cut.count.entry(pair).or_default() += 1);
+    }
+
     pub(crate) fn heal(&self) {
         self.cut.send_modify(|cut| cut.now.clear());
     }
@@ -426,9 +433,8 @@ impl Cluster {
         let replication = self.running.lock().unwrap().remove(&node).unwrap();
         replication.shut_down();
         for other in self.nodes.lock().unwrap().keys() {
-            self.wires.cut(id, other.0);
+            self.wires.drop_streams(id, other.0);
         }
-        self.wires.heal();
     }
 
     /// The controller fences a node: out of ISR and leadership.
@@ -527,6 +533,10 @@ impl Cluster {
             record.isr.clone_from(&isr);
         });
         Ok(self.record())
+    }
+
+    pub(crate) fn is_running(&self, id: u32) -> bool {
+        self.running.lock().unwrap().contains_key(&NodeId(id))
     }
 
     pub(crate) fn handle(&self, id: u32) -> PartitionHandle {
