@@ -158,9 +158,10 @@ impl Cluster {
         let entropy = self.0.entropy.fork(&format!("node {node} start {start}"));
         let trace = self.0.trace.clone();
         trace.note(&node, format_args!("start {start}"));
-        let tasks = Tasks::new(Arc::new(SimSpawner::new(node, trace.clone())));
+        let spawner = Arc::new(SimSpawner::new(node, trace.clone()));
+        let tasks = Tasks::new(Arc::clone(&spawner) as _);
         let weather = self.0.weather.clone();
-        let quic = SimQuic::new(machine.ip, tasks.clone(), &entropy, weather, trace.clone());
+        let quic = SimQuic::new(machine.ip, spawner, &entropy, weather, trace.clone());
         let clock: Arc<dyn Clock> = Arc::new(SimClock::new(Arc::clone(&machine.clock)));
         let disk = machine.disk.handle(Some(Arc::clone(&clock)));
         let env = Env {

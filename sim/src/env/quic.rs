@@ -17,14 +17,14 @@ use weir_peer::QuicEnv;
 
 use super::net::unspecified;
 use super::weather::Fate;
-use super::{Weather, crypto_provider};
+use super::{SimSpawner, Weather, crypto_provider};
 use crate::trace::Trace;
 
 /// QUIC's needs, simulated for one run of one node.
 #[derive(Clone)]
 pub struct SimQuic {
     ip: std::net::IpAddr,
-    tasks: Tasks,
+    spawner: Arc<SimSpawner>,
     crypto: Arc<CryptoProvider>,
     weather: Weather,
     entropy: Entropy,
@@ -36,14 +36,14 @@ impl SimQuic {
     #[must_use]
     pub fn new(
         ip: std::net::IpAddr,
-        tasks: Tasks,
+        spawner: Arc<SimSpawner>,
         entropy: &Entropy,
         weather: Weather,
         trace: Trace,
     ) -> Self {
         Self {
             ip,
-            tasks,
+            spawner,
             crypto: Arc::new(crypto_provider(entropy)),
             weather,
             entropy: entropy.fork("weather"),
@@ -58,10 +58,12 @@ impl QuicEnv for SimQuic {
         Box::pin(async move {
             let socket = turmoil::net::UdpSocket::bind(unspecified(address)).await?;
             let local = SocketAddr::new(this.ip, socket.local_addr()?.port());
+            let kernel = Arc::new(Kernel::new(socket));
+            let closing = Arc::clone(&kernel);
+            this.spawner.at_crash(move || closing.close());
             Ok(Arc::new(SimUdp {
-                socket: Arc::new(socket),
+                kernel,
                 local,
-                readable: Mutex::new(None),
                 weather: this.weather,
                 entropy: this.entropy,
                 trace: this.trace,
@@ -70,7 +72,7 @@ impl QuicEnv for SimQuic {
     }
 
     fn runtime(&self) -> Arc<dyn Runtime> {
-        Arc::new(SimRuntime(self.tasks.clone()))
+        Arc::new(SimRuntime(Tasks::new(Arc::clone(&self.spawner) as _)))
     }
 
     fn crypto(&self) -> Arc<CryptoProvider> {
@@ -108,12 +110,45 @@ impl Runtime for SimRuntime {
 
 type Readable = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
-struct SimUdp {
-    socket: Arc<turmoil::net::UdpSocket>,
-    local: SocketAddr,
+/// The kernel's half of a socket, which goes with the process.
+struct Kernel {
+    socket: Mutex<Option<Arc<turmoil::net::UdpSocket>>>,
     /// A wait that holds turmoil's receive lock: while one is stored, trying to receive
     /// would find the socket taken.
     readable: Mutex<Option<Readable>>,
+}
+
+impl Kernel {
+    fn new(socket: turmoil::net::UdpSocket) -> Self {
+        Self {
+            socket: Mutex::new(Some(Arc::new(socket))),
+            readable: Mutex::new(None),
+        }
+    }
+
+    fn socket(&self) -> io::Result<Arc<turmoil::net::UdpSocket>> {
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        socket
+            .clone()
+            .ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    fn close(&self) {
+        let take = |readable: &Mutex<Option<Readable>>| {
+            let mut held = readable.lock().unwrap_or_else(PoisonError::into_inner);
+            held.take()
+        };
+        drop(take(&self.readable));
+        let mut held = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let socket = held.take();
+        drop(held);
+        drop(socket);
+    }
+}
+
+struct SimUdp {
+    kernel: Arc<Kernel>,
+    local: SocketAddr,
     weather: Weather,
     entropy: Entropy,
     trace: Trace,
@@ -126,10 +161,14 @@ impl fmt::Debug for SimUdp {
 }
 
 impl SimUdp {
-    fn receive(&self, buffers: &mut [IoSliceMut<'_>], meta: &mut [RecvMeta]) -> usize {
+    fn receive(
+        socket: &turmoil::net::UdpSocket,
+        buffers: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> usize {
         let mut count = 0;
         for (buffer, meta) in buffers.iter_mut().zip(meta) {
-            let Ok((len, addr)) = self.socket.try_recv_from(buffer) else {
+            let Ok((len, addr)) = socket.try_recv_from(buffer) else {
                 break;
             };
             *meta = RecvMeta::default();
@@ -149,8 +188,9 @@ impl SimUdp {
             Fate::Doubled => (2, "doubled"),
         };
         self.trace.datagram(self.local, to, datagram, word);
+        let socket = self.kernel.socket()?;
         for _ in 0..copies {
-            self.socket.try_send_to(datagram, to)?;
+            socket.try_send_to(datagram, to)?;
         }
         Ok(())
     }
@@ -175,16 +215,18 @@ impl AsyncUdpSocket for SimUdp {
         buffers: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        let mut readable = self.readable.lock().unwrap_or_else(PoisonError::into_inner);
+        let socket = self.kernel.socket()?;
+        let held = &self.kernel.readable;
+        let mut readable = held.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let waiting = match readable.as_mut() {
                 Some(waiting) => waiting,
                 None => {
-                    let count = self.receive(buffers, meta);
+                    let count = Self::receive(&socket, buffers, meta);
                     if count > 0 {
                         return Poll::Ready(Ok(count));
                     }
-                    let socket = Arc::clone(&self.socket);
+                    let socket = Arc::clone(&socket);
                     readable.insert(Box::pin(async move { socket.readable().await }))
                 }
             };

@@ -39,6 +39,14 @@ impl SimSpawner {
     }
 }
 
+impl SimSpawner {
+    /// Runs `close` when the host crashes, after all tasks are gone: what a kernel does
+    /// for a dead process, whatever the process still held in circles.
+    pub fn at_crash(&self, close: impl FnOnce() + Send + 'static) {
+        self.live.lock().at_crash.push(Box::new(close));
+    }
+}
+
 impl Spawner for SimSpawner {
     #[expect(
         clippy::disallowed_methods,
@@ -100,6 +108,7 @@ struct Live(Mutex<LiveState>);
 struct LiveState {
     slots: BTreeMap<u64, Arc<Slot>>,
     next_id: u64,
+    at_crash: Vec<Box<dyn FnOnce() + Send>>,
 }
 
 impl Live {
@@ -121,8 +130,12 @@ impl Live {
             let first = self.lock().slots.pop_first();
             match first {
                 Some((_, slot)) => slot.clear(),
-                None => return,
+                None => break,
             }
+        }
+        let at_crash = std::mem::take(&mut self.lock().at_crash);
+        for close in at_crash {
+            close();
         }
     }
 }

@@ -168,7 +168,9 @@ impl KafkaClient {
     /// # Errors
     /// As [`KafkaClient::call`], or the error code as text.
     pub async fn new_producer(&mut self) -> Result<(i64, i16)> {
-        let request = InitProducerIdRequest::default().with_transaction_timeout_ms(60_000);
+        let request = InitProducerIdRequest::default()
+            .with_transactional_id(None)
+            .with_transaction_timeout_ms(60_000);
         let response = self.call(&request, 3).await?;
         if response.error_code != 0 {
             bail!("InitProducerId: error {}", response.error_code);
