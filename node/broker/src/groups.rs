@@ -60,9 +60,12 @@ impl Groups {
         self.lock().insert(at, Arc::new(host));
     }
 
-    /// Stops the machine of a replica that is closed here.
-    pub(crate) fn close(&self, at: TopicPartition) {
-        drop(self.lock().remove(&at));
+    /// Stops the machine of a replica that left this node, and forgets its snapshot.
+    pub(crate) fn close(&self, env: &Env, at: TopicPartition) {
+        if self.lock().remove(&at).is_some() {
+            let forget = MachineHost::<GroupMachine>::remove_snapshot(env.clone(), at);
+            env.tasks.spawn("forget-snapshot", forget);
+        }
     }
 
     fn host(&self, at: TopicPartition) -> Option<Arc<MachineHost<GroupMachine>>> {
