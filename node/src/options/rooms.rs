@@ -144,6 +144,15 @@ mod tests {
         let options = NodeOptions::default();
         assert_eq!(options.peer_options(), weir_peer::Options::default());
         assert_eq!(options.peer_options().validate(), Ok(()));
+        assert_eq!(options.storage_options(), StorageOptions::default());
+        assert_eq!(options.storage_options().validate(), Ok(()));
+        let metadata = MetadataOptions {
+            control_listen: options.metadata_options().control_listen,
+            ..MetadataOptions::default()
+        };
+        assert_eq!(options.metadata_options(), metadata);
+        assert_eq!(options.metadata_options().validate(), Ok(()));
+        assert_eq!(options.replication_options(), ReplicationOptions::default());
         assert_eq!(options.group_options(), GroupOptions::default());
         let kafka = format!("{:?}", options.kafka_options());
         assert_eq!(kafka, format!("{:?}", KafkaOptions::default()));

@@ -137,7 +137,7 @@ section! {
         /// Entries of the metadata log between two snapshots.
         snapshot_every: u32 = "5000", bounds "10 to 10000000", change "downwards when restarts replay too much";
         /// How often leadership is moved back to preferred leaders.
-        rebalance_interval: Duration = "5s", bounds "100ms to 1h", change "upwards where leaders move too often";
+        rebalance_interval: Duration = "30s", bounds "100ms to 1h", change "upwards where leaders move too often";
     }
 }
 

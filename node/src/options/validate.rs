@@ -86,11 +86,8 @@ impl NodeOptions {
         }
         // Peers listen on UDP and, to prove that the process lives, on TCP.
         for (nth, (key, address, _)) in listeners.iter().enumerate() {
-            let earlier = listeners.iter().take(nth);
-            if let Some((other, ..)) = earlier
-                .filter(|(_, other, _)| collide(*address, *other))
-                .next()
-            {
+            let mut earlier = listeners.iter().take(nth);
+            if let Some((other, ..)) = earlier.find(|(_, other, _)| collide(*address, *other)) {
                 return Err(invalid(
                     key,
                     format!("the same port as {other}: choose another"),
