@@ -413,11 +413,11 @@ async fn a_journal_of_a_newer_version_is_refused_not_guessed() {
 #[tokio::test]
 async fn acknowledged_means_committed_whatever_fails() {
     let mut answered = 0;
-    for seed in 0..60 {
+    for seed in 0..40 {
         answered += run_seed(seed).await;
     }
     assert!(
-        answered > 60 * 10,
+        answered > 40 * 10,
         "{answered} calls answered: too few to prove anything"
     );
 }
