@@ -61,11 +61,10 @@ impl Groups {
     }
 
     /// Stops the machine of a replica that left this node, and forgets its snapshot.
-    pub(crate) async fn close(&self, env: &Env, at: TopicPartition) {
-        let host = self.lock().remove(&at);
-        if host.is_some() {
-            drop(host);
-            MachineHost::<GroupMachine>::remove_snapshot(env, at).await;
+    pub(crate) fn close(&self, env: &Env, at: TopicPartition) {
+        if self.lock().remove(&at).is_some() {
+            let forget = MachineHost::<GroupMachine>::remove_snapshot(env.clone(), at);
+            env.tasks.spawn("forget-snapshot", forget);
         }
     }
 

@@ -79,7 +79,12 @@ pub(crate) trait Journal: Send + Sync {
         bytes_max: usize,
     ) -> BoxFuture<'static, Result<JournalChunk, JournalError>>;
 
-    /// Follows where the journal stands.
+    /// Whether this node, if it leads, may answer what needs no append: a deposed leader
+    /// that has not heard of it may not, once its lease has run out (I10).
+    fn may_answer(&self) -> bool;
+
+    /// Follows where the journal stands. What it tells of an append may come a moment
+    /// later than the append's own answer.
     fn state(&self) -> watch::Receiver<JournalState>;
 }
 
@@ -186,6 +191,9 @@ pub(crate) struct HostOptions {
     /// A snapshot is due after this many bytes of records, or four times the size of the
     /// last one if that is more, so that snapshots cost a fixed share of the writing.
     pub(crate) snapshot_after_bytes: u64,
+    /// An older snapshot is not read. Well below the time for which compaction keeps
+    /// deletions (a day).
+    pub(crate) snapshot_age_max: Duration,
     /// A larger snapshot file is not read.
     pub(crate) snapshot_bytes_max: u64,
 }
@@ -200,6 +208,7 @@ impl Default for HostOptions {
             read_bytes_max: 1024 * 1024,
             retry_after: Duration::from_millis(50),
             snapshot_after_bytes: 8 * 1024 * 1024,
+            snapshot_age_max: Duration::from_secs(12 * 3600),
             snapshot_bytes_max: 4 * 1024 * 1024 * 1024,
         }
     }
@@ -214,7 +223,7 @@ struct Call<M: Machine> {
 /// A running machine. Dropping it ends its task; callers in wait get `Indeterminate`.
 pub(crate) struct MachineHost<M: Journaled> {
     mailbox: mpsc::Sender<Call<M>>,
-    /// Held, not asked: dropping it ends the task.
+    /// Aborted when dropped.
     _task: TaskHandle,
 }
 
@@ -237,11 +246,11 @@ impl<M: Journaled> MachineHost<M> {
     }
 
     /// Removes the snapshot of a journal whose replica left this node.
-    pub(crate) async fn remove_snapshot(env: &Env, id: TopicPartition) {
+    pub(crate) async fn remove_snapshot(env: Env, id: TopicPartition) {
         SnapshotName::new(M::KIND, id).remove(&*env.disk).await;
     }
 
-    /// Whether the task ended, which it does when the journal is closed.
+    /// Whether the task ended.
     #[cfg(test)]
     pub(crate) fn is_finished(&self) -> bool {
         self._task.is_finished()

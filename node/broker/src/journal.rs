@@ -85,6 +85,10 @@ impl Journal for PartitionJournal {
         })
     }
 
+    fn may_answer(&self) -> bool {
+        self.partition.may_answer()
+    }
+
     fn state(&self) -> watch::Receiver<JournalState> {
         self.states.clone()
     }

@@ -152,7 +152,7 @@ impl Partitions {
             .collect();
         for at in left {
             self.open.remove(&at);
-            self.broker.0.groups.close(&self.broker.0.env, at).await;
+            self.broker.0.groups.close(&self.broker.0.env, at);
             self.broker.0.replication.close(at);
             match self.storage.remove_log(at).await {
                 Ok(()) => tracing::info!(partition = %at, "log removed: no longer placed here"),

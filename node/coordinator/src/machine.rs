@@ -3,7 +3,8 @@
 //! Called by the machine host of `node/broker` only. On a crash or a lost epoch
 //! [`LiveGroups`] is dropped and callers in wait are told "indeterminate"; the successor
 //! has [`Groups`] from the journal and adopts from it at its first command or tick.
-//! Asserts G2; keeps G1 by fencing every commit.
+//! Keeps G1 by fencing every commit, G2 by recording every generation before its members
+//! hear of it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

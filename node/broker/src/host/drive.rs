@@ -248,17 +248,21 @@ impl<M: Journaled> Driver<M> {
     fn on_loaded(&mut self, bytes: Option<bytes::Bytes>) {
         self.loading = None;
         let Some(bytes) = bytes else { return };
-        match self.name.decode(&bytes) {
-            Some((durable, applied)) => {
-                self.snapshot_bytes = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-                self.fold = Fold {
-                    durable,
-                    applied,
-                    bytes: 0,
-                };
-            }
-            None => tracing::warn!(kind = M::KIND, "snapshot is damaged or foreign: ignored"),
+        let Some(snapshot) = self.name.decode(&bytes) else {
+            tracing::warn!(kind = M::KIND, "snapshot is damaged or foreign: ignored");
+            return;
+        };
+        let age = self.env.clock.wall().0.abs_diff(snapshot.written.0);
+        if u128::from(age) > self.options.snapshot_age_max.as_millis() {
+            tracing::info!(kind = M::KIND, age, "snapshot is too old: ignored");
+            return;
         }
+        self.snapshot_bytes = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        self.fold = Fold {
+            durable: snapshot.durable,
+            applied: snapshot.offset,
+            bytes: 0,
+        };
     }
 
     fn on_read(&mut self, chunk: Result<JournalChunk, JournalError>) {
@@ -309,6 +313,7 @@ impl<M: Journaled> Driver<M> {
 
     fn on_call(&mut self, call: Call<M>) {
         let refusal = match &mut self.serving {
+            Some(_) if !self.journal.may_answer() => HostError::NotLeader,
             Some(serving) if serving.parked.callers() < self.options.callers_max => {
                 let now = serving.now(&self.env);
                 let token = serving.parked.admit(call.reply);
@@ -417,7 +422,11 @@ impl<M: Journaled> Driver<M> {
                 self.refused = Some(serving.epoch);
                 self.lose();
             }
-            (Err(JournalError::Indeterminate), Some(_)) => self.lose(),
+            (Err(JournalError::Indeterminate), Some(_)) => {
+                self.lose();
+                // The state may tell of the append a moment later than its answer does.
+                self.pause();
+            }
         }
     }
 
@@ -437,7 +446,8 @@ impl<M: Journaled> Driver<M> {
             return;
         }
         self.fold.bytes = 0;
-        let encoded = self.name.encode(&self.fold.durable, self.fold.applied);
+        let now = self.env.clock.wall();
+        let encoded = self.name.encode(&self.fold.durable, self.fold.applied, now);
         if let Some(bytes) = encoded {
             self.snapshot_bytes = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
             let write = self.name.clone().write(self.env.disk.clone(), bytes);

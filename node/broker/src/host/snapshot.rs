@@ -2,11 +2,14 @@
 //!
 //! ```text
 //! 0 magic 8 | 8 crc u32 | 12 kind length u32 | 16 kind | journal id 16 + 4
-//!   | offset u64 | payload (postcard) to the end of the file
+//!   | written i64 ms | offset u64 | payload (postcard) to the end of the file
 //! ```
 //! The CRC-32C covers all behind it. An optimisation only: a file that is missing, torn,
 //! of another kind or another journal is ignored, and the journal is replayed from its
 //! start. Written beside the old one and renamed, so a crash leaves either.
+//!
+//! One that is too old is ignored as well: compaction forgets deletions after a while,
+//! and replaying a journal without them onto an old state would bring the deleted back.
 
 use std::io;
 use std::sync::Arc;
@@ -14,10 +17,19 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use weir_base::{Disk, Offset, OpenMode, TopicPartition};
+use weir_base::{Disk, Offset, OpenMode, Timestamp, TopicPartition};
 
 const MAGIC: [u8; 8] = *b"WEIRSNP1";
 const DIRECTORY: &str = "snapshots";
+
+/// What a file holds.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Snapshot<D> {
+    pub(super) durable: D,
+    /// Everything below is folded into it.
+    pub(super) offset: Offset,
+    pub(super) written: Timestamp,
+}
 
 /// Names the files of one machine's snapshots.
 #[derive(Debug, Clone)]
@@ -46,10 +58,16 @@ impl SnapshotName {
     }
 
     /// The file's bytes for a state in which everything below `offset` is folded.
-    pub(super) fn encode<D: Serialize>(&self, durable: &D, offset: Offset) -> Option<Bytes> {
+    pub(super) fn encode<D: Serialize>(
+        &self,
+        durable: &D,
+        offset: Offset,
+        now: Timestamp,
+    ) -> Option<Bytes> {
         let mut bytes = MAGIC.to_vec();
         bytes.extend([0; 4]);
         bytes.extend(self.label());
+        bytes.extend(now.0.to_be_bytes());
         bytes.extend(offset.0.to_be_bytes());
         let mut bytes = postcard::to_extend(durable, bytes).ok()?;
         let crc = crc32c::crc32c(&bytes[12..]).to_be_bytes();
@@ -58,18 +76,21 @@ impl SnapshotName {
     }
 
     /// The state in `bytes`, if they are a whole snapshot of this machine and journal.
-    pub(super) fn decode<D: DeserializeOwned>(&self, bytes: &[u8]) -> Option<(D, Offset)> {
+    pub(super) fn decode<D: DeserializeOwned>(&self, bytes: &[u8]) -> Option<Snapshot<D>> {
         let (magic, rest) = bytes.split_first_chunk::<8>()?;
         let (crc, rest) = rest.split_first_chunk::<4>()?;
         if *magic != MAGIC || u32::from_be_bytes(*crc) != crc32c::crc32c(rest) {
             return None;
         }
-        let (offset, payload) = rest
-            .strip_prefix(&*self.label())?
-            .split_first_chunk::<8>()?;
+        let rest = rest.strip_prefix(&*self.label())?;
+        let (written, rest) = rest.split_first_chunk::<8>()?;
+        let (offset, payload) = rest.split_first_chunk::<8>()?;
         let (durable, extra) = postcard::take_from_bytes(payload).ok()?;
-        let offset = Offset(u64::from_be_bytes(*offset));
-        extra.is_empty().then_some((durable, offset))
+        extra.is_empty().then_some(Snapshot {
+            durable,
+            offset: Offset(u64::from_be_bytes(*offset)),
+            written: Timestamp(i64::from_be_bytes(*written)),
+        })
     }
 
     /// Reads the file; `None` if there is none to be used.

@@ -8,9 +8,9 @@ use std::time::Duration;
 use weir_base::batch::BatchBuilder;
 use weir_base::{Entropy, Offset, Timestamp, TopicPartition, Uuid};
 
-use super::snapshot::SnapshotName;
-use super::{HostError, JournalError};
-use toy::{Command, Node, Shared, Sum, settle};
+use super::snapshot::{Snapshot, SnapshotName};
+use super::{HostError, JournalError, MachineHost};
+use toy::{Adder, Command, Node, Shared, Sum, settle};
 
 fn pair() -> (Shared, Node, Node) {
     let cluster = Shared::new(2);
@@ -186,6 +186,8 @@ async fn an_append_of_unknown_fate_drops_the_state_and_serves_again() {
         cluster.get().refusals.push_back(refusal);
         let add = node.add(4);
         assert_eq!(add.sum().await, Err(HostError::Indeterminate));
+        assert_eq!(node.read().sum().await, Err(HostError::Loading));
+        node.clock.pass(node.options.retry_after);
         let read = node.read().sum().await;
         if appended {
             assert_eq!(read, Err(HostError::Loading), "its fate is not known yet");
@@ -206,6 +208,17 @@ async fn an_epoch_that_refuses_is_not_served_again() {
     assert_eq!(node.add(4).sum().await, Err(HostError::Indeterminate));
     assert_eq!(node.read().sum().await, Err(HostError::Loading));
     cluster.get().lead(0, true);
+    assert_eq!(node.read().sum().await, Ok(0));
+}
+
+#[tokio::test]
+async fn a_leader_without_its_lease_answers_nothing() {
+    let (cluster, node, _) = pair();
+    cluster.get().lead(0, true);
+    assert_eq!(node.read().sum().await, Ok(0));
+    cluster.get().lease = false;
+    assert_eq!(node.read().sum().await, Err(HostError::NotLeader));
+    cluster.get().lease = true;
     assert_eq!(node.read().sum().await, Ok(0));
 }
 
@@ -325,6 +338,33 @@ async fn a_bad_snapshot_is_ignored() {
     }
 }
 
+#[tokio::test]
+async fn an_old_snapshot_is_ignored() {
+    let cluster = Shared::new(1);
+    let mut node = with_snapshot(&cluster).await;
+    for (later, first) in [(12 * 3600 * 1000, false), (12 * 3600 * 1000 + 1, true)] {
+        node.clock.set_wall(Timestamp(1_000_000 + later));
+        node.options.snapshot_after_bytes = u64::MAX;
+        cluster.get().reads.clear();
+        node.start();
+        settle().await;
+        assert_eq!(node.read().sum().await, Ok(5050));
+        let from_start = cluster.get().reads.contains(&Offset(0));
+        assert_eq!(from_start, first);
+    }
+}
+
+#[tokio::test]
+async fn a_replica_that_leaves_takes_its_snapshot_along() {
+    let cluster = Shared::new(1);
+    let node = with_snapshot(&cluster).await;
+    assert_eq!(node.disk.files().len(), 1);
+    for _ in 0..2 {
+        MachineHost::<Adder>::remove_snapshot(node.env(), node.id()).await;
+        assert!(node.disk.files().is_empty());
+    }
+}
+
 #[test]
 fn snapshots_are_of_one_machine_and_one_journal() {
     let journal = TopicPartition::new(Uuid([3; 16]), 7);
@@ -332,8 +372,13 @@ fn snapshots_are_of_one_machine_and_one_journal() {
     let state = Sum {
         added: vec![(Offset(3), 9)],
     };
-    let bytes = name.encode(&state, Offset(4)).unwrap();
-    assert_eq!(name.decode::<Sum>(&bytes), Some((state, Offset(4))));
+    let bytes = name.encode(&state, Offset(4), Timestamp(5)).unwrap();
+    let whole = Snapshot {
+        durable: state,
+        offset: Offset(4),
+        written: Timestamp(5),
+    };
+    assert_eq!(name.decode::<Sum>(&bytes), Some(whole));
     let others = [
         SnapshotName::new("adder2", journal),
         SnapshotName::new("adder", TopicPartition::new(Uuid([3; 16]), 8)),
@@ -368,11 +413,11 @@ async fn a_journal_of_a_newer_version_is_refused_not_guessed() {
 #[tokio::test]
 async fn acknowledged_means_committed_whatever_fails() {
     let mut answered = 0;
-    for seed in 0..60 {
+    for seed in 0..40 {
         answered += run_seed(seed).await;
     }
     assert!(
-        answered > 60 * 10,
+        answered > 40 * 10,
         "{answered} calls answered: too few to prove anything"
     );
 }

@@ -138,6 +138,8 @@ pub(in crate::host) struct Cluster {
     ready: bool,
     states: Vec<watch::Sender<JournalState>>,
     waiting: Vec<Waiter>,
+    /// Whether the leader's lease holds.
+    pub(in crate::host) lease: bool,
     /// Answers the next appends get; with `true` the batch is appended all the same.
     pub(in crate::host) refusals: VecDeque<(JournalError, bool)>,
     /// Where reads began.
@@ -158,6 +160,7 @@ impl Shared {
             ready: false,
             states: states.collect(),
             waiting: Vec::new(),
+            lease: true,
             refusals: VecDeque::new(),
             reads: Vec::new(),
         })))
@@ -339,6 +342,10 @@ impl Journal for ToyJournal {
             chunk.end = batch.end_offset();
         }
         Box::pin(async move { Ok(chunk) })
+    }
+
+    fn may_answer(&self) -> bool {
+        self.cluster.get().lease
     }
 
     fn state(&self) -> watch::Receiver<JournalState> {
@@ -577,14 +584,7 @@ impl<M: Journaled> Node<M> {
     /// Starts its host, again if it ran: a crash that only the disk survives.
     pub(in crate::host) fn start(&mut self) {
         self.host = None;
-        let env = Env {
-            clock: self.clock.clone(),
-            entropy: Entropy::from_seed([1; 32]),
-            disk: Arc::new(self.disk.clone()),
-            net: Arc::new(NoNet),
-            tasks: Tasks::new(Arc::new(LocalTasks)),
-        };
-        let id = TopicPartition::new(Uuid([3; 16]), 7);
+        let (env, id) = (self.env(), self.id());
         let options = self.options.clone();
         self.host = Some(MachineHost::start(
             &env,
@@ -593,6 +593,20 @@ impl<M: Journaled> Node<M> {
             options,
             M::Volatile::default,
         ));
+    }
+
+    pub(in crate::host) fn env(&self) -> Env {
+        Env {
+            clock: self.clock.clone(),
+            entropy: Entropy::from_seed([1; 32]),
+            disk: Arc::new(self.disk.clone()),
+            net: Arc::new(NoNet),
+            tasks: Tasks::new(Arc::new(LocalTasks)),
+        }
+    }
+
+    pub(in crate::host) fn id(&self) -> TopicPartition {
+        TopicPartition::new(Uuid([3; 16]), 7)
     }
 
     pub(in crate::host) fn has_failed(&self) -> bool {
