@@ -145,11 +145,10 @@ impl Metadata {
         }
         let failed = |error: std::io::Error| MetadataError::Start(error.to_string());
         me.start_kind = boot::start_kind(&*env.disk, &me).await.map_err(failed)?;
-        probe::listen(&env, &me.peer_address, options.control_bind)
-            .await
-            .map_err(failed)?;
-        for (voter, address) in voters.iter().filter(|(voter, _)| **voter != me.id) {
-            watching::tell_address(&env, &peers, *voter, address).await;
+        if options.control_listen {
+            probe::listen(&env, &me.peer_address, options.control_bind)
+                .await
+                .map_err(failed)?;
         }
         let store = Arc::new(ImageStore::new());
         let ids: BTreeSet<NodeId> = voters.keys().copied().collect();
@@ -211,7 +210,7 @@ impl Metadata {
             epoch: watch::Sender::new(None),
             state: Mutex::new(state),
         }));
-        watching::start(&metadata);
+        watching::start(&metadata, voters);
         let services = metadata.services();
         Ok((metadata, services))
     }

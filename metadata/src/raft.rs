@@ -10,10 +10,10 @@
 //! stops openraft for good, and the node with it.
 
 pub(crate) mod frame;
-pub mod log_store;
-pub mod machine;
+pub(crate) mod log_store;
+pub(crate) mod machine;
 mod network;
-pub mod runtime;
+pub(crate) mod runtime;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -40,7 +40,7 @@ use network::{Envelope, Links, Network, Request, Response};
 
 openraft::declare_raft_types!(
     /// openraft's types here.
-    pub TypeConfig:
+    pub(crate) TypeConfig:
         D = Proposal,
         R = Applied,
         NodeId = u64,
@@ -55,7 +55,7 @@ pub(crate) type Node = openraft::EmptyNode;
 
 /// What applying an entry gave: one result an item, none for openraft's own entries.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Applied(pub Vec<ItemResult>);
+pub(crate) struct Applied(pub(crate) Vec<ItemResult>);
 
 /// openraft's ids are ours, widened.
 pub(crate) fn node_id(id: u64) -> NodeId {
@@ -223,6 +223,11 @@ impl Group {
         matches!(self.env.timeout(deadline, asked).await, Some(Ok(_)))
     }
 
+    /// The configured voters.
+    pub(crate) fn voters(&self) -> &BTreeSet<NodeId> {
+        &self.voters
+    }
+
     /// Follows who leads.
     pub(crate) fn standing(&self) -> watch::Receiver<Standing> {
         self.standing.clone()
@@ -259,10 +264,11 @@ impl Group {
         let at = heard + lease + Duration::from_millis(jitter);
         self.env.clock.sleep_until(at).await;
         let is_same = self.standing.borrow().leader == Some(leader);
-        if is_same && self.heard() == heard {
-            if let Err(error) = self.scope(self.raft.trigger().elect()).await {
-                tracing::warn!(%error, "cannot stand for election");
-            }
+        if is_same
+            && self.heard() == heard
+            && let Err(error) = self.scope(self.raft.trigger().elect()).await
+        {
+            tracing::warn!(%error, "cannot stand for election");
         }
     }
 

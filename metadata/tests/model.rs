@@ -4,6 +4,11 @@
 //! Beside the image the test keeps its own truth: which nodes lost unflushed writes
 //! and so may not lead an async-flush partition before they were in sync again (S-04).
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test; the lint exempts test functions only"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
@@ -92,7 +97,7 @@ impl World {
         check_image(&self.image).unwrap_or_else(|v| panic!("{v}"));
         check_step(&before, &self.image).unwrap_or_else(|v| panic!("{v}"));
         if result.is_err() {
-            let mut same = before.clone();
+            let mut same = before;
             same.version = index;
             assert_eq!(self.image, same, "a refused item changed something");
         }

@@ -196,12 +196,10 @@ mod tests {
             .unwrap()
             .ensure_node(1, &certificate, &key)
             .unwrap();
-        let first =
-            [path.join("ca.crt"), certificate.clone(), key.clone()].map(|p| fs::read(p).unwrap());
+        let first = [&path.join("ca.crt"), &certificate, &key].map(|p| fs::read(p).unwrap());
         let again = Authority::open(path, "c").unwrap();
         again.ensure_node(1, &certificate, &key).unwrap();
-        let second =
-            [path.join("ca.crt"), certificate.clone(), key.clone()].map(|p| fs::read(p).unwrap());
+        let second = [&path.join("ca.crt"), &certificate, &key].map(|p| fs::read(p).unwrap());
         assert_eq!(first, second);
         let (other, other_key) = files(2);
         again.ensure_node(2, &other, &other_key).unwrap();

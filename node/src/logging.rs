@@ -6,12 +6,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt};
 
 use crate::options::{LogFormat, LogLevel, NodeOptions};
+
+/// Warns of every vote and every unreachable peer, which are daily life: in the log, not
+/// on standard error. What matters of it `weir_metadata` says itself.
+const CHATTY: &str = "openraft";
 
 /// Starts logging for this process, and logs panics.
 ///
@@ -26,15 +31,21 @@ pub fn start(options: &NodeOptions) -> io::Result<()> {
         LogLevel::Trace => LevelFilter::TRACE,
     };
     let format = options.log.format;
+    let log = Targets::new()
+        .with_default(level)
+        .with_target(CHATTY, level.min(LevelFilter::WARN));
     let mut layers = Vec::new();
     if let Some(path) = &options.log.file {
         let file = BoundedFile::open(path, options.log.file_bytes_max.0)?;
-        layers.push(layer(format, file).with_filter(level));
+        layers.push(layer(format, file).with_filter(log));
         // Several nodes may share a terminal.
         let stderr = Prefixed(format!("node {}: ", options.node.id));
-        layers.push(layer(format, stderr).with_filter(level.min(LevelFilter::WARN)));
+        let warnings = Targets::new()
+            .with_default(level.min(LevelFilter::WARN))
+            .with_target(CHATTY, LevelFilter::OFF);
+        layers.push(layer(format, stderr).with_filter(warnings));
     } else {
-        layers.push(layer(format, Prefixed(String::new())).with_filter(level));
+        layers.push(layer(format, Prefixed(String::new())).with_filter(log));
     }
     let subscriber = tracing_subscriber::registry().with(layers);
     subscriber.try_init().map_err(io::Error::other)?;

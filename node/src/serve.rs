@@ -13,7 +13,7 @@ use tokio::net::unix::pipe;
 use weir_os::{OsDisk, OsQuic, OsSpawner, os_env_with, shutdown_requested};
 
 use crate::options::{Environment, Loaded, NodeOptions, load};
-use crate::{logging, wire_up};
+use crate::{certificates, logging, wire_up};
 
 /// What `weir serve` can be told.
 #[derive(Debug, Clone, clap::Args)]
@@ -85,7 +85,8 @@ async fn serve(options: &NodeOptions, supervised: bool) -> Result<()> {
     let spawner = Arc::new(OsSpawner::aborting());
     let env = os_env_with(Arc::new(disk), Arc::clone(&spawner));
     let quic = Arc::new(OsQuic::new(env.tasks.clone()));
-    let node = wire_up::start_node(options, &env, quic).await?;
+    let identity = certificates::identity(options)?;
+    let node = wire_up::start_node(options, &env, quic, identity).await?;
     tracing::info!(
         node = options.node.id,
         name = options.display_name(),

@@ -1,20 +1,45 @@
 //! From options to a running node: which room gets what, and in which order they start
 //! and stop.
+//!
+//! Start, each step standing on those before it: console (so that health can be asked),
+//! storage, links, metadata, broker, fronts, registration. Stop is the reverse: drain
+//! leadership, close the fronts, leave, stop replication, close the logs cleanly.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use thiserror::Error;
+use tokio::sync::OnceCell;
 use weir_api::console::Health;
-use weir_base::Env;
+use weir_api::{ClusterApi, Front, FrontContext};
+use weir_base::image::Endpoint;
+use weir_base::{Env, NodeId};
+use weir_broker::{Broker, BrokerOptions};
 use weir_console::{Console, HealthSource};
-use weir_peer::QuicEnv;
+use weir_kafka::KafkaFront;
+use weir_metadata::{Metadata, MetadataError, NodeFacts};
+use weir_peer::{LinkEvent, NodeIdentity, PeerNode, QuicEnv, Service};
+use weir_storage::{StartKind, Storage};
 
-use crate::options::NodeOptions;
+use crate::options::{HostPort, NodeOptions};
+
+/// How often facts that nobody pushes (lease, fsync age) are carried between rooms.
+const FACTS_INTERVAL: Duration = Duration::from_millis(100);
+/// How long leaving the cluster may take after leadership has moved.
+const LEAVE_WAIT: Duration = Duration::from_secs(2);
 
 /// A node that runs.
 pub struct RunningNode {
     console: Console,
+    storage: Arc<Storage>,
+    links: PeerNode,
+    metadata: Metadata,
+    broker: Broker,
+    kafka: KafkaFront,
+    drain_wait: Duration,
 }
 
 /// Why a node could not be started.
@@ -32,6 +57,18 @@ pub enum StartError {
         /// What to do.
         remedy: &'static str,
     },
+    /// The data directory cannot be used.
+    #[error("node.data: {0}")]
+    Storage(#[from] weir_storage::StorageError),
+    /// The links between nodes cannot start.
+    #[error("peer: {0}")]
+    Links(weir_peer::StartError),
+    /// The metadata group cannot start.
+    #[error("metadata: {0}")]
+    Metadata(#[from] MetadataError),
+    /// The Kafka front cannot start.
+    #[error("kafka: {0}")]
+    Kafka(weir_kafka::OptionsError),
 }
 
 impl StartError {
@@ -66,38 +103,287 @@ impl StartError {
 /// Starts a node. It is asked whether it is ready over its admin API.
 ///
 /// # Errors
-/// What keeps it from starting; nothing runs then.
+/// What keeps it from starting.
 pub async fn start_node(
     options: &NodeOptions,
     env: &Env,
-    _quic: Arc<dyn QuicEnv>,
+    quic: Arc<dyn QuicEnv>,
+    identity: NodeIdentity,
 ) -> Result<RunningNode, StartError> {
-    let health = Arc::new(NodeHealth {
-        node: options.node.id,
-    });
-    let console = Console::start(env, &options.console_options(), health)
+    let me = NodeId(options.node.id);
+    let health = Arc::new(NodeHealth::new(me));
+    let console = Console::start(env, &options.console_options(), health.clone())
         .await
         .map_err(|error| StartError::listen("admin.listen", options.admin.listen, error))?;
-    Ok(RunningNode { console })
+
+    let storage = Arc::new(Storage::open(env.clone(), options.storage_options()).await?);
+    stop_when_lost(env, &storage);
+
+    let (peers, links) = PeerNode::start(
+        env,
+        &*quic,
+        me,
+        identity,
+        options.peer.listen,
+        Vec::new(),
+        options.peer_options(),
+    )
+    .await
+    .map_err(|error| match error {
+        weir_peer::StartError::Listen { address, error } => {
+            StartError::listen("peer.listen", address, error)
+        }
+        other => StartError::Links(other),
+    })?;
+
+    let facts = node_facts(options, env, &storage);
+    let voters = voters(options, &facts);
+    let (metadata, services) = Metadata::start(
+        env.clone(),
+        peers.clone(),
+        facts,
+        voters,
+        options.metadata_options(),
+    )
+    .await?;
+    for (service, handler) in services {
+        links.register(service, handler);
+    }
+
+    let broker_options = BrokerOptions {
+        groups: options.group_options(),
+        replication: options.replication_options(),
+        ..BrokerOptions::default()
+    };
+    let broker = Broker::start(
+        env.clone(),
+        me,
+        Arc::clone(&storage),
+        metadata.clone(),
+        peers,
+        &broker_options,
+    );
+    links.register(Service::Replication, broker.replication_service());
+
+    let context = FrontContext {
+        env: env.clone(),
+        api: broker.api(),
+    };
+    let kafka = KafkaFront::start(context, options.kafka_options())
+        .await
+        .map_err(|error| match error {
+            weir_kafka::StartError::Listen { address, error } => {
+                StartError::listen("kafka.listen", address, error)
+            }
+            weir_kafka::StartError::Options(error) => StartError::Kafka(error),
+        })?;
+    console.attach(broker.api(), Vec::new());
+
+    env.tasks.spawn(
+        "link-events",
+        follow_links(links.link_events(), metadata.clone()),
+    );
+    env.tasks.spawn(
+        "facts",
+        carry_facts(
+            env.clone(),
+            Arc::clone(&storage),
+            metadata.clone(),
+            broker.clone(),
+        ),
+    );
+    health.attach(metadata.clone(), broker.clone());
+    let registering = (metadata.clone(), health);
+    env.tasks.spawn("registration", async move {
+        let (metadata, health) = registering;
+        match metadata.register().await {
+            Ok(epoch) => {
+                tracing::info!(%epoch, "registered");
+                health.registered.store(true, Ordering::Release);
+            }
+            // Refused for good: the operator must act, and the error names how.
+            Err(error) => health.refuse(error.to_string()),
+        }
+    });
+    Ok(RunningNode {
+        console,
+        storage,
+        links,
+        metadata,
+        broker,
+        kafka,
+        drain_wait: options.node.stop_timeout / 3,
+    })
 }
 
 impl RunningNode {
     /// Moves leadership away, lets requests under way finish, closes the logs.
     pub async fn drain_and_stop(self) {
+        match self.metadata.drain(self.drain_wait).await {
+            Ok(0) => {}
+            Ok(left) => tracing::warn!(left, "stopping while leading: nobody else can"),
+            Err(error) => tracing::warn!(%error, "leadership was not moved away"),
+        }
+        self.kafka.drain().await;
+        if let Err(error) = self.metadata.leave(LEAVE_WAIT).await {
+            tracing::warn!(%error, "left without saying so");
+        }
+        self.broker.shut_down();
+        self.metadata.shutdown().await;
+        if let Err(error) = self.storage.shutdown_clean().await {
+            tracing::error!(%error, "logs not closed cleanly: the next start recovers");
+        }
+        self.links.shutdown().await;
         self.console.stop().await;
+    }
+
+    /// The broker, for tests that look inside.
+    #[must_use]
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+}
+
+fn node_facts(options: &NodeOptions, env: &Env, storage: &Storage) -> NodeFacts {
+    let endpoint = |advertised: &Option<HostPort>, listen: std::net::SocketAddr| match advertised {
+        Some(told) => Endpoint {
+            host: told.host.clone(),
+            port: told.port,
+        },
+        None => Endpoint {
+            host: listen.ip().to_string(),
+            port: listen.port(),
+        },
+    };
+    let kafka = endpoint(&options.kafka.advertised, options.kafka.listen);
+    let admin = endpoint(&options.admin.advertised, options.admin.listen);
+    let peer_address = options.peer.advertised.as_ref();
+    NodeFacts {
+        id: NodeId(options.node.id),
+        name: options.display_name(),
+        storage: storage.identity(),
+        peer_address: peer_address
+            .map_or_else(|| options.peer.listen.to_string(), ToString::to_string),
+        endpoints: [("kafka".to_owned(), kafka), ("admin".to_owned(), admin)].into(),
+        rack: options.node.rack.clone(),
+        start_kind: match storage.start_kind() {
+            StartKind::Fresh | StartKind::Clean => weir_metadata::StartKind::Clean,
+            StartKind::ProcessCrash => weir_metadata::StartKind::SameBoot,
+            StartKind::Unclean => weir_metadata::StartKind::Unclean,
+        },
+        boot_id: env.disk.boot_id(),
+    }
+}
+
+/// The founding voters; a node without a list is a cluster of its own.
+fn voters(options: &NodeOptions, me: &NodeFacts) -> BTreeMap<NodeId, String> {
+    let told = options.metadata.voters.iter();
+    let mut voters: BTreeMap<_, _> = told
+        .map(|voter| (NodeId(voter.node), voter.address.to_string()))
+        .collect();
+    if voters.is_empty() {
+        voters.insert(me.id, me.peer_address.clone());
+    }
+    voters
+}
+
+/// A failed data directory stops the node: its replicas must be led elsewhere (S-41).
+fn stop_when_lost(env: &Env, storage: &Storage) {
+    let mut failure = storage.failure();
+    env.tasks.spawn("storage-failure", async move {
+        if let Ok(lost) = failure.wait_for(Option::is_some).await {
+            panic!("the data directory failed and is not used again: {lost:?}");
+        }
+    });
+}
+
+async fn follow_links(mut events: tokio::sync::broadcast::Receiver<LinkEvent>, metadata: Metadata) {
+    use tokio::sync::broadcast::error::RecvError;
+    loop {
+        match events.recv().await {
+            Ok(LinkEvent::Down { node, .. }) => metadata.suspect(node),
+            Ok(LinkEvent::Up(_)) | Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+/// Carries what is asked for rather than told: how slow the disk is, and how long this
+/// node may act as leader.
+async fn carry_facts(env: Env, storage: Arc<Storage>, metadata: Metadata, broker: Broker) {
+    loop {
+        env.sleep(FACTS_INTERVAL).await;
+        let fsync_age = storage.health().await.fsync_age;
+        metadata.report_fsync_age(fsync_age.unwrap_or_default());
+        if let Some(until) = metadata.lease_until() {
+            broker.set_lease(until);
+        }
     }
 }
 
 struct NodeHealth {
-    node: u32,
+    node: NodeId,
+    registered: AtomicBool,
+    rooms: OnceCell<(Metadata, Broker)>,
+    refused: OnceCell<String>,
+}
+
+impl NodeHealth {
+    fn new(node: NodeId) -> Self {
+        Self {
+            node,
+            registered: AtomicBool::new(false),
+            rooms: OnceCell::new(),
+            refused: OnceCell::new(),
+        }
+    }
+
+    fn attach(&self, metadata: Metadata, broker: Broker) {
+        drop(self.rooms.set((metadata, broker)));
+    }
+
+    fn refuse(&self, why: String) {
+        tracing::error!(%why, "the cluster refuses this node");
+        drop(self.refused.set(why));
+    }
+
+    fn reasons(&self) -> Vec<String> {
+        if let Some(why) = self.refused.get() {
+            return vec![why.clone()];
+        }
+        let Some((metadata, broker)) = self.rooms.get() else {
+            return vec!["starting".to_owned()];
+        };
+        let mut reasons = Vec::new();
+        let image = broker.image();
+        if !self.registered.load(Ordering::Acquire) {
+            reasons.push("not registered with the cluster yet".to_owned());
+        } else if !image
+            .nodes
+            .get(&self.node)
+            .is_some_and(|node| node.is_active())
+        {
+            reasons.push("fenced: not caught up with the cluster, or not heard of".to_owned());
+        }
+        if metadata.controller().is_none() {
+            reasons.push("no leader of the metadata group is known".to_owned());
+        }
+        let health = metadata.health();
+        if !health.is_healthy {
+            let age = health.applied_age;
+            reasons.push(format!("no metadata change was applied for {age:?}"));
+        }
+        reasons
+    }
 }
 
 impl HealthSource for NodeHealth {
     fn health(&self) -> Health {
+        let reasons = self.reasons();
         Health {
-            ready: false,
-            node: self.node,
-            reasons: vec!["the broker is not part of this build".to_owned()],
+            ready: reasons.is_empty(),
+            node: self.node.0,
+            reasons,
         }
     }
 }

@@ -1,5 +1,11 @@
 //! `weir dev` as real processes: what it starts, keeps true, restarts and stops.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test looks at real processes, and fails where it stands"
+)]
+
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
 use std::path::Path;

@@ -1,8 +1,13 @@
 //! The operator's commands against real consoles over loopback, with the broker in
 //! memory: what a person types, and what they get.
 
+#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Parser;
 use serde_json::{Value, json};
@@ -118,12 +123,9 @@ impl Node {
                 .record(None, Some(b"x"))
                 .build();
             let api = self.broker.api();
-            let appended = api.log.append(
-                self.topic(name),
-                batch,
-                Acks::All,
-                std::time::Duration::from_secs(5),
-            );
+            let appended =
+                api.log
+                    .append(self.topic(name), batch, Acks::All, Duration::from_secs(5));
             self.runtime.block_on(appended).unwrap();
         }
     }
@@ -321,8 +323,8 @@ fn a_group_with_members_is_left_alone() {
         skip_assignment_understood: false,
         client_id: "me".into(),
         client_host: "/127.0.0.1".into(),
-        session_timeout: std::time::Duration::from_secs(30),
-        rebalance_timeout: std::time::Duration::from_secs(30),
+        session_timeout: Duration::from_secs(30),
+        rebalance_timeout: Duration::from_secs(30),
         protocol_type: "consumer".into(),
         protocols: vec![("range".into(), bytes::Bytes::new())],
     }));
@@ -455,6 +457,31 @@ fn bad_requests_get_typed_answers() {
     }
     let large = format!(r#"{{"name":"{}"}}"#, "a".repeat(5_000));
     assert_eq!(node.raw("POST", "/v1/topics", &large).0, 413);
+}
+
+#[test]
+fn further_connections_wait_for_a_free_place() {
+    let node = Node::attached();
+    let address = node.console.local_address();
+    let mut silent: Vec<_> = (0..8)
+        .map(|_| TcpStream::connect(address).unwrap())
+        .collect();
+    let mut waiting = TcpStream::connect(address).unwrap();
+    waiting
+        .write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    waiting
+        .set_read_timeout(Some(Duration::from_millis(100)))
+        .unwrap();
+    let mut byte = [0];
+    assert!(waiting.read(&mut byte).is_err(), "nobody reads it yet");
+    drop(silent.pop());
+    waiting
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    let mut answer = String::new();
+    waiting.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
 #[test]

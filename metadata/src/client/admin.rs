@@ -44,9 +44,11 @@ impl Metadata {
             topic,
             validate_only,
         };
-        match self.ask(ask, timeout).await? {
-            Outcome::Topic(id) => Ok(id),
-            other => Err(unexpected(&other)),
+        let outcome = self.ask(ask, timeout).await?;
+        if let Outcome::Topic(id) = outcome {
+            Ok(id)
+        } else {
+            Err(unexpected(&outcome))
         }
     }
 
@@ -174,9 +176,11 @@ impl Metadata {
     /// # Errors
     /// As [`MetadataError`] says; a block may then be lost, which harms nobody.
     pub async fn allocate_producer_ids(&self) -> Result<Range<i64>, MetadataError> {
-        match self.ask(Ask::ProducerIds(PRODUCER_IDS), PATIENCE).await? {
-            Outcome::ProducerIds(first, end) => Ok(first..end),
-            other => Err(unexpected(&other)),
+        let outcome = self.ask(Ask::ProducerIds(PRODUCER_IDS), PATIENCE).await?;
+        if let Outcome::ProducerIds(first, end) = outcome {
+            Ok(first..end)
+        } else {
+            Err(unexpected(&outcome))
         }
     }
 
@@ -197,9 +201,11 @@ impl Metadata {
             expected,
             value,
         };
-        match self.ask(ask, timeout).await? {
-            Outcome::Document(version) => Ok(version),
-            other => Err(unexpected(&other)),
+        let outcome = self.ask(ask, timeout).await?;
+        if let Outcome::Document(version) = outcome {
+            Ok(version)
+        } else {
+            Err(unexpected(&outcome))
         }
     }
 
@@ -225,9 +231,10 @@ impl Metadata {
 }
 
 fn partition(outcome: Outcome) -> Result<PartitionRecord, MetadataError> {
-    match outcome {
-        Outcome::Partition(record) => Ok(*record),
-        other => Err(unexpected(&other)),
+    if let Outcome::Partition(record) = outcome {
+        Ok(*record)
+    } else {
+        Err(unexpected(&outcome))
     }
 }
 

@@ -37,6 +37,6 @@ pub(super) async fn start_kind(disk: &dyn Disk, me: &NodeFacts) -> io::Result<St
     }
     Ok(match me.start_kind {
         StartKind::Unclean if is_same && !me.boot_id.is_empty() => StartKind::SameBoot,
-        kind => kind,
+        kind @ (StartKind::Clean | StartKind::SameBoot | StartKind::Unclean) => kind,
     })
 }

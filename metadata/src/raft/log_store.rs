@@ -98,7 +98,7 @@ impl Tail {
 }
 
 /// openraft's log storage.
-pub struct LogStore {
+pub(crate) struct LogStore {
     disk: Arc<dyn Disk>,
     state: Arc<Mutex<State>>,
     tail: Tail,
@@ -108,14 +108,14 @@ pub struct LogStore {
 
 /// Reads entries that are in memory.
 #[derive(Clone)]
-pub struct LogReader(Arc<Mutex<State>>);
+pub(crate) struct LogReader(Arc<Mutex<State>>);
 
 impl LogStore {
     /// Reads the log, or begins an empty one.
     ///
     /// # Errors
     /// The disk's, or `InvalidData` if bytes that were durable are bad.
-    pub async fn open(disk: Arc<dyn Disk>) -> io::Result<Self> {
+    pub(crate) async fn open(disk: Arc<dyn Disk>) -> io::Result<Self> {
         disk.create_directory_all(DIRECTORY).await?;
         disk.sync_directory("").await?;
         let names = disk.list(DIRECTORY).await?;

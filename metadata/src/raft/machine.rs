@@ -36,7 +36,7 @@ struct Saved {
 }
 
 /// See the module.
-pub struct StateMachine {
+pub(crate) struct StateMachine {
     disk: Arc<dyn Disk>,
     store: Arc<ImageStore>,
     applied: Option<LogId>,
@@ -228,7 +228,7 @@ async fn newest(disk: &dyn Disk) -> io::Result<Option<Saved>> {
 }
 
 /// Builds one snapshot of the image as it was when the builder was made.
-pub struct Builder {
+pub(crate) struct Builder {
     disk: Arc<dyn Disk>,
     meta: Meta,
     image: Arc<ClusterImage>,

@@ -56,11 +56,11 @@ fn seams() -> Seams {
 
 /// The runtime.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct EnvRuntime;
+pub(crate) struct EnvRuntime;
 
 /// Monotonic time of the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct EnvInstant(Monotonic);
+pub(crate) struct EnvInstant(Monotonic);
 
 impl openraft::Instant for EnvInstant {
     fn now() -> Self {
@@ -107,7 +107,7 @@ impl Sub for EnvInstant {
 }
 
 /// A boxed future that may be shared between threads, as openraft asks of its timers.
-pub struct Shared<T>(Mutex<BoxFuture<'static, T>>);
+pub(crate) struct Shared<T>(Mutex<BoxFuture<'static, T>>);
 
 impl<T> Future for Shared<T> {
     type Output = T;
@@ -121,7 +121,7 @@ impl<T> Future for Shared<T> {
 }
 
 /// A task's result.
-pub struct Joined<T>(oneshot::Receiver<T>);
+pub(crate) struct Joined<T>(oneshot::Receiver<T>);
 
 impl<T> Future for Joined<T> {
     type Output = Result<T, TaskStopped>;
@@ -134,7 +134,7 @@ impl<T> Future for Joined<T> {
 
 /// A task ended without a result: it was aborted, or panicked, which stops the node.
 #[derive(Debug)]
-pub struct TaskStopped;
+pub(crate) struct TaskStopped;
 
 impl fmt::Display for TaskStopped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -144,7 +144,7 @@ impl fmt::Display for TaskStopped {
 
 /// A deadline passed.
 #[derive(Debug)]
-pub struct Elapsed;
+pub(crate) struct Elapsed;
 
 impl fmt::Display for Elapsed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -153,7 +153,7 @@ impl fmt::Display for Elapsed {
 }
 
 /// A future with a deadline. The future is polled first: ready always wins.
-pub struct Deadline<F> {
+pub(crate) struct Deadline<F> {
     future: Pin<Box<F>>,
     timer: Shared<()>,
 }
@@ -169,7 +169,7 @@ impl<R, F: Future<Output = R>> Future for Deadline<F> {
 }
 
 /// The node's randomness in the form that openraft draws from.
-pub struct EnvRng(Entropy);
+pub(crate) struct EnvRng(Entropy);
 
 impl rand_core_06::RngCore for EnvRng {
     fn next_u32(&mut self) -> u32 {
@@ -191,7 +191,7 @@ impl rand_core_06::RngCore for EnvRng {
 }
 
 /// Sends one value.
-pub struct Sender<T>(oneshot::Sender<T>);
+pub(crate) struct Sender<T>(oneshot::Sender<T>);
 
 impl<T> fmt::Debug for Sender<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

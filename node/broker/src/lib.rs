@@ -1,3 +1,21 @@
-//! weir-broker
-#[allow(dead_code, reason = "the broker that starts hosts is not here yet")]
-pub(crate) mod host;
+//! The broker: implements the waist (`weir-api`) over storage, replication and metadata.
+//!
+//! Owns: which partitions this node holds ([`partitions`]), the way of an append and of
+//! a read to them, the hosted group coordinators, and admin calls to the controller.
+//! It decides nothing about epochs, ISR or elections: it carries image deltas down to
+//! replication and ISR proposals up to metadata. On a crash nothing here is lost, since
+//! nothing here is kept.
+
+mod admin;
+mod agreement;
+mod append;
+mod cluster;
+mod groups;
+mod host;
+mod journal;
+mod partitions;
+mod read;
+
+mod broker;
+
+pub use broker::{Broker, BrokerOptions};

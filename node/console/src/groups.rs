@@ -214,7 +214,7 @@ async fn checked(
 
 /// Lets the request through if this node coordinates the group, else sends it on.
 async fn route(state: &ConsoleState, api: &Api, group: &str, path: &str) -> Result<(), Failure> {
-    let coordinator = state.within(api.groups.coordinator(group)).await??;
+    let coordinator = state.group_call(|| api.groups.coordinator(group)).await?;
     if coordinator.node == api.cluster.node() {
         return Ok(());
     }
@@ -242,7 +242,7 @@ async fn call(
     api: &Api,
     command: GroupCommand,
 ) -> Result<GroupReply, Failure> {
-    Ok(state.within(api.groups.call(command)).await??)
+    state.group_call(|| api.groups.call(command.clone())).await
 }
 
 async fn end(state: &ConsoleState, api: &Api, key: &OffsetKey) -> Result<Option<u64>, Failure> {

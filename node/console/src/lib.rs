@@ -24,15 +24,20 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
-use weir_api::console::Health;
-use weir_api::{Api, MetricsSource};
-use weir_base::{Env, NodeId};
+use tokio::sync::watch;
+use weir_api::{Api, GroupCallError, MetricsSource};
+use weir_base::{BoxFuture, Env, NodeId};
+
+pub use weir_api::console::Health;
 
 use failure::Failure;
 
 /// How long a change may take before its outcome is reported as unknown.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long a group's coordinator may take to settle, and how often it is asked again.
+const SETTLE_MAX: Duration = Duration::from_secs(3);
+const SETTLE_POLL: Duration = Duration::from_millis(50);
 
 /// Where and how the console listens.
 #[derive(Debug, Clone)]
@@ -80,6 +85,31 @@ impl ConsoleState {
             .ok_or_else(Failure::not_ready)
     }
 
+    /// Calls the group coordinator, and again while it is surely not done but soon may
+    /// be: its internal topic is made, or its leader elected, at first use.
+    pub(crate) async fn group_call<T>(
+        &self,
+        call: impl Fn() -> BoxFuture<'static, Result<T, GroupCallError>>,
+    ) -> Result<T, Failure> {
+        let give_up = self.env.clock.now() + SETTLE_MAX;
+        loop {
+            let refused = match self.within(call()).await? {
+                Ok(reply) => return Ok(reply),
+                Err(refused) => refused,
+            };
+            let passes = match &refused {
+                GroupCallError::NotCoordinator
+                | GroupCallError::NotAvailable
+                | GroupCallError::Loading => self.env.clock.now() < give_up,
+                GroupCallError::Indeterminate | GroupCallError::Group(_) => false,
+            };
+            if !passes {
+                return Err(refused.into());
+            }
+            self.env.sleep(SETTLE_POLL).await;
+        }
+    }
+
     /// Runs a call that has no deadline of its own.
     pub(crate) async fn within<T>(&self, call: impl Future<Output = T>) -> Result<T, Failure> {
         let done = self.env.timeout(CALL_TIMEOUT, call).await;
@@ -105,23 +135,12 @@ impl Console {
             broker: OnceLock::new(),
         });
         let router = routes::router(Arc::clone(&state), options);
-        let listener = serve::BoundedListener {
-            env: env.clone(),
-            listener,
-            places: Arc::new(Semaphore::new(options.connections_max)),
-        };
-        let (stop, mut asked) = watch::channel(false);
+        let (stop, asked) = watch::channel(false);
         let (ended, stopped) = watch::channel(false);
+        let places = options.connections_max;
+        let served = serve::serve(env.clone(), listener, router, places, asked);
         env.tasks.spawn("console", async move {
-            let served = axum::serve(listener, router)
-                .with_graceful_shutdown(async move {
-                    // An error means that the console was dropped, which stops it too.
-                    drop(asked.wait_for(|stop| *stop).await);
-                })
-                .await;
-            if let Err(error) = served {
-                tracing::error!(%error, "admin API ended");
-            }
+            served.await;
             ended.send_replace(true);
         });
         Ok(Console {

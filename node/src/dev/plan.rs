@@ -87,7 +87,7 @@ pub struct NodePlan {
     pub kafka: SocketAddr,
     /// Where its admin API listens.
     pub admin: SocketAddr,
-    /// Where its peers connect (UDP).
+    /// Where its peers connect (UDP and TCP).
     pub peer: SocketAddr,
     /// Its own directory.
     pub directory: PathBuf,
@@ -183,7 +183,7 @@ pub fn plan(wish: &Wish, founded: Option<&Founded>) -> Result<Plan, PlanError> {
             })
         })
         .collect::<Result<Vec<_>, _>>()?;
-    // UDP and TCP ports are apart, but one number for two things would confuse people.
+    // Peers listen on UDP and on TCP, so all share one range.
     let mut taken = BTreeMap::new();
     for node in &nodes {
         for (what, address) in node.listeners() {

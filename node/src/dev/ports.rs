@@ -15,11 +15,9 @@ pub(super) fn check(plan: &Plan) -> Result<()> {
     for node in &plan.nodes {
         let options = ["--port-base", "--admin-port-base", "--port-base"];
         for ((what, address), option) in node.listeners().into_iter().zip(options) {
-            let tried = if what == "peer" {
-                udp(address)
-            } else {
-                tcp(address)
-            };
+            // Peers use both: TCP to prove that the process lives.
+            let udp = || if what == "peer" { udp(address) } else { Ok(()) };
+            let tried = tcp(address).and_then(|()| udp());
             if let Err(error) = tried {
                 bail!(
                     "node {}'s {what} address {address} cannot be used ({error}): stop what uses it, or choose another {option}",

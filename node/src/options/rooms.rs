@@ -4,6 +4,9 @@
 use weir_api::groups::GroupOptions;
 use weir_console::ConsoleOptions;
 use weir_kafka::KafkaOptions;
+use weir_metadata::MetadataOptions;
+use weir_replication::{CoreOptions, ReplicationOptions};
+use weir_storage::StorageOptions;
 use weir_wire::WireOptions;
 
 use super::NodeOptions;
@@ -67,6 +70,60 @@ impl NodeOptions {
         }
     }
 
+    /// For the logs on disk.
+    #[must_use]
+    pub fn storage_options(&self) -> StorageOptions {
+        StorageOptions {
+            wal_file_bytes: self.storage.wal_file_bytes.0,
+            wal_files_max: count(self.storage.wal_files_max),
+            wal_queue_bytes: self.storage.wal_queue_bytes.as_usize(),
+            checkpoint_bytes: self.storage.checkpoint_bytes.0,
+            tail_cache_bytes: self.storage.tail_cache_bytes.as_usize(),
+            async_flush_interval: self.storage.async_flush_interval,
+            async_flush_bytes: self.storage.async_flush_bytes.0,
+            async_unflushed_max: self.storage.async_unflushed_max.0,
+            reserve_bytes: self.storage.reserve_bytes.0,
+            trash_retention: self.storage.trash_retention,
+        }
+    }
+
+    /// For the metadata group. The links hold the control port.
+    #[must_use]
+    pub fn metadata_options(&self) -> MetadataOptions {
+        MetadataOptions {
+            election_min: self.metadata.election_timeout_min,
+            election_max: self.metadata.election_timeout_max,
+            raft_heartbeat: self.metadata.raft_heartbeat,
+            heartbeat: self.metadata.heartbeat_interval,
+            session: self.metadata.session_timeout,
+            snapshot_every: u64::from(self.metadata.snapshot_every),
+            rebalance: self.metadata.rebalance_interval,
+            control_listen: false,
+            ..MetadataOptions::default()
+        }
+    }
+
+    /// For the copies of partitions.
+    #[must_use]
+    pub fn replication_options(&self) -> ReplicationOptions {
+        let defaults = ReplicationOptions::default();
+        ReplicationOptions {
+            core: CoreOptions {
+                lag_max: self.replication.isr_lag_max,
+                hold_max: self.replication.isr_hold_max,
+                unreplicated_bytes_max: self.replication.unreplicated_bytes_max.0,
+                unreplicated_age_max: self.replication.unreplicated_age_max,
+                ..defaults.core
+            },
+            append_queue_len_max: count(self.replication.append_queue_max),
+            append_queue_bytes_max: self.replication.append_queue_bytes_max.as_usize(),
+            streams_per_peer: self.replication.streams_per_peer,
+            window_bytes: self.replication.window_bytes.as_usize(),
+            catch_up_reads_max: count(self.replication.catch_up_reads_max),
+            ..defaults
+        }
+    }
+
     /// For the console.
     #[must_use]
     pub fn console_options(&self) -> ConsoleOptions {
@@ -87,6 +144,15 @@ mod tests {
         let options = NodeOptions::default();
         assert_eq!(options.peer_options(), weir_peer::Options::default());
         assert_eq!(options.peer_options().validate(), Ok(()));
+        assert_eq!(options.storage_options(), StorageOptions::default());
+        assert_eq!(options.storage_options().validate(), Ok(()));
+        let metadata = MetadataOptions {
+            control_listen: options.metadata_options().control_listen,
+            ..MetadataOptions::default()
+        };
+        assert_eq!(options.metadata_options(), metadata);
+        assert_eq!(options.metadata_options().validate(), Ok(()));
+        assert_eq!(options.replication_options(), ReplicationOptions::default());
         assert_eq!(options.group_options(), GroupOptions::default());
         let kafka = format!("{:?}", options.kafka_options());
         assert_eq!(kafka, format!("{:?}", KafkaOptions::default()));

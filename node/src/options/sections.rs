@@ -90,7 +90,7 @@ section! {
 section! {
     /// The links between nodes (QUIC, mutual TLS).
     PeerSection "peer" {
-        /// Where other nodes connect, over UDP.
+        /// Where other nodes connect, over UDP (and TCP, to see whether the process lives).
         listen: SocketAddr = "127.0.0.1:19092", bounds "an IP address with a port", change "in every cluster of more than one machine";
         /// The address that other nodes are told; without it, the one that is listened on.
         advertised: Option<HostPort> = "", bounds "host:port", change "behind NAT, or when `listen` is 0.0.0.0";
@@ -137,7 +137,7 @@ section! {
         /// Entries of the metadata log between two snapshots.
         snapshot_every: u32 = "5000", bounds "10 to 10000000", change "downwards when restarts replay too much";
         /// How often leadership is moved back to preferred leaders.
-        rebalance_interval: Duration = "5s", bounds "100ms to 1h", change "upwards where leaders move too often";
+        rebalance_interval: Duration = "30s", bounds "100ms to 1h", change "upwards where leaders move too often";
     }
 }
 

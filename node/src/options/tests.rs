@@ -80,6 +80,10 @@ fn a_bad_file_gives_one_line_with_place_key_value_and_remedy() {
             "admin.listen = \"127.0.0.1:8080\": the same port as kafka.listen: choose another",
         ),
         (
+            "[peer]\nlisten = \"127.0.0.1:8080\"",
+            "weir.toml:2: peer.listen = \"127.0.0.1:8080\": the same port as admin.listen: choose another",
+        ),
+        (
             "[kafka]\nlisten = \"127.0.0.1:0\"",
             "weir.toml:2: kafka.listen = \"127.0.0.1:0\": port 0: write the port that others are to use",
         ),

@@ -84,14 +84,15 @@ impl NodeOptions {
                 ));
             }
         }
-        // Peers use UDP, so only the two TCP listeners can collide.
-        if self.kafka.listen.port() == self.admin.listen.port()
-            && overlap(self.kafka.listen, self.admin.listen)
-        {
-            return Err(invalid(
-                "admin.listen",
-                "the same port as kafka.listen: choose another",
-            ));
+        // Peers listen on UDP and, to prove that the process lives, on TCP.
+        for (nth, (key, address, _)) in listeners.iter().enumerate() {
+            let mut earlier = listeners.iter().take(nth);
+            if let Some((other, ..)) = earlier.find(|(_, other, _)| collide(*address, *other)) {
+                return Err(invalid(
+                    key,
+                    format!("the same port as {other}: choose another"),
+                ));
+            }
         }
         let tls = [&self.peer.tls_cert, &self.peer.tls_key, &self.peer.tls_ca];
         let set = tls.iter().filter(|path| path.is_some()).count();
@@ -208,6 +209,7 @@ impl NodeOptions {
     }
 }
 
-fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
-    a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified()
+fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+    let everywhere = a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() == b.port() && (a.ip() == b.ip() || everywhere)
 }

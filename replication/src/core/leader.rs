@@ -34,6 +34,9 @@ pub(crate) struct Replica {
     caught_up_at: Monotonic,
     /// Reaching this offset means: caught up at that time.
     goal: (Offset, Monotonic),
+    /// Whether it claimed a position since it was last found too slow: one that is silent
+    /// must not come back on the strength of an old claim.
+    is_heard: bool,
 }
 
 impl Replica {
@@ -45,6 +48,7 @@ impl Replica {
             durable_end: Offset::ZERO,
             caught_up_at: now,
             goal: (goal, now),
+            is_heard: false,
         }
     }
 
@@ -60,6 +64,7 @@ impl Replica {
         (end, durable_end): (Offset, Offset),
         leader_end: Offset,
     ) {
+        self.is_heard = true;
         self.end = end;
         self.durable_end = durable_end.min(end);
         let (goal, goal_at) = self.goal;
@@ -354,6 +359,12 @@ impl Leader {
             out.push(Effect::ProposeIsr(proposal));
         }
         if let Some(proposal) = self.wish(now, cx) {
+            let stays = |node| proposal.isr.iter().any(|(member, _)| *member == node);
+            for (node, replica) in &mut self.replicas {
+                if self.isr.isr().contains(node) && !stays(*node) {
+                    replica.is_heard = false;
+                }
+            }
             self.isr.propose(proposal.clone());
             out.push(Effect::ProposeIsr(proposal));
         }
@@ -426,6 +437,7 @@ impl Leader {
             .iter()
             .filter(move |(node, replica)| {
                 !self.isr.isr().contains(node)
+                    && replica.is_heard
                     && replica
                         .session
                         .is_some_and(|s| mutant!(M3) || cx.agreed.may_join(**node, s.node_epoch))

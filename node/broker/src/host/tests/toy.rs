@@ -137,12 +137,7 @@ pub(in crate::host) struct Cluster {
     leader: Option<usize>,
     ready: bool,
     states: Vec<watch::Sender<JournalState>>,
-    /// Appends to be committed: base, end, who waits.
-    waiting: Vec<(
-        Offset,
-        Offset,
-        oneshot::Sender<Result<Offset, JournalError>>,
-    )>,
+    waiting: Vec<Waiter>,
     /// Answers the next appends get; with `true` the batch is appended all the same.
     pub(in crate::host) refusals: VecDeque<(JournalError, bool)>,
     /// Where reads began.
@@ -477,6 +472,14 @@ impl DiskFile for MemoryFile {
             file.truncate(usize::try_from(offset).unwrap_or(0));
             chunks.iter().for_each(|chunk| file.extend(chunk));
         }))
+    }
+
+    fn write_at_and_sync(
+        &self,
+        offset: u64,
+        chunks: Vec<Bytes>,
+    ) -> BoxFuture<'static, io::Result<()>> {
+        self.write_at(offset, chunks)
     }
 
     fn read_at(&self, offset: u64, len: usize) -> BoxFuture<'static, io::Result<Bytes>> {

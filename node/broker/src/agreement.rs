@@ -1,0 +1,78 @@
+//! Carries replication's proposals and troubles to the metadata group.
+
+use weir_base::image::PartitionRecord;
+use weir_base::{BoxFuture, FaultClass};
+use weir_metadata::command::Refusal;
+use weir_metadata::{Metadata, MetadataError};
+use weir_replication::{IsrAgreement, IsrChange, IsrRefusal, ReplicaEvent};
+
+/// Replication's way to the controller.
+pub(crate) struct Agreement {
+    pub(crate) metadata: Metadata,
+}
+
+impl IsrAgreement for Agreement {
+    fn propose(
+        &self,
+        change: IsrChange,
+    ) -> BoxFuture<'static, Result<PartitionRecord, IsrRefusal>> {
+        let metadata = self.metadata.clone();
+        Box::pin(async move {
+            let at = change.at;
+            let barrier_passed = change.durability.is_some();
+            let proposal = weir_metadata::IsrChange {
+                at,
+                leader_epoch: change.leader_epoch,
+                partition_epoch: change.partition_epoch,
+                isr: change.isr,
+            };
+            let mut record = metadata.alter_partition(proposal).await.map_err(refusal)?;
+            if barrier_passed {
+                let epoch = record.partition_epoch;
+                record = metadata
+                    .durability_ready(at, epoch)
+                    .await
+                    .map_err(refusal)?;
+            }
+            Ok(record)
+        })
+    }
+
+    fn on_event(&self, event: ReplicaEvent) {
+        match event {
+            ReplicaEvent::Failed { at, error } => {
+                tracing::error!(partition = %at, %error, "replica failed");
+                // A dead data directory stops the whole node, which moves all its leaders.
+                assert!(
+                    error.class() != FaultClass::DiskLost,
+                    "the data directory failed and holds every replica of this node: {error}"
+                );
+            }
+            ReplicaEvent::LeadershipRefused { at, epoch } => {
+                tracing::warn!(partition = %at, %epoch, "leadership refused after a restart");
+            }
+            ReplicaEvent::AcknowledgedCut { at, from, offsets } => {
+                tracing::error!(
+                    partition = %at, %from, offsets,
+                    "a fail-over under async replication cut records that may have been acknowledged"
+                );
+            }
+        }
+    }
+}
+
+fn refusal(error: MetadataError) -> IsrRefusal {
+    match error {
+        MetadataError::Refused(
+            Refusal::StalePartitionEpoch { .. }
+            | Refusal::StaleLeaderEpoch { .. }
+            | Refusal::NotLeader { .. }
+            | Refusal::UnknownPartition(_),
+        ) => IsrRefusal::Stale,
+        MetadataError::Refused(other) => IsrRefusal::Ineligible(other.to_string()),
+        MetadataError::Unavailable(detail) | MetadataError::Start(detail) => {
+            IsrRefusal::Unanswered(detail)
+        }
+        MetadataError::TimedOut(after) => IsrRefusal::Unanswered(format!("within {after:?}")),
+    }
+}

@@ -1,0 +1,107 @@
+//! The broker's one object.
+
+use std::sync::Arc;
+
+use weir_api::Api;
+use weir_api::groups::GroupOptions;
+use weir_base::{Env, Monotonic, NodeId};
+use weir_metadata::Metadata;
+use weir_peer::{PeerService, Peers};
+use weir_replication::{Replication, ReplicationOptions};
+use weir_storage::Storage;
+
+use crate::agreement::Agreement;
+use crate::groups::Groups;
+use crate::partitions::Partitions;
+
+/// What an operator may tune.
+#[derive(Debug, Clone)]
+pub struct BrokerOptions {
+    /// Partitions of the internal topic that holds group state, when it is first made.
+    /// Default 8, 1 to 100. More spread groups over more coordinators. Fixed afterwards.
+    pub group_partitions: u32,
+    /// Of the group coordinator.
+    pub groups: GroupOptions,
+    /// Of replication.
+    pub replication: ReplicationOptions,
+}
+
+impl Default for BrokerOptions {
+    fn default() -> Self {
+        Self {
+            group_partitions: 8,
+            groups: GroupOptions::default(),
+            replication: ReplicationOptions::default(),
+        }
+    }
+}
+
+/// One node's broker. Cloning shares it.
+#[derive(Clone)]
+pub struct Broker(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) env: Env,
+    pub(crate) node: NodeId,
+    pub(crate) metadata: Metadata,
+    pub(crate) replication: Replication,
+    pub(crate) groups: Groups,
+}
+
+impl Broker {
+    /// Starts following the image: opens and closes partitions as it says.
+    #[must_use]
+    pub fn start(
+        env: Env,
+        node: NodeId,
+        storage: Arc<Storage>,
+        metadata: Metadata,
+        peers: Peers,
+        options: &BrokerOptions,
+    ) -> Broker {
+        let groups = Groups::new(&env, options);
+        let agreement = Arc::new(Agreement {
+            metadata: metadata.clone(),
+        });
+        let replication =
+            Replication::start(env.clone(), node, peers, agreement, options.replication);
+        let inner = Inner {
+            env: env.clone(),
+            node,
+            metadata,
+            replication,
+            groups,
+        };
+        let broker = Broker(Arc::new(inner));
+        let partitions = Partitions::new(broker.clone(), storage);
+        env.tasks.spawn("broker-partitions", partitions.follow());
+        broker
+    }
+
+    /// Replication's end of the links between nodes.
+    #[must_use]
+    pub fn replication_service(&self) -> Arc<dyn PeerService> {
+        self.0.replication.service()
+    }
+
+    /// Until when this node may act as leader without asking anybody (I10).
+    pub fn set_lease(&self, until: Monotonic) {
+        self.0.replication.set_lease(until);
+    }
+
+    /// Stops leading and following, before the logs are closed.
+    pub fn shut_down(&self) {
+        self.0.replication.shut_down();
+    }
+
+    /// The waist, for fronts.
+    #[must_use]
+    pub fn api(&self) -> Api {
+        Api {
+            log: Arc::new(self.clone()),
+            groups: Arc::new(self.clone()),
+            admin: Arc::new(self.clone()),
+            cluster: Arc::new(self.clone()),
+        }
+    }
+}

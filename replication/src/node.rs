@@ -1,0 +1,127 @@
+//! One node's replicas and links, as the tasks share them.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use tokio::sync::{Semaphore, watch};
+use weir_base::{Entropy, Env, Monotonic, NodeId, TopicPartition};
+use weir_peer::Peers;
+
+use crate::agreement::IsrAgreement;
+use crate::inbox::Inbox;
+use crate::options::ReplicationOptions;
+use crate::partition::PartitionHandle;
+use crate::stream::uplink::Uplink;
+
+/// Shared by everything on a node.
+pub(crate) struct Node {
+    pub(crate) env: Env,
+    pub(crate) me: NodeId,
+    pub(crate) peers: Peers,
+    pub(crate) agreement: Arc<dyn IsrAgreement>,
+    pub(crate) options: ReplicationOptions,
+    pub(crate) entropy: Entropy,
+    pub(crate) catch_up_budget: Arc<Semaphore>,
+    pub(crate) partitions: RwLock<BTreeMap<TopicPartition, PartitionHandle>>,
+    uplinks: Mutex<BTreeMap<(NodeId, u32), Arc<Uplink>>>,
+    /// Until when this node may act as leader without asking anybody.
+    lease: AtomicU64,
+    acknowledged_cut: AtomicU64,
+    closed: watch::Sender<bool>,
+}
+
+impl Node {
+    pub(crate) fn new(
+        env: Env,
+        me: NodeId,
+        peers: Peers,
+        agreement: Arc<dyn IsrAgreement>,
+        options: ReplicationOptions,
+    ) -> Node {
+        Node {
+            entropy: env.entropy.fork("replication"),
+            env,
+            me,
+            peers,
+            agreement,
+            options,
+            catch_up_budget: Arc::new(Semaphore::new(options.catch_up_reads_max.max(1))),
+            partitions: RwLock::default(),
+            uplinks: Mutex::default(),
+            lease: AtomicU64::new(u64::MAX),
+            acknowledged_cut: AtomicU64::new(0),
+            closed: watch::Sender::new(false),
+        }
+    }
+
+    pub(crate) fn handle(&self, at: TopicPartition) -> Option<PartitionHandle> {
+        let partitions = self
+            .partitions
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        partitions.get(&at).cloned()
+    }
+
+    pub(crate) fn inbox(&self, at: TopicPartition) -> Option<Arc<Inbox>> {
+        self.handle(at).map(|handle| handle.inbox().clone())
+    }
+
+    /// The way to `leader` that `at` uses.
+    pub(crate) fn uplink(&self, leader: NodeId, at: TopicPartition) -> Arc<Uplink> {
+        let seed = at
+            .topic
+            .0
+            .iter()
+            .fold(at.index.0, |sum, b| sum.wrapping_mul(31) ^ u32::from(*b));
+        let shard = seed % self.options.streams_per_peer.max(1);
+        let mut uplinks = self.uplinks.lock().unwrap_or_else(PoisonError::into_inner);
+        let uplink = uplinks
+            .entry((leader, shard))
+            .or_insert_with(|| Arc::new(Uplink::new(leader)));
+        Arc::clone(uplink)
+    }
+
+    pub(crate) fn set_lease(&self, until: Monotonic) {
+        self.lease.store(until.0, Ordering::Release);
+    }
+
+    /// Whether the lease holds now (I10).
+    pub(crate) fn holds_lease(&self) -> bool {
+        let lease = self.lease.load(Ordering::Acquire);
+        lease == u64::MAX || self.env.clock.now().0 < lease
+    }
+
+    pub(crate) fn count_cut(&self, offsets: u64) {
+        self.acknowledged_cut.fetch_add(offsets, Ordering::Relaxed);
+    }
+
+    pub(crate) fn acknowledged_cut(&self) -> u64 {
+        self.acknowledged_cut.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        *self.closed.borrow()
+    }
+
+    /// Completes when the node closes: streams end with it.
+    pub(crate) async fn closed(&self) {
+        let mut closed = self.closed.subscribe();
+        drop(closed.wait_for(|closed| *closed).await);
+    }
+
+    /// Ends every task at its next step.
+    pub(crate) fn close(&self) {
+        self.closed.send_replace(true);
+        self.catch_up_budget.close();
+        let partitions = std::mem::take(
+            &mut *self
+                .partitions
+                .write()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        for handle in partitions.values() {
+            handle.inbox().close();
+        }
+    }
+}
