@@ -9,6 +9,8 @@ use std::net::SocketAddr;
 
 use weir_api::FrontContext;
 use weir_api::fake::FakeBroker;
+use weir_base::NodeId;
+use weir_base::image::Endpoint;
 use weir_kafka::{KafkaFront, KafkaOptions};
 
 fn main() {
@@ -26,17 +28,30 @@ fn main() {
             env,
             api: broker.api(),
         };
-        let options = KafkaOptions {
-            listen,
-            ..KafkaOptions::default()
-        };
-        let front = match KafkaFront::start(context, options).await {
-            Ok(front) => front,
-            Err(error) => return tracing::error!(%error, "not started"),
-        };
         let told = std::env::args().nth(2).and_then(|told| told.parse().ok());
-        let address: SocketAddr = told.unwrap_or_else(|| front.local_address());
-        broker.advertise("kafka", &address.ip().to_string(), address.port());
+        // Nodes 2 and 3 are more doors to the same broker, on the next ports, for clients
+        // that want three replicas.
+        let mut fronts = Vec::new();
+        for node in 1..=3u16 {
+            let mut listen = listen;
+            listen.set_port(listen.port() + node - 1);
+            let options = KafkaOptions {
+                listen,
+                ..KafkaOptions::default()
+            };
+            match KafkaFront::start(context.clone(), options).await {
+                Ok(front) => fronts.push(front),
+                Err(error) => return tracing::error!(%error, "not started"),
+            }
+            let told: SocketAddr = told.filter(|_| node == 1).unwrap_or(listen);
+            let endpoint = Endpoint {
+                host: told.ip().to_string(),
+                port: told.port(),
+            };
+            let endpoints = [("kafka".to_owned(), endpoint)].into();
+            broker.add_node(NodeId(node.into()), endpoints);
+        }
+        let address = listen;
         tracing::info!(%address, "listening");
         std::future::pending().await
     });

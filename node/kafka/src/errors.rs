@@ -110,3 +110,48 @@ pub(crate) fn group(error: &GroupError) -> ResponseError {
         GroupError::MetadataTooLong => ResponseError::OffsetMetadataTooLarge,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use weir_api::NotLeader;
+    use weir_base::{LeaderEpoch, WriteOutcome};
+
+    use super::*;
+
+    #[test]
+    fn an_unknown_outcome_has_a_code_that_producers_retry() {
+        let elsewhere = NotLeader {
+            leader: None,
+            epoch: LeaderEpoch(1),
+        };
+        let (isr, min_isr) = (1, 2);
+        let all = [
+            AppendError::UnknownPartition,
+            AppendError::NotLeader(elsewhere),
+            AppendError::LeadershipLost(elsewhere),
+            AppendError::NotEnoughReplicas { isr, min_isr },
+            AppendError::NotEnoughReplicasAfterAppend { isr, min_isr },
+            AppendError::TimedOut(Duration::ZERO),
+            AppendError::Batch(BatchError::Magic { magic: 1 }),
+            AppendError::TooLarge { size: 2, max: 1 },
+            AppendError::Timestamp { timestamp: 0 },
+            AppendError::InvalidRecord("why"),
+            AppendError::OutOfOrderSequence {
+                sequence: 2,
+                expected: 1,
+            },
+            AppendError::ProducerFenced,
+            AppendError::UnknownProducer,
+            AppendError::DiskFull,
+            AppendError::Storage,
+            AppendError::Overloaded,
+        ];
+        for error in all {
+            if error.outcome() == WriteOutcome::Indeterminate {
+                assert!(append(&error).is_retriable(), "{error}");
+            }
+        }
+    }
+}

@@ -273,4 +273,6 @@ pub(crate) fn route(
 }
 
 #[cfg(test)]
+mod allocations;
+#[cfg(test)]
 mod tests;

@@ -2,16 +2,22 @@
 //! connection of a client, the bytes it sent and nothing else; its name says which client
 //! in which version did what to a topic named `captured`.
 
-#![expect(clippy::unwrap_used, reason = "a failure is a failed test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a failure is a failed test, and only two requests name topics by id"
+)]
 
 mod support;
 
 use bytes::{Buf, Bytes};
-use kafka_protocol::messages::{ApiKey, ProduceRequest, ProduceResponse, ResponseKind};
+use kafka_protocol::messages::{
+    ApiKey, FetchRequest, ProduceRequest, ProduceResponse, ResponseKind,
+};
 use kafka_protocol::protocol::{Decodable, decode_request_header_from_buffer};
 use support::{Client, Fixture, run};
 use tokio::io::AsyncWriteExt;
-use weir_base::RecordBatch;
+use weir_base::{RecordBatch, TopicId};
 
 /// The frames of a capture, without their length prefixes.
 fn frames(mut bytes: Bytes) -> Vec<Bytes> {
@@ -35,6 +41,36 @@ fn captures() -> Vec<(String, Bytes)> {
         (name, std::fs::read(path).unwrap().into())
     };
     files.into_iter().map(read).collect()
+}
+
+/// The topic id a frame names, if its version names topics so.
+fn topic_id(frame: &Bytes) -> Option<[u8; 16]> {
+    let mut body = frame.clone();
+    let header = decode_request_header_from_buffer(&mut body).unwrap();
+    let version = header.request_api_version;
+    let id = match ApiKey::try_from(header.request_api_key).unwrap() {
+        ApiKey::Produce if version >= 13 => {
+            let request = ProduceRequest::decode(&mut body, version).unwrap();
+            request.topic_data.first()?.topic_id
+        }
+        ApiKey::Fetch if version >= 13 => {
+            let request = FetchRequest::decode(&mut body, version).unwrap();
+            request.topics.first()?.topic_id
+        }
+        _ => return None,
+    };
+    Some(*id.as_bytes())
+}
+
+/// The frame with the id that the topic has here: the one thing not replayed as sent.
+fn with_topic_id(frame: Bytes, id: TopicId) -> Bytes {
+    let Some(sent) = topic_id(&frame) else {
+        return frame;
+    };
+    let mut bytes = frame.to_vec();
+    let at = bytes.windows(16).position(|window| window == sent).unwrap();
+    bytes[at..at + 16].copy_from_slice(&id.0);
+    bytes.into()
 }
 
 /// Sends one frame and reads its answer; gives the records it made the broker store.
@@ -86,7 +122,7 @@ fn every_captured_request_is_answered_as_its_client_understands() {
             let mut client = fixture.client().await;
             let mut records = 0;
             for frame in frames(bytes) {
-                records += replay(&mut client, frame).await;
+                records += replay(&mut client, with_topic_id(frame, id)).await;
             }
             // acks=0: a request behind it on the same connection has the last word.
             client.stream.shutdown().await.unwrap();

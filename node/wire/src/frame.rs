@@ -189,6 +189,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn frames_survive_any_fragmentation(
             frames in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 0..20),

@@ -166,6 +166,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn every_byte_arrives_once_and_in_order(
             chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..6000), 0..100),

@@ -313,3 +313,113 @@ fn node_endpoint(endpoint: &LeaderEndpoint) -> NodeEndpoint {
         .with_host(StrBytes::from_string(endpoint.host.clone()))
         .with_port(i32::from(endpoint.port))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use weir_api::image::TopicRecord;
+    use weir_base::TopicId;
+    use weir_base::batch::BatchBuilder;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_000_000_000);
+
+    fn rules(configs: &[(&str, &str)]) -> WriteRules {
+        let configs = configs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        let topic = TopicRecord {
+            id: TopicId::ZERO,
+            name: "t".into(),
+            internal: false,
+            configs: configs.collect(),
+            partitions: Vec::new(),
+        };
+        WriteRules::of(&ClusterImage::default(), &topic)
+    }
+
+    fn at(timestamp: i64) -> RecordBatch {
+        BatchBuilder::new(Timestamp(timestamp))
+            .record(None, Some(b"v"))
+            .build()
+    }
+
+    #[test]
+    fn timestamps_far_from_the_brokers_clock_are_refused() {
+        let hour = 3_600_000;
+        let plain = rules(&[]);
+        for fine in [-1, 0, NOW.0, NOW.0 + hour] {
+            assert_eq!(admit(at(fine), &plain, NOW), Ok(at(fine)));
+        }
+        let ahead = NOW.0 + hour + 1;
+        let refused = Err(AppendError::Timestamp { timestamp: ahead });
+        assert_eq!(admit(at(ahead), &plain, NOW), refused);
+        let strict = rules(&[("message.timestamp.before.max.ms", "10")]);
+        let behind = NOW.0 - 11;
+        let refused = Err(AppendError::Timestamp { timestamp: behind });
+        assert_eq!(admit(at(behind), &strict, NOW), refused);
+        // i64::MIN behind and i64::MAX ahead must not wrap.
+        assert!(admit(at(i64::MAX), &plain, NOW).is_err());
+        assert!(admit(at(i64::MIN), &strict, NOW).is_err());
+    }
+
+    #[test]
+    fn log_append_time_replaces_the_producers() {
+        let stamping = rules(&[("message.timestamp.type", "LogAppendTime")]);
+        let stamped = admit(at(5), &stamping, NOW).unwrap();
+        stamped.verify().unwrap();
+        assert_eq!(stamped.records().unwrap()[0].timestamp, NOW);
+        let forged = at(5).with_log_append_time(Timestamp(5));
+        let refused = admit(forged, &rules(&[]), NOW);
+        assert!(matches!(refused, Err(AppendError::InvalidRecord(_))));
+    }
+
+    #[test]
+    fn compacted_topics_take_only_records_with_keys() {
+        let rules = rules(&[("cleanup.policy", "delete, compact")]);
+        let refused = admit(at(NOW.0), &rules, NOW);
+        assert!(matches!(refused, Err(AppendError::InvalidRecord(_))));
+        let keyed = BatchBuilder::new(NOW).record(Some(b"k"), None).build();
+        assert_eq!(admit(keyed.clone(), &rules, NOW), Ok(keyed));
+    }
+
+    #[test]
+    fn sizes_and_control_batches_are_checked_before_the_log_sees_them() {
+        let small = rules(&[("max.message.bytes", "70")]);
+        let batch = at(NOW.0);
+        let size = batch.size();
+        let refused = admit(batch.clone(), &small, NOW);
+        assert_eq!(size > 70, refused.is_err());
+        let tiny = rules(&[("max.message.bytes", "60")]);
+        let refused = Err(AppendError::TooLarge { size, max: 60 });
+        assert_eq!(admit(batch, &tiny, NOW), refused);
+        let control = BatchBuilder::new(NOW)
+            .record(Some(b"k"), None)
+            .control()
+            .build();
+        let refused = admit(control, &rules(&[]), NOW);
+        assert!(matches!(refused, Err(AppendError::InvalidRecord(_))));
+    }
+
+    #[test]
+    fn the_topics_settings_go_before_the_clusters() {
+        let mut image = ClusterImage::default();
+        image
+            .configs
+            .insert("message.max.bytes".to_owned(), "500".to_owned());
+        let mut topic = TopicRecord {
+            id: TopicId::ZERO,
+            name: "t".into(),
+            internal: false,
+            configs: BTreeMap::new(),
+            partitions: Vec::new(),
+        };
+        assert_eq!(WriteRules::of(&image, &topic).batch_bytes_max, 500);
+        topic
+            .configs
+            .insert("max.message.bytes".to_owned(), "400".to_owned());
+        assert_eq!(WriteRules::of(&image, &topic).batch_bytes_max, 400);
+    }
+}

@@ -21,9 +21,14 @@ use crate::codec::versions::SERVED;
 mod env;
 
 /// A runtime for what handlers sleep on, and a broker for them to ask.
-fn fixture() -> &'static (tokio::runtime::Runtime, Arc<Shared>) {
-    static FIXTURE: OnceLock<(tokio::runtime::Runtime, Arc<Shared>)> = OnceLock::new();
-    FIXTURE.get_or_init(|| {
+pub(super) struct Fixture {
+    runtime: tokio::runtime::Runtime,
+    pub(super) broker: FakeBroker,
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Fixture {
+    pub(super) fn new() -> Fixture {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -34,21 +39,31 @@ fn fixture() -> &'static (tokio::runtime::Runtime, Arc<Shared>) {
             auto_create_topics: false,
             ..KafkaOptions::default()
         };
-        (runtime, Arc::new(Shared::new(env, broker.api(), options)))
-    })
+        let shared = Arc::new(Shared::new(env, broker.api(), options));
+        Fixture {
+            runtime,
+            broker,
+            shared,
+        }
+    }
+
+    /// Routes a frame and polls its handler once.
+    pub(super) fn feed_bytes(&self, frame: Bytes) -> Result<(), CloseReason> {
+        let _entered = self.runtime.enter();
+        let remote = SocketAddr::from(([127, 0, 0, 1], 1));
+        let mut handling = route(&self.shared, remote, frame)?;
+        let mut context = Context::from_waker(Waker::noop());
+        match handling.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(reply) => reply.map(|_| ()),
+            std::task::Poll::Pending => Ok(()),
+        }
+    }
 }
 
-/// Routes a frame and polls its handler once.
 fn feed(frame: Vec<u8>) -> Result<(), CloseReason> {
-    let (runtime, shared) = fixture();
-    let _entered = runtime.enter();
-    let remote = SocketAddr::from(([127, 0, 0, 1], 1));
-    let mut handling = route(shared, remote, frame.into())?;
-    let mut context = Context::from_waker(Waker::noop());
-    match handling.as_mut().poll(&mut context) {
-        std::task::Poll::Ready(reply) => reply.map(|_| ()),
-        std::task::Poll::Pending => Ok(()),
-    }
+    static FIXTURE: OnceLock<Fixture> = OnceLock::new();
+    let fixture = FIXTURE.get_or_init(Fixture::new);
+    fixture.feed_bytes(frame.into())
 }
 
 fn header(api: i16, version: i16, flexible: bool) -> Vec<u8> {
@@ -75,7 +90,7 @@ fn every_version_in_the_table_has_a_route() {
     }
 }
 
-fn valid<R: Request>(version: i16, request: &R) -> Vec<u8> {
+pub(super) fn valid<R: Request>(version: i16, request: &R) -> Vec<u8> {
     let api = ApiKey::try_from(R::KEY).unwrap();
     let mut frame = Vec::new();
     RequestHeader::default()
