@@ -22,7 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug, Deserialize)]
 struct Node {
     id: u32,
-    pid: i32,
+    /// Absent while the node is down.
+    pid: Option<i32>,
     kafka: String,
 }
 
@@ -69,7 +70,12 @@ impl Cluster {
             .arg("dev")
             .arg("--data")
             .arg(&data)
-            .args(["--port-base", &port.to_string()])
+            .args([
+                "--port-base",
+                &port.to_string(),
+                "--admin-port-base",
+                &(port + 50).to_string(),
+            ])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(File::create(directory.join("weir-dev.err"))?)
@@ -132,9 +138,11 @@ impl Cluster {
                     .iter()
                     .find(|candidate| candidate.id == node)
                     .context("no such node")?;
-                let pid = Pid::from_raw(found.pid)
-                    .filter(|_| found.pid > 1)
-                    .context("no pid")?;
+                let pid = found
+                    .pid
+                    .filter(|&pid| pid > 1)
+                    .and_then(Pid::from_raw)
+                    .with_context(|| format!("node {node} does not run"))?;
                 let at = clock::now_ns();
                 kill_process(pid, Signal::KILL)
                     .with_context(|| format!("kill -9 of node {node}"))?;
@@ -188,11 +196,12 @@ impl Drop for Cluster {
     }
 }
 
-/// A port with room above it, free at this moment.
+/// A port with room above it, free at this moment; `weir dev` takes others 10,000 above.
 fn free_port_base() -> Result<u16> {
-    (22_000..32_000)
-        .step_by(100)
-        .find(|&port| TcpListener::bind(("127.0.0.1", port)).is_ok())
+    let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    (12_000..22_000)
+        .step_by(1000)
+        .find(|&port| free(port) && free(port + 50))
         .context("no free port")
 }
 
@@ -207,7 +216,7 @@ mod tests {
         std::fs::create_dir_all(&directory).unwrap();
         let mut victim = Command::new("sleep").arg("60").spawn().unwrap();
         let json = format!(
-            r#"{{"nodes":[{{"id":1,"pid":1,"kafka":"a:1","admin":"","data":""}},{{"id":2,"pid":{},"kafka":"a:2","admin":"","data":""}}]}}"#,
+            r#"{{"nodes":[{{"id":1,"pid":1,"kafka":"a:1","admin":"","data":""}},{{"id":2,"pid":{},"kafka":"a:2","admin":"","data":""}},{{"id":4,"pid":null,"kafka":"a:4","admin":"","data":""}}]}}"#,
             victim.id()
         );
         std::fs::write(directory.join("cluster.json"), json).unwrap();
@@ -218,6 +227,7 @@ mod tests {
             process: None,
         };
         assert!(cluster.kill(3).is_err(), "there is no node 3");
+        assert!(cluster.kill(4).is_err(), "node 4 is down");
         assert!(cluster.kill(1).is_err(), "pid 1 is nobody's node");
         cluster.kill(2).unwrap();
         assert!(!victim.wait().unwrap().success());

@@ -2,9 +2,12 @@
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
+use std::fs::File;
+use std::io::BufReader;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
+use weir_checkers::{History, Report, Verdict};
 use weir_jepsen::clients::Clients;
 use weir_jepsen::cluster::Cluster;
 use weir_jepsen::{clock, failover, soak};
@@ -34,6 +37,17 @@ enum Mode {
         seed: u64,
         #[command(flatten)]
         place: Place,
+    },
+    /// Judge a history that was written earlier, by any driver.
+    Check {
+        /// JSON lines as `weir-checkers` reads them.
+        history: PathBuf,
+        /// Producers were not idempotent: duplicates are counted, not errors.
+        #[arg(long)]
+        duplicates_allowed: bool,
+        /// Readers may not have reached the end: what nobody read is no error.
+        #[arg(long)]
+        not_drained: bool,
     },
     /// The leader of one partition, and the pause each make of producer sees.
     Failover {
@@ -140,6 +154,22 @@ fn run(mode: Mode) -> Result<bool> {
                 say(&outcome.to_string());
                 Ok(outcome.is_good())
             })
+        }
+        Mode::Check {
+            history,
+            duplicates_allowed,
+            not_drained,
+        } => {
+            let file = File::open(&history).with_context(|| history.display().to_string())?;
+            let history = History::read(BufReader::new(file))?;
+            let verdict = Verdict {
+                idempotent: !duplicates_allowed,
+                drained: !not_drained,
+                settled: None,
+            };
+            let report = Report::new(&history, verdict);
+            say(&report.to_string());
+            Ok(report.anomalies.is_empty())
         }
         Mode::Failover {
             kills,

@@ -194,6 +194,8 @@ pub(crate) enum Answer {
     Unknown(String),
     /// A probe's result: whether the control port refused.
     Probed(bool),
+    /// Definitely not done, for a reason that passes: ask again.
+    NotYet(String),
 }
 
 /// What follows a node's `Hello` on a stream: the log as it is applied.

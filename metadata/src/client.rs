@@ -150,9 +150,6 @@ impl Metadata {
                 .await
                 .map_err(failed)?;
         }
-        for (voter, address) in voters.iter().filter(|(voter, _)| **voter != me.id) {
-            watching::tell_address(&env, &peers, *voter, address).await;
-        }
         let store = Arc::new(ImageStore::new());
         let ids: BTreeSet<NodeId> = voters.keys().copied().collect();
         let (tell, told) = watch::channel(None);
@@ -213,7 +210,7 @@ impl Metadata {
             epoch: watch::Sender::new(None),
             state: Mutex::new(state),
         }));
-        watching::start(&metadata);
+        watching::start(&metadata, voters);
         let services = metadata.services();
         Ok((metadata, services))
     }

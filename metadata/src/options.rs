@@ -28,6 +28,8 @@ pub struct MetadataOptions {
     pub snapshot_every: u64,
     /// Requests waiting at the controller; more are refused as overloaded. Default 1,024.
     pub requests_max: usize,
+    /// Age of a node's oldest fsync at which its leaderships are moved away. Default 5 s.
+    pub fsync_age_max: Duration,
     /// How often preferred leaders are restored and stuck moves are ended. Default 30 s.
     pub rebalance: Duration,
     /// Where the control port listens; `None`: at the peer address's port, on loopback
@@ -53,6 +55,7 @@ impl Default for MetadataOptions {
             snapshot_deadline: Duration::from_secs(10),
             snapshot_every: 5000,
             requests_max: 1024,
+            fsync_age_max: Duration::from_secs(5),
             rebalance: Duration::from_secs(30),
             control_bind: None,
             control_listen: true,
@@ -73,6 +76,7 @@ impl MetadataOptions {
             ("probe_deadline", self.probe_deadline),
             ("request_deadline", self.request_deadline),
             ("snapshot_deadline", self.snapshot_deadline),
+            ("fsync_age_max", self.fsync_age_max),
             ("rebalance", self.rebalance),
             ("gossip_period", self.gossip_period),
         ];

@@ -223,6 +223,11 @@ impl Group {
         matches!(self.env.timeout(deadline, asked).await, Some(Ok(_)))
     }
 
+    /// The configured voters.
+    pub(crate) fn voters(&self) -> &BTreeSet<NodeId> {
+        &self.voters
+    }
+
     /// Follows who leads.
     pub(crate) fn standing(&self) -> watch::Receiver<Standing> {
         self.standing.clone()

@@ -42,7 +42,7 @@ pub struct CoreOptions {
     pub lag_max: Duration,
     /// One that holds the watermark back for this long leaves it while others are enough.
     pub hold_max: Duration,
-    /// Pause before a proposal is made again.
+    /// Pause before a proposal is made again; doubles up to 32 times this.
     pub proposal_backoff: Duration,
     /// Pause before a refused follower asks again.
     pub open_backoff: Duration,
@@ -73,7 +73,7 @@ impl Default for CoreOptions {
 pub struct NodeFacts {
     /// Its registered boot.
     pub epoch: NodeEpoch,
-    /// Whether it may be in an ISR.
+    /// Whether it may join an ISR: neither fenced nor draining.
     pub active: bool,
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
-use weir_base::image::{NodeRecord, PartitionRecord};
+use weir_base::image::{NodeRecord, NodeState, PartitionRecord};
 use weir_base::{BoxFuture, Env, Monotonic, NodeId, TopicPartition, Uuid};
 use weir_peer::{FrameStream, PeerError, PeerService, Peers};
 use weir_storage::PartitionLog;
@@ -83,7 +83,7 @@ impl Replication {
             .map(|node| {
                 let facts = NodeFacts {
                     epoch: node.epoch,
-                    active: node.is_active(),
+                    active: node.state == NodeState::Active,
                 };
                 (node.id, facts)
             })

@@ -1,6 +1,8 @@
 //! The replication core against a hostile world: after every step of every history the
 //! invariants hold, and once the faults end the partition heals with all it acknowledged.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails the test")]
+
 #[path = "model/bad_histories.rs"]
 mod bad_histories;
 #[path = "model/checks.rs"]
@@ -123,8 +125,10 @@ fn heals(mut world: World, seed: u64) -> Result<(), String> {
 
 #[test]
 fn random_histories_keep_every_invariant_and_heal() {
+    // More in a nightly run.
+    let seeds = std::env::var("WEIR_MODEL_SEEDS").map_or(60, |seeds| seeds.parse().unwrap());
     for setup in setups() {
-        for seed in 0..60 {
+        for seed in 0..seeds {
             let outcome = run(setup, seed, 250).and_then(|world| heals(world, seed));
             assert!(outcome.is_ok(), "{}", outcome.unwrap_err());
         }

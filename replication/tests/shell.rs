@@ -1,5 +1,9 @@
 //! Whole nodes but for disk and network: the shell around the core.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails the test")]
+
+#[path = "shell/rotten.rs"]
+mod rotten;
 #[path = "shell/toy.rs"]
 mod toy;
 
@@ -7,10 +11,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use rotten::Rotten;
 use toy::{AT, Cluster, batch, offset};
 use weir_base::image::{Durability, FlushMode, ReplicationMode};
 use weir_base::{NodeId, Offset, WriteOutcome};
 use weir_replication::{AckLevel, AppendError, ReadError, ReplicaEvent, ReplicationOptions};
+use weir_storage::{LogError, PartitionLog};
 
 const SYNC: Durability = Durability {
     flush: FlushMode::Sync,
@@ -394,4 +400,70 @@ async fn an_idle_partition_costs_nothing() {
     // The one alarm is this test's own.
     assert_eq!(cluster.clock.alarms.load(Ordering::Relaxed), alarms + 1);
     assert_eq!(cluster.wires.frames.load(Ordering::Relaxed), frames);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_with_bad_data_resigns_and_is_replaced() {
+    let cluster = three();
+    cluster.until_ready(1).await;
+    cluster.produce(1, "kept").await.unwrap();
+    cluster.assert_alike(1, &[2, 3]).await;
+    cluster.kill(1);
+    let rotten = Arc::new(Rotten::new(cluster.log(1)));
+    cluster.set_log(1, Arc::clone(&rotten) as Arc<dyn PartitionLog>);
+    cluster.boot(1);
+    cluster.until_ready(1).await;
+    rotten.rot();
+    let waiting = cluster.wires.clone();
+    waiting.cut(1, 2);
+    waiting.cut(1, 3);
+    let append = cluster
+        .handle(1)
+        .append(batch("w"), AckLevel::All, Duration::from_secs(60));
+    cluster.sleep(Duration::from_millis(1)).await;
+    let read = cluster.handle(1).read(Offset(0), 100).await;
+    assert!(matches!(
+        read,
+        Err(ReadError::Storage(LogError::Corrupt { .. }))
+    ));
+    let error = append.await.unwrap_err();
+    assert!(matches!(error, AppendError::Storage(_)), "{error}");
+    assert_eq!(error.outcome(), WriteOutcome::Indeterminate);
+    cluster
+        .until(1, |view| view.is_failed && !view.is_leader)
+        .await;
+    assert!(matches!(
+        cluster.events.lock().unwrap()[..],
+        [ReplicaEvent::Failed {
+            at: AT,
+            error: LogError::Corrupt { .. }
+        }]
+    ));
+    // The controller acts on the event; the failed replica takes part in nothing.
+    cluster.wires.heal();
+    cluster.fence(1);
+    cluster.until_ready(2).await;
+    cluster.produce(2, "more").await.unwrap();
+    cluster.assert_alike(2, &[3]).await;
+    assert!(cluster.handle(1).view().is_failed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_led_the_epoch_before_refuses() {
+    let cluster = three();
+    cluster.until_ready(1).await;
+    let replica = cluster.record().replica(NodeId(1)).unwrap().id;
+    // As a restart would do if registering did not end its epochs.
+    cluster.replication(1).open(AT, replica, cluster.log(1));
+    cluster.publish();
+    cluster.sleep(Duration::from_secs(1)).await;
+    assert!(!cluster.handle(1).view().is_leader);
+    assert!(matches!(
+        cluster.events.lock().unwrap()[..],
+        [ReplicaEvent::LeadershipRefused { at: AT, .. }]
+    ));
+    cluster.elect(1);
+    cluster.until_ready(1).await;
+    cluster.produce(1, "a").await.unwrap();
+    cluster.assert_alike(1, &[2, 3]).await;
 }

@@ -11,11 +11,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use weir_base::{Disk, Entropy, Env, NodeId, Tasks};
+use weir_base::{Clock, Entropy, Env, NodeId, Tasks};
 use weir_peer::NodeIdentity;
+use weir_storage::{Crash, SimDisk};
 
 use crate::env::{
-    Authority, ClockFaults, Machines, SimClock, SimNet, SimQuic, SimSpawner, Weather,
+    Authority, ClockFaults, Machines, SimClock, SimNet, SimQuic, SimSpawner, TracedDisk, Weather,
 };
 use crate::trace::Trace;
 
@@ -26,15 +27,6 @@ pub const PEER_PORT: u16 = 7400;
 const TICK: Duration = Duration::from_millis(1);
 /// Messages in flight to one socket: QUIC sends bursts that the default would drop.
 const SOCKET_CAPACITY: usize = 4096;
-
-/// A disk that outlives the processes of its machine.
-pub trait MachineDisk: Disk {
-    /// The process was killed: what it wrote is in the page cache still.
-    fn on_kill(&self);
-
-    /// The power failed: what was not synced may be lost, the boot id changes.
-    fn on_power_loss(&self);
-}
 
 /// The machines of one run, shared by its clones.
 #[derive(Clone)]
@@ -51,7 +43,7 @@ struct Inner {
 
 struct Machine {
     ip: IpAddr,
-    disk: Arc<dyn MachineDisk>,
+    disk: SimDisk,
     clock: Arc<ClockFaults>,
     /// How often its process was started: every start draws from a stream of its own.
     starts: AtomicU64,
@@ -74,16 +66,11 @@ pub struct Host {
 }
 
 impl Cluster {
-    /// Machines for `nodes`, with disks made by `disk` from a stream of their own.
+    /// Machines for `nodes`, with empty disks.
     ///
     /// # Errors
     /// If the certificates cannot be made.
-    pub fn new<D: MachineDisk + 'static>(
-        seed: u64,
-        nodes: &[NodeId],
-        trace: Trace,
-        disk: impl Fn(NodeId, Entropy) -> Arc<D>,
-    ) -> anyhow::Result<Self> {
+    pub fn new(seed: u64, nodes: &[NodeId], trace: Trace) -> anyhow::Result<Self> {
         let entropy = entropy(seed);
         let machines = Machines::default();
         let mut table = BTreeMap::new();
@@ -92,7 +79,7 @@ impl Cluster {
             machines.add(host_name(*node), ip);
             let machine = Machine {
                 ip,
-                disk: disk(*node, entropy.fork(&format!("disk {node}"))),
+                disk: SimDisk::new(&entropy.fork(&format!("machine {node}"))),
                 clock: Arc::default(),
                 starts: AtomicU64::new(0),
             };
@@ -155,6 +142,12 @@ impl Cluster {
         self.0.nodes.get(&node).map(|machine| &*machine.clock)
     }
 
+    /// A node's disk, to break it or to look at it; `None` if there is no such node.
+    #[must_use]
+    pub fn disk(&self, node: NodeId) -> Option<&SimDisk> {
+        self.0.nodes.get(&node).map(|machine| &machine.disk)
+    }
+
     /// Everything for one start of `node`. Call it inside the node's host.
     ///
     /// # Errors
@@ -167,11 +160,13 @@ impl Cluster {
         trace.note(&node, format_args!("start {start}"));
         let tasks = Tasks::new(Arc::new(SimSpawner::new(node, trace.clone())));
         let weather = self.0.weather.clone();
-        let quic = SimQuic::new(machine.ip, tasks.clone(), &entropy, weather, trace);
+        let quic = SimQuic::new(machine.ip, tasks.clone(), &entropy, weather, trace.clone());
+        let clock: Arc<dyn Clock> = Arc::new(SimClock::new(Arc::clone(&machine.clock)));
+        let disk = machine.disk.handle(Some(Arc::clone(&clock)));
         let env = Env {
-            clock: Arc::new(SimClock::new(Arc::clone(&machine.clock))),
+            clock,
             entropy,
-            disk: Arc::clone(&machine.disk) as Arc<dyn Disk>,
+            disk: Arc::new(TracedDisk::new(node, trace, Arc::new(disk))),
             net: Arc::new(SimNet::new(machine.ip, self.0.machines.clone())),
             tasks,
         };
@@ -193,8 +188,10 @@ impl Cluster {
     pub fn kill(&self, sim: &mut turmoil::Sim<'_>, node: NodeId) -> anyhow::Result<()> {
         let machine = self.machine(node)?;
         self.0.trace.note(&node, format_args!("killed"));
+        // First the disk: destructors run in the simulator, but not in a process that is
+        // killed, and must not reach it.
+        machine.disk.crash(Crash::Process);
         sim.crash(machine.ip);
-        machine.disk.on_kill();
         Ok(())
     }
 
@@ -211,8 +208,8 @@ impl Cluster {
         for other in &others {
             sim.partition(machine.ip, *other);
         }
+        machine.disk.crash(Crash::PowerLoss);
         sim.crash(machine.ip);
-        machine.disk.on_power_loss();
         for other in &others {
             sim.repair(machine.ip, *other);
         }

@@ -10,10 +10,12 @@
 //!   machine that is up ([`Machines`]); a partition swallows the attempt in silence;
 //! - processes: killed (the machine answers for them, the page cache lives) or powered
 //!   off (silence, what was not synced is lost);
+//! - disks: as in the header of `weir_storage::fault_disk`;
 //! - tasks: all on the host's single thread; a panic ends the run.
 
 mod clock;
 mod crypto;
+mod disk;
 mod machines;
 mod net;
 mod quic;
@@ -23,6 +25,7 @@ mod weather;
 pub(crate) use clock::EPOCH;
 pub use clock::{ClockFaults, SimClock};
 pub use crypto::{Authority, crypto_provider};
+pub use disk::TracedDisk;
 pub use machines::Machines;
 pub use net::SimNet;
 pub use quic::SimQuic;

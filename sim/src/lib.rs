@@ -14,4 +14,5 @@ compile_error!(
 pub mod cluster;
 pub mod env;
 pub mod trace;
+pub mod whole_node;
 pub mod workload;

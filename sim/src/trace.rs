@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 
@@ -73,6 +74,27 @@ impl Trace {
         state.hash.add(&now.as_nanos().to_le_bytes());
         state.hash.add(text.as_bytes());
         state.record(now, || text);
+    }
+
+    /// Records that `what` happened at `who`, now, with these bytes.
+    pub fn note_bytes(&self, who: &dyn fmt::Display, what: fmt::Arguments<'_>, chunks: &[Bytes]) {
+        let now = sim_now();
+        let mut state = self.lock();
+        let text = format!("{who} {what}");
+        state.hash.add(&now.as_nanos().to_le_bytes());
+        state.hash.add(text.as_bytes());
+        for chunk in chunks {
+            state.hash.add(chunk);
+        }
+        state.record(now, || {
+            let mut content = Fnv::new();
+            let mut len = 0;
+            for chunk in chunks {
+                content.add(chunk);
+                len += chunk.len();
+            }
+            format!("{text} {len} bytes {:032x}", content.value())
+        });
     }
 
     /// Records a datagram, now, and what became of it.

@@ -3,15 +3,12 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-mod no_disk;
-
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use no_disk::NoDisk;
 use weir_base::{BoxFuture, Env, NodeId};
 use weir_peer::{FrameStream, Options, PeerError, PeerNode, PeerService, Peers, Service};
 use weir_sim::cluster::{Cluster, Host, PEER_PORT, ip, on_fresh_thread};
@@ -54,7 +51,7 @@ fn run(seed: u64) -> Run {
 
 fn simulate(seed: u64) -> Run {
     let trace = Trace::with_text();
-    let cluster = Cluster::new(seed, &NODES, trace.clone(), |_, _| Arc::new(NoDisk)).unwrap();
+    let cluster = Cluster::new(seed, &NODES, trace.clone()).unwrap();
     let ledger = Arc::new(Mutex::new(Ledger::default()));
     let mut sim = Cluster::builder(seed, END * 2).build();
     for node in NODES {

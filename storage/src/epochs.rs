@@ -42,11 +42,12 @@ impl EpochCache {
         self.starts.retain(|(_, start)| *start < end);
     }
 
-    /// Raises the start: forgets epochs that ended below it. The epoch of the batch right
-    /// before the start stays, for a log cut down to its start still knows its last epoch.
+    /// Raises the start: forgets epochs that ended below it, but for the last two that
+    /// began there. A log cut down to its start, even in the midst of a batch, then still
+    /// knows its last epoch.
     pub fn set_start(&mut self, start: Offset) {
         let began = self.starts.partition_point(|(_, first)| *first < start);
-        self.starts.drain(..began.saturating_sub(1));
+        self.starts.drain(..began.saturating_sub(2));
     }
 
     /// Forgets everything.
@@ -106,10 +107,10 @@ mod tests {
     }
 
     #[test]
-    fn a_raised_start_keeps_the_epoch_that_holds_it() {
-        let mut cache = cache(&[(1, 0), (3, 10), (7, 30)]);
+    fn a_raised_start_keeps_the_epochs_it_needs() {
+        let mut cache = cache(&[(1, 0), (2, 5), (3, 10), (7, 30)]);
         cache.set_start(Offset(12));
-        assert_eq!(end_of(&cache, 2), None);
+        assert_eq!(end_of(&cache, 1), None);
         assert_eq!(end_of(&cache, 3), Some((3, 30)));
         cache.set_start(Offset(30));
         assert_eq!(end_of(&cache, 6), Some((3, 30)));

@@ -72,6 +72,8 @@ struct State {
     boot: u64,
     syncs: u64,
     writes: u64,
+    /// Operations left until a crash.
+    crash_after: Option<(u64, Crash)>,
 }
 
 impl SimDisk {
@@ -89,6 +91,7 @@ impl SimDisk {
                 boot: 1,
                 syncs: 0,
                 writes: 0,
+                crash_after: None,
             })),
             clock: None,
             life: 1,
@@ -116,17 +119,24 @@ impl SimDisk {
 
     /// Ends the process, or the machine: all handles die, and a power loss takes its share.
     pub fn crash(&self, crash: Crash) {
-        let mut guard = self.state();
-        let state = &mut *guard;
-        state.life += 1;
-        if crash == Crash::PowerLoss {
-            state.boot += 1;
-            state.names.power_loss(&state.entropy);
-            for file in state.files.values_mut() {
-                file.power_loss(&state.entropy);
-            }
-        }
-        state.forget_unnamed();
+        self.state().crash(crash);
+    }
+
+    /// Crashes by itself instead of the operation after the next `operations`: a crash
+    /// point in the midst of whatever runs then.
+    pub fn crash_after(&self, operations: u64, crash: Crash) {
+        self.state().crash_after = Some((operations, crash));
+    }
+
+    /// Calls a pending [`SimDisk::crash_after`] off.
+    pub fn call_off_crash(&self) {
+        self.state().crash_after = None;
+    }
+
+    /// Crashes so far.
+    #[must_use]
+    pub fn crashes(&self) -> u64 {
+        self.state().life - 1
     }
 
     /// Flips one bit of a file, durably.
@@ -164,6 +174,11 @@ impl SimDisk {
         operation: impl FnOnce(&mut State) -> io::Result<T>,
     ) -> BoxFuture<'static, io::Result<T>> {
         let mut state = self.state();
+        match state.crash_after {
+            Some((0, crash)) if state.life == self.life => state.crash(crash),
+            Some((left, crash)) => state.crash_after = Some((left.saturating_sub(1), crash)),
+            None => {}
+        }
         if state.life != self.life {
             drop(state);
             let dead = io::Error::other("the process that opened this disk is gone");
@@ -190,6 +205,19 @@ impl SimDisk {
 }
 
 impl State {
+    fn crash(&mut self, crash: Crash) {
+        self.life += 1;
+        self.crash_after = None;
+        if crash == Crash::PowerLoss {
+            self.boot += 1;
+            self.names.power_loss(&self.entropy);
+            for file in self.files.values_mut() {
+                file.power_loss(&self.entropy);
+            }
+        }
+        self.forget_unnamed();
+    }
+
     fn file(&mut self, id: u64) -> io::Result<&mut SimFile> {
         self.files
             .get_mut(&id)
@@ -197,7 +225,10 @@ impl State {
     }
 
     fn used(&self) -> u64 {
-        self.files.values().map(SimFile::len).sum()
+        // A removed file takes nothing, even if a handle still reads it.
+        let named = self.names.live_file_ids();
+        let files = named.iter().filter_map(|id| self.files.get(id));
+        files.map(SimFile::len).sum()
     }
 
     fn happens(&self, odds: u64) -> bool {
@@ -207,9 +238,8 @@ impl State {
     /// Fails if `id` may not grow to `len`.
     fn room(&mut self, id: u64, len: u64) -> io::Result<()> {
         let grows = len.saturating_sub(self.file(id)?.len());
-        let used = self.used();
         match self.faults.capacity_bytes {
-            Some(capacity) if grows > 0 && used + grows > capacity => {
+            Some(capacity) if grows > 0 && self.used() + grows > capacity => {
                 Err(io::ErrorKind::StorageFull.into())
             }
             Some(_) | None => Ok(()),

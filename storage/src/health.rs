@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use weir_base::Monotonic;
+use weir_base::{Monotonic, Offset};
 
 use crate::log::LogError;
 
@@ -102,6 +102,16 @@ impl Health {
     /// As [`Health::judge`] for an fsync, after which "full" is no better than any other error.
     pub(crate) fn judge_sync<T>(&self, result: io::Result<T>) -> Result<T, LogError> {
         result.map_err(|error| self.fail(error))
+    }
+
+    /// Passes on what reading gave. A read that fails concerns what it was to read: that
+    /// replica is to be repaired, while the directory is judged by its writes.
+    pub(crate) fn judge_read<T>(&self, result: io::Result<T>, near: Offset) -> Result<T, LogError> {
+        self.check()?;
+        result.map_err(|error| LogError::Corrupt {
+            near,
+            detail: format!("read failed: {error}"),
+        })
     }
 
     /// An fsync begins.

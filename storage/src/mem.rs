@@ -27,7 +27,7 @@ pub struct MemLog {
     positions: watch::Sender<LogPosition>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct State {
     /// Everything since the last reset, also what lies below the log start: producers
     /// outlive the data they wrote.
@@ -57,6 +57,16 @@ impl MemLog {
             *current = position;
             changed
         });
+    }
+}
+
+/// A copy that goes its own way from here on.
+impl Clone for MemLog {
+    fn clone(&self) -> Self {
+        Self {
+            positions: watch::Sender::new(self.position()),
+            state: Mutex::new(self.state().clone()),
+        }
     }
 }
 

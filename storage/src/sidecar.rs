@@ -1,5 +1,5 @@
-//! Small files beside a segment that can be rebuilt: written without fsync, checked by
-//! length and CRC, and simply not there if anything is wrong with them.
+//! Small files beside a segment that can be rebuilt or done without: checked by length
+//! and CRC, and simply not there if anything is wrong with them.
 
 use std::io;
 use std::sync::Arc;
@@ -24,6 +24,16 @@ pub(crate) async fn store(
 ) -> io::Result<()> {
     let file = disk.open(path, OpenMode::Create).await?;
     file.write_at(0, vec![seal(value)?]).await
+}
+
+/// Writes `value` to `path`, durable on return but for its name.
+pub(crate) async fn store_durably(
+    disk: &Arc<dyn Disk>,
+    path: &str,
+    value: &impl Serialize,
+) -> io::Result<()> {
+    let file = disk.open(path, OpenMode::Create).await?;
+    file.write_at_and_sync(0, vec![seal(value)?]).await
 }
 
 /// What [`store`] wrote to `path`, if it is there and whole.

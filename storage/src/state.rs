@@ -40,7 +40,11 @@ pub(crate) struct SegmentSummary {
     pub(crate) bytes: u64,
     /// Largest timestamp in it, and its offset.
     pub(crate) newest: Option<(Offset, Timestamp)>,
-    /// Broker time of its last append; of its making if it is empty.
+    /// Broker time of the log's last append so far.
     pub(crate) appended_at: Timestamp,
+    /// Broker time of its making.
     pub(crate) made_at: Timestamp,
 }
+
+/// Broker time of the last append to a log that never had one.
+pub(crate) const NEVER: Timestamp = Timestamp(i64::MIN);

@@ -65,6 +65,11 @@ impl Metadata {
                     hint = Some(to);
                     false
                 }
+                Ok(Answer::NotYet(detail)) => {
+                    why = detail;
+                    hint = Some(to);
+                    false
+                }
                 Ok(Answer::Unknown(detail)) => {
                     why = detail;
                     true

@@ -150,6 +150,8 @@ impl Cluster {
 
 use weir_base::TopicId;
 
+mod nemesis;
+
 fn led(image: &ClusterImage, by: u32) -> usize {
     let leads = |p: &weir_base::image::PartitionRecord| p.leader == Some(NodeId(by));
     image.partitions().filter(|(_, p)| leads(p)).count()
@@ -195,6 +197,34 @@ async fn any_node_can_make_a_topic_and_every_node_sees_it() {
         .await
         .unwrap();
     assert!(!cluster.on(2).image().topics.contains_key("only-checked"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_made_while_the_cluster_forms_gets_all_its_copies() {
+    let mut cluster = Cluster {
+        net: ToyNet::default(),
+        disks: BTreeMap::new(),
+        nodes: BTreeMap::new(),
+    };
+    for id in VOTERS {
+        cluster.boot(id, StartKind::Clean).await;
+    }
+    cluster.on(1).register().await.unwrap();
+    let topic = NewTopic {
+        name: "early".to_owned(),
+        ..NewTopic::default()
+    };
+    let early = cluster.on(1).create_topic(topic, false, SECOND).await;
+    assert!(
+        matches!(&early, Err(MetadataError::Unavailable(why)) if why.contains("voter 2")),
+        "{early:?}"
+    );
+    for id in [2, 3] {
+        cluster.on(id).register().await.unwrap();
+    }
+    let id = cluster.topic(1, "early", 1).await;
+    let image = cluster.on(1).image();
+    assert_eq!(image.topic(id).unwrap().partitions[0].replicas.len(), 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -349,6 +379,25 @@ async fn a_drained_node_leads_nothing_and_leaves_without_a_gap() {
     let image = cluster.on(1).image();
     assert_eq!(image.nodes[&NodeId(victim)].state, NodeState::Fenced);
     assert!(image.partitions().all(|(_, p)| p.isr.len() == 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_disk_stalls_leads_nothing() {
+    let cluster = Cluster::start(3).await;
+    cluster.topic(1, "t", 12).await;
+    let slow = 3;
+    assert!(led(&cluster.on(1).image(), slow) > 0);
+    cluster.on(slow).report_fsync_age(Duration::from_secs(6));
+    let took = cluster.wait(|image| led(image, slow) == 0).await;
+    assert!(took < SECOND, "{took:?}");
+    // It follows on, and peace-time rebalancing gives it nothing.
+    pause(65_000).await;
+    let image = cluster.on(1).image();
+    assert_eq!(led(&image, slow), 0);
+    assert!(image.nodes[&NodeId(slow)].is_active());
+    cluster.on(slow).report_fsync_age(Duration::ZERO);
+    pause(65_000).await;
+    assert!(led(&cluster.on(1).image(), slow) > 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,11 +1,11 @@
-//! What follows from the image on every node: addresses of the others, and a TCP
-//! connection to each one's control port.
+//! What follows from the image on every node: the others' addresses for the peer link,
+//! and a TCP connection to each one's control port.
 //!
 //! Nothing is ever said on that connection. The kernel of a machine whose process is
 //! killed closes it within a millisecond, long before QUIC or a heartbeat would notice.
 
 use std::collections::BTreeMap;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
@@ -19,22 +19,13 @@ use crate::probe;
 /// Between two tries to connect to a control port.
 const RECONNECT: Duration = Duration::from_millis(500);
 
-/// Tells the peer link where a node listens, if its address can be looked up.
-pub(super) async fn tell_address(env: &Env, peers: &Peers, node: NodeId, address: &str) {
-    match probe::resolve(env, address).await {
-        Ok(found) => peers.set_address(node, found),
-        Err(error) => tracing::warn!(%node, address, %error, "address cannot be looked up"),
-    }
-}
-
 /// Starts following the image.
-pub(super) fn start(metadata: &Metadata) {
-    let task = metadata.clone();
-    let env = metadata.inner().env.clone();
-    env.tasks
-        .spawn("metadata-watch", async move { run(task).await });
+pub(super) fn start(metadata: &Metadata, voters: BTreeMap<NodeId, String>) {
+    let task = run(metadata.clone(), voters);
+    metadata.inner().env.tasks.spawn("metadata-watch", task);
 }
 
+/// A node to look after.
 struct Watched {
     address: String,
     epoch: NodeEpoch,
@@ -42,35 +33,21 @@ struct Watched {
     _task: TaskHandle,
 }
 
-async fn run(metadata: Metadata) {
+async fn run(metadata: Metadata, voters: BTreeMap<NodeId, String>) {
     let inner = metadata.inner().clone();
     let mut images = metadata.images();
     let mut watched: BTreeMap<NodeId, Watched> = BTreeMap::new();
+    // Before there is an image, the voters are known by configuration.
+    for (id, address) in voters {
+        watch(&inner, &mut watched, id, &address, NodeEpoch(0));
+    }
     loop {
         let image = images.borrow_and_update().clone();
         if image.version > 0 {
             metadata.lock().applied = inner.env.clock.now();
         }
-        for (id, node) in image.nodes.iter().filter(|(id, _)| **id != inner.me.id) {
-            let known = watched.get(id);
-            if known.is_some_and(|w| w.epoch == node.epoch && w.address == node.peer_address) {
-                continue;
-            }
-            if known.is_none_or(|w| w.address != node.peer_address) {
-                tell_address(&inner.env, &inner.peers, *id, &node.peer_address).await;
-            }
-            let connection = hold(
-                inner.env.clone(),
-                std::sync::Arc::downgrade(&inner),
-                *id,
-                node.peer_address.clone(),
-            );
-            let watching = Watched {
-                address: node.peer_address.clone(),
-                epoch: node.epoch,
-                _task: inner.env.tasks.spawn_owned("watch-node", connection),
-            };
-            watched.insert(*id, watching);
+        for (id, node) in &image.nodes {
+            watch(&inner, &mut watched, *id, &node.peer_address, node.epoch);
         }
         if images.changed().await.is_err() {
             return;
@@ -78,12 +55,45 @@ async fn run(metadata: Metadata) {
     }
 }
 
+fn watch(
+    inner: &Arc<Inner>,
+    watched: &mut BTreeMap<NodeId, Watched>,
+    id: NodeId,
+    address: &str,
+    epoch: NodeEpoch,
+) {
+    let known = watched.get(&id);
+    let is_watched = known.is_some_and(|w| w.epoch == epoch && w.address == address);
+    if id == inner.me.id || is_watched {
+        return;
+    }
+    let task = hold(
+        inner.env.clone(),
+        inner.peers.clone(),
+        Arc::downgrade(inner),
+        id,
+        address.to_owned(),
+    );
+    let watching = Watched {
+        address: address.to_owned(),
+        epoch,
+        _task: inner.env.tasks.spawn_owned("watch-node", task),
+    };
+    watched.insert(id, watching);
+}
+
 /// Keeps a connection to one node's control port, and suspects the node when it ends.
-async fn hold(env: Env, metadata: Weak<Inner>, node: NodeId, address: String) {
+/// Looks its address up again each time: names may move.
+async fn hold(env: Env, peers: Peers, metadata: Weak<Inner>, node: NodeId, address: String) {
+    let mut told = None;
     loop {
         let connect = async {
-            let address = probe::resolve(&env, &address).await?;
-            env.net.connect(address).await
+            let found = probe::resolve(&env, &address).await?;
+            if told != Some(found) {
+                told = Some(found);
+                peers.set_address(node, found);
+            }
+            env.net.connect(found).await
         };
         if let Some(Ok(mut connection)) = env.timeout(RECONNECT, connect).await {
             let mut byte = [0];

@@ -14,8 +14,9 @@ pub enum Elected {
     Eligible(NodeId),
 }
 
-/// Elects from `isr` in replica order, else from `elr`, never from elsewhere. A node
-/// that is draining is taken only if nobody else is left.
+/// Elects from `isr` in replica order, else from `elr`, never from elsewhere. Of each, a
+/// node that is draining is taken only if nobody else is left; but rather a draining
+/// one of the ISR than one of the ELR, whose election would empty the ISR.
 #[must_use]
 pub fn elect(
     image: &ClusterImage,
@@ -31,13 +32,11 @@ pub fn elect(
             .map(|r| r.node)
             .find(|node| set.contains(node) && state(*node) == Some(wanted))
     };
-    [NodeState::Active, NodeState::Draining]
-        .into_iter()
-        .find_map(|wanted| {
-            first(isr, wanted)
-                .map(Elected::InSync)
-                .or_else(|| first(elr, wanted).map(Elected::Eligible))
-        })
+    let best =
+        |set: &[NodeId]| first(set, NodeState::Active).or_else(|| first(set, NodeState::Draining));
+    best(isr)
+        .map(Elected::InSync)
+        .or_else(|| best(elr).map(Elected::Eligible))
 }
 
 /// A change to `record` with these sets, electing anew if the leader is not in the ISR.
@@ -58,7 +57,9 @@ pub(crate) fn change_with(
         next.leader = match elect(image, &next, &next.isr, &next.elr) {
             Some(Elected::InSync(node)) => Some(node),
             Some(Elected::Eligible(node)) => {
-                next.isr = vec![node];
+                // Nobody of the ISR could be elected, so nobody of it is there.
+                let isr = std::mem::replace(&mut next.isr, vec![node]);
+                next.elr.extend(isr);
                 Some(node)
             }
             None => None,
@@ -144,4 +145,49 @@ pub fn plan_hand_over(image: &ClusterImage, node: NodeId, most: usize) -> Vec<Co
         })
         .take(most)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::fence::{plan_drain, plan_fence};
+    use crate::testing::{cluster, nodes, proposal, record, run, topic};
+
+    #[test]
+    fn a_draining_replica_in_sync_wins_over_an_eligible_one() {
+        let mut image = cluster(4);
+        let configs = [("min.insync.replicas", "3")];
+        let at = topic(&mut image, "t", &[1, 2, 3], &configs);
+        let shrink = Command::AlterPartition(proposal(&image, at, &[1, 3]));
+        run(&mut image, vec![shrink]).unwrap();
+        for item in [
+            |image: &ClusterImage| plan_drain(image, NodeId(3)),
+            |image: &ClusterImage| plan_fence(image, NodeId(1)),
+        ] {
+            let item = item(&image);
+            run(&mut image, item).unwrap();
+        }
+        let p = record(&image, at);
+        assert_eq!(p.leader, Some(NodeId(3)));
+        assert_eq!((p.isr, p.elr), (nodes(&[3]), nodes(&[1, 2])));
+    }
+
+    #[test]
+    fn the_preferred_leader_is_asked_for_and_given_back() {
+        let mut image = cluster(3);
+        let at = topic(&mut image, "t", &[1, 2, 3], &[]);
+        assert_eq!(plan_preferred(&image, at), Err(Refusal::ElectionNotNeeded));
+        let item = plan_hand_over(&image, NodeId(1), 10);
+        run(&mut image, item).unwrap();
+        assert_eq!(record(&image, at).leader, Some(NodeId(2)));
+        let item = plan_rebalance(&image, 10);
+        run(&mut image, item).unwrap();
+        assert_eq!(record(&image, at).leader, Some(NodeId(1)));
+        let item = plan_fence(&image, NodeId(1));
+        run(&mut image, item).unwrap();
+        assert_eq!(
+            plan_preferred(&image, at),
+            Err(Refusal::PreferredLeaderNotAvailable)
+        );
+    }
 }

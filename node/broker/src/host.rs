@@ -55,6 +55,7 @@ use weir_base::{
 use weir_coordinator::{GroupMachine, GroupRecord};
 
 use drive::Driver;
+use snapshot::SnapshotName;
 
 /// The journal of one machine: a replica of an internal partition.
 pub(crate) trait Journal: Send + Sync {
@@ -232,6 +233,11 @@ impl<M: Journaled> MachineHost<M> {
             mailbox,
             task: env.tasks.spawn_owned("machine-host", driver.run()),
         }
+    }
+
+    /// Removes the snapshot of a journal whose replica left this node.
+    pub(crate) async fn remove_snapshot(env: &Env, id: TopicPartition) {
+        SnapshotName::new(M::KIND, id).remove(&*env.disk).await;
     }
 
     /// Whether the task ended, which it does when the journal is closed.

@@ -1,5 +1,6 @@
 //! A Kafka front over an in-memory broker, to try clients by hand:
-//! `cargo run -p weir-kafka --example fake -- 127.0.0.1:9092`.
+//! `cargo run -p weir-kafka --example fake -- 127.0.0.1:9092`. A second address is what
+//! clients are told to connect to (a proxy that records them).
 
 #[path = "../tests/support/env.rs"]
 mod env;
@@ -33,7 +34,8 @@ fn main() {
             Ok(front) => front,
             Err(error) => return tracing::error!(%error, "not started"),
         };
-        let address = front.local_address();
+        let told = std::env::args().nth(2).and_then(|told| told.parse().ok());
+        let address: SocketAddr = told.unwrap_or_else(|| front.local_address());
         broker.advertise("kafka", &address.ip().to_string(), address.port());
         tracing::info!(%address, "listening");
         std::future::pending().await

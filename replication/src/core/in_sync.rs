@@ -29,6 +29,8 @@ pub(crate) enum InSync {
         isr: BTreeSet<NodeId>,
         /// Propose nothing before this: the last proposal was refused.
         quiet_until: Option<Monotonic>,
+        /// How often in a row.
+        refusals: u32,
     },
     /// Replicas are to be added.
     Expanding {
@@ -57,13 +59,19 @@ pub(crate) struct Pending {
     retry_at: Option<Monotonic>,
     /// Some attempt at this partition epoch may yet be carried out.
     doubtful: bool,
+    /// Attempts and refusals so far; the pause grows with them.
+    attempts: u32,
 }
+
+/// The pause doubles this often, no further.
+const DOUBLINGS_MAX: u32 = 5;
 
 impl InSync {
     pub(crate) fn committed(isr: BTreeSet<NodeId>) -> InSync {
         InSync::Committed {
             isr,
             quiet_until: None,
+            refusals: 0,
         }
     }
 
@@ -107,12 +115,19 @@ impl InSync {
     /// Notes `proposal` as sent.
     pub(crate) fn propose(&mut self, proposal: IsrProposal) {
         let isr = self.isr().clone();
+        let attempts = match self {
+            InSync::Committed { refusals, .. } => *refusals,
+            InSync::Expanding { pending, .. } | InSync::Shrinking { pending, .. } => {
+                pending.attempts
+            }
+        };
         let proposed: BTreeSet<NodeId> = proposal.isr.iter().map(|(node, _)| *node).collect();
         let pending = Pending {
             maximal: self.maximal().union(&proposed).copied().collect(),
             proposal,
             retry_at: None,
             doubtful: false,
+            attempts,
         };
         *self = Self::pending(isr, pending);
     }
@@ -152,13 +167,14 @@ impl InSync {
         backoff: Duration,
         fencing: impl FnOnce() -> IsrProposal,
     ) {
-        let again = now + backoff;
         let (isr, mut pending) = match self {
             InSync::Committed { .. } => return,
             InSync::Expanding { isr, pending } | InSync::Shrinking { isr, pending } => {
                 (isr.clone(), pending.clone())
             }
         };
+        let again = now + backoff * (1 << pending.attempts.min(DOUBLINGS_MAX));
+        pending.attempts = pending.attempts.saturating_add(1);
         match answer {
             IsrAnswer::Agreed | IsrAnswer::Unknown => {
                 pending.doubtful = true;
@@ -172,6 +188,7 @@ impl InSync {
                 *self = InSync::Committed {
                     isr,
                     quiet_until: Some(again),
+                    refusals: pending.attempts,
                 };
                 return;
             }

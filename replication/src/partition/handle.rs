@@ -289,6 +289,13 @@ impl PartitionHandle {
         answer.await.unwrap_or(Err(ReadError::Closed))
     }
 
+    /// Takes the replica out, as if its task had met `error`: for what others notice first,
+    /// a scrub that finds bad data, or a data directory that fails while nothing is
+    /// appended. Errors that are no reason for that change nothing.
+    pub fn fail(&self, error: LogError) {
+        self.0.inbox.fail(error);
+    }
+
     /// Producers with state in this log.
     #[must_use]
     pub fn producers(&self) -> Vec<ProducerSummary> {

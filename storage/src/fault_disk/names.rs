@@ -48,10 +48,7 @@ impl Change {
     fn apply(self, tree: &mut Tree) {
         match self {
             Change::Add(path, node) => {
-                // A name in a directory that was lost is lost with it.
-                if parent(&path).is_empty() || tree.contains_key(parent(&path)) {
-                    tree.insert(path, node);
-                }
+                tree.insert(path, node);
             }
             Change::Remove(path) => tree.retain(|name, _| *name != path && !is_below(name, &path)),
             Change::Rename(from, to) => {
@@ -170,6 +167,15 @@ impl Names {
                 change.apply(&mut self.durable);
             }
         }
+        // A name in a directory that was lost is lost with it. Sorted, so a directory
+        // comes before what is in it.
+        let mut reachable = Tree::new();
+        for (path, node) in std::mem::take(&mut self.durable) {
+            if parent(&path).is_empty() || reachable.contains_key(parent(&path)) {
+                reachable.insert(path, node);
+            }
+        }
+        self.durable = reachable;
         self.live = self.durable.clone();
     }
 
@@ -182,15 +188,22 @@ impl Names {
             .collect()
     }
 
+    /// Files that a name leads to now.
+    pub(super) fn live_file_ids(&self) -> BTreeSet<u64> {
+        ids(self.live.values())
+    }
+
     /// Files that a name, or one that a crash may bring back, leads to.
     pub(super) fn file_ids(&self) -> BTreeSet<u64> {
-        self.live
-            .values()
-            .chain(self.durable.values())
-            .filter_map(|node| match node {
-                Node::File(id) => Some(*id),
-                Node::Directory => None,
-            })
-            .collect()
+        ids(self.live.values().chain(self.durable.values()))
     }
+}
+
+fn ids<'a>(nodes: impl Iterator<Item = &'a Node>) -> BTreeSet<u64> {
+    nodes
+        .filter_map(|node| match node {
+            Node::File(id) => Some(*id),
+            Node::Directory => None,
+        })
+        .collect()
 }

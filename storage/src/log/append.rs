@@ -43,6 +43,7 @@ impl DiskLog {
         }
         let permit = self.reserve(&batches, flush).await?;
         let writer = self.write_lock().await?;
+        let now = self.append_time(now);
         let mut end = self.view().end;
         let mut staged = Producers::default();
         let mut accepted = Vec::with_capacity(batches.len());
@@ -74,6 +75,7 @@ impl DiskLog {
     ) -> Result<(), LogError> {
         let permit = self.reserve(&batches, flush).await?;
         let writer = self.write_lock().await?;
+        let now = self.append_time(now);
         let (mut end, mut last_epoch) = {
             let view = self.view();
             (view.end, view.epochs.last())
@@ -86,6 +88,11 @@ impl DiskLog {
             staged.on_append(batch.header(), batch.base_offset(), end, now);
         }
         self.write(writer, batches, now, staged, permit).await
+    }
+
+    /// Broker time of an append never falls within a log (S-45).
+    fn append_time(&self, now: Timestamp) -> Timestamp {
+        now.max(self.view().active().summary.appended_at)
     }
 
     /// Waits until there is room for the append: in the write-ahead log's queue for sync
@@ -134,7 +141,7 @@ impl DiskLog {
         let context = FrameContext {
             generation: writer.generation,
             durable,
-            appended_at: now.max(entry.summary.appended_at),
+            appended_at: now,
         };
         let (framed, chain) = frame(&batches, writer.chain, context);
         let file = self.shared.health.judge(entry.segment.file().await)?;
@@ -264,21 +271,27 @@ impl DiskLog {
         let disk = self.shared.env.disk.clone();
         let segment = Segment::at(disk.clone(), &self.directory, end);
         health.judge(segment.make(head).await)?;
+        // A cut into this segment begins from here, when the ones before it may be gone.
+        let producers = self.producers_state().clone();
+        let path = segment.producers_path();
+        health.judge(crate::sidecar::store_durably(&disk, &path, &producers).await)?;
         health.judge_sync(disk.sync_directory(&self.directory).await)?;
         // Space reserved and not used goes back; the next sync of the file keeps the rest.
         let file = health.judge(old.segment.file().await)?;
         health.judge(file.truncate(old.summary.bytes).await)?;
-        // Hints only: a full disk may go without.
-        let producers = self.producers_state().clone();
-        let stored = crate::sidecar::store(&disk, &segment.producers_path(), &producers).await;
-        tolerate_full(health.judge(stored))?;
-        tolerate_full(health.judge(old.segment.store_index().await))?;
+        // A hint only: a full disk may go without.
+        match health.judge(old.segment.store_index().await) {
+            Ok(()) | Err(LogError::DiskFull) => {}
+            Err(other) => return Err(other),
+        }
         writer.allocated = SEGMENT_HEAD_BYTES;
         let mut view = self.view();
         if view.written(&old.segment) {
             self.shared.dirty(&self.arc()?);
         }
-        view.segments.push(SegmentEntry::empty(segment, now));
+        let last_append = old.summary.appended_at;
+        view.segments
+            .push(SegmentEntry::empty(segment, now, last_append));
         Ok(())
     }
 
@@ -323,13 +336,6 @@ impl DiskLog {
             return Err(LogError::DiskFull);
         }
         Ok(())
-    }
-}
-
-fn tolerate_full(result: Result<(), LogError>) -> Result<(), LogError> {
-    match result {
-        Ok(()) | Err(LogError::DiskFull) => Ok(()),
-        Err(other) => Err(other),
     }
 }
 

@@ -100,9 +100,9 @@ pub(crate) struct SegmentEntry {
 }
 
 impl SegmentEntry {
-    /// An empty segment.
-    pub(super) fn empty(segment: Arc<Segment>, made_at: Timestamp) -> Self {
-        let summary = SegmentSummary::empty(segment.base, made_at);
+    /// An empty segment of a log last appended to at `appended_at`.
+    pub(super) fn empty(segment: Arc<Segment>, made_at: Timestamp, appended_at: Timestamp) -> Self {
+        let summary = SegmentSummary::empty(segment.base, made_at, appended_at);
         Self { segment, summary }
     }
 
@@ -112,13 +112,13 @@ impl SegmentEntry {
 }
 
 impl SegmentSummary {
-    pub(crate) fn empty(base: Offset, made_at: Timestamp) -> Self {
+    pub(crate) fn empty(base: Offset, made_at: Timestamp, appended_at: Timestamp) -> Self {
         Self {
             base,
             end: base,
             bytes: SEGMENT_HEAD_BYTES,
             newest: None,
-            appended_at: made_at,
+            appended_at,
             made_at,
         }
     }

@@ -142,7 +142,7 @@ impl DiskLog {
         if walk.position() >= entry.summary.bytes {
             return Ok(Ok(None));
         }
-        let found = self.shared.health.judge(walk.here().await)?;
+        let found = self.shared.health.judge_read(walk.here().await, near)?;
         Ok(found.map(Some).ok_or_else(|| bad_at(near, walk.position())))
     }
 
@@ -179,7 +179,10 @@ impl DiskLog {
         wanted: Wanted,
         step: usize,
     ) -> Result<Result<(Walk, Option<Walked>), BadFrame>, LogError> {
-        let file = self.shared.health.judge(entry.segment.file().await)?;
+        let file = self
+            .shared
+            .health
+            .judge_read(entry.segment.file().await, entry.summary.base)?;
         let mut walk = Walk::new(file.clone(), start, entry.summary.bytes, step);
         let mut near = entry.summary.base;
         loop {
@@ -196,12 +199,12 @@ impl DiskLog {
                 },
             };
             // An index that points behind what is wanted is as wrong as any.
-            if there && near == entry.summary.base && start > SEGMENT_HEAD_BYTES {
-                if let Wanted::Offset(offset) = wanted
-                    && found.frame.base > offset
-                {
-                    return Ok(Err(bad_at(near, start)));
-                }
+            let behind = match wanted {
+                Wanted::Offset(offset) => found.frame.base > offset,
+                Wanted::Time(_) => false,
+            };
+            if behind && walk.position() == start && start > SEGMENT_HEAD_BYTES {
+                return Ok(Err(bad_at(near, start)));
             }
             if there {
                 return Ok(Ok((walk, Some(found))));
@@ -221,9 +224,13 @@ impl DiskLog {
         if from >= entry.summary.bytes {
             return Ok(());
         }
-        let file = self.shared.health.judge(entry.segment.file().await)?;
+        let file = self
+            .shared
+            .health
+            .judge_read(entry.segment.file().await, entry.summary.base)?;
         let mut walk = Walk::new(file.clone(), from, entry.summary.bytes, WALK_BYTES);
-        while let Some(found) = self.shared.health.judge(walk.here().await)? {
+        let near = entry.summary.base;
+        while let Some(found) = self.shared.health.judge_read(walk.here().await, near)? {
             // A bad frame ends it; whoever reads there will find out.
             let Some(batch) = found.frame.batch(&found.bytes) else {
                 break;

@@ -29,7 +29,7 @@ use crate::record_time::newest_in;
 use crate::segment::frame::Frame;
 use crate::segment::{SEGMENT_HEAD_BYTES, Segment, SegmentHead, Walk, base_of};
 use crate::shared::Shared;
-use crate::state::{LogState, STATE_FORMAT, SegmentSummary};
+use crate::state::{LogState, NEVER, STATE_FORMAT, SegmentSummary};
 use crate::two_slot::{Found, TwoSlot};
 use crate::wal::replay::LogFrames;
 
@@ -166,7 +166,7 @@ impl Recovery {
                 continue;
             }
             let segment = Segment::at(disk.clone(), &self.directory, base);
-            let head = health.judge(segment.head().await)?;
+            let head = self.read(segment.head().await)?;
             let stale = head.is_some_and(|head| {
                 head.partition != self.partition
                     || head.base != base
@@ -191,7 +191,7 @@ impl Recovery {
     ) -> Result<(), LogError> {
         let health = &self.shared.health;
         let head = if there {
-            health.judge(segment.head().await)?
+            self.read(segment.head().await)?
         } else {
             None
         };
@@ -249,7 +249,7 @@ impl Recovery {
     async fn scan(&mut self) -> Result<(), LogError> {
         let mut walk = self.walk().await?;
         loop {
-            let found = self.shared.health.judge(walk.here().await)?;
+            let found = self.read(walk.here().await)?;
             let good = found.and_then(|found| {
                 let batch = found.frame.batch(&found.bytes)?;
                 self.continues(&found.frame).then_some((found.frame, batch))
@@ -265,6 +265,10 @@ impl Recovery {
             }
             return Ok(());
         }
+    }
+
+    fn read<T>(&self, result: std::io::Result<T>) -> Result<T, LogError> {
+        self.shared.health.judge_read(result, self.state.end)
     }
 
     async fn walk(&self) -> Result<Walk, LogError> {
@@ -328,7 +332,8 @@ impl Recovery {
             return false;
         }
         self.later.remove(&head.base);
-        let summary = SegmentSummary::empty(head.base, head.made_at);
+        let last_append = self.active().summary.appended_at;
+        let summary = SegmentSummary::empty(head.base, head.made_at, last_append);
         self.touched.push(segment.clone());
         self.segments.push(SegmentEntry { segment, summary });
         true
@@ -343,7 +348,7 @@ impl Recovery {
             return Ok(false);
         }
         let health = &self.shared.health;
-        let bytes = health.judge(found.bytes().await)?;
+        let bytes = self.read(found.bytes().await)?;
         let Some(batch) = found.frame.batch(&bytes) else {
             return Ok(false);
         };
@@ -403,13 +408,13 @@ impl Recovery {
     ) -> Result<bool, LogError> {
         let mut dirty = false;
         loop {
-            let (found, passed) = self.shared.health.judge(walk.search().await)?;
+            let (found, passed) = self.read(walk.search().await)?;
             dirty |= passed;
             let Some(frame) = found else {
                 return Ok(dirty);
             };
             dirty = true;
-            let whole = self.shared.health.judge(walk.here().await)?;
+            let whole = self.read(walk.here().await)?;
             let intact = whole.is_some_and(|w| w.frame.batch(&w.bytes).is_some());
             if intact && proves(&frame) {
                 let detail = format!(
@@ -476,7 +481,7 @@ fn new_state(shared: &Shared) -> LogState {
         start: Offset::ZERO,
         end: Offset::ZERO,
         chain: 0,
-        segments: vec![SegmentSummary::empty(Offset::ZERO, made_at)],
+        segments: vec![SegmentSummary::empty(Offset::ZERO, made_at, NEVER)],
         epochs: crate::epochs::EpochCache::default(),
         producers: crate::producers::Producers::default(),
         floor_lsn: shared.wal.next_lsn(),

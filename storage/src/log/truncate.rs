@@ -6,6 +6,8 @@
 //! it, recovery finishes the work. Runs as one uninterrupted operation with the right to
 //! write; readers notice by the view's version.
 
+use std::sync::Arc;
+
 use weir_base::Offset;
 
 use super::LogError;
@@ -16,7 +18,7 @@ use crate::epochs::EpochCache;
 use crate::producers::Producers;
 use crate::record_time::newest_in;
 use crate::segment::{SEGMENT_HEAD_BYTES, Segment, SegmentHead, Walk};
-use crate::state::{LogState, SegmentSummary};
+use crate::state::{LogState, NEVER, SegmentSummary};
 
 /// The log as it was at some offset: where a cut may come to lie.
 struct Place {
@@ -54,16 +56,20 @@ impl DiskLog {
         tracing::info!(log = %self.partition, from = %position.end, to = %state.end, "log cut");
         self.store_cut(&state).await?;
         let cut = kept.last().cloned();
-        if state.segments.len() > kept.len() {
+        let begins_anew = state.segments.len() > kept.len();
+        if begins_anew {
             kept.push(self.empty_segment(&state));
         }
         let gone = self.adopt(&mut writer, &state, kept);
         self.remove_segments(&gone).await?;
         if let Some(cut) = cut {
-            self.cut_file(&cut).await?;
+            self.cut_file(&cut, &state, place.chain).await?;
             writer.allocated = cut.summary.bytes;
         }
-        self.make_active(&mut writer, &state).await
+        if begins_anew {
+            self.make_active(&mut writer, &state).await?;
+        }
+        Ok(())
     }
 
     /// The log cut down to `end`; if the batch that holds the log start goes too, it
@@ -83,9 +89,11 @@ impl DiskLog {
         state.segments = kept.iter().map(|entry| entry.summary).collect();
         if end > place.summary.end {
             let made_at = place.summary.appended_at;
-            state.segments.push(SegmentSummary::empty(end, made_at));
+            state
+                .segments
+                .push(SegmentSummary::empty(end, made_at, made_at));
         }
-        state.epochs.truncate_to(end);
+        state.epochs.truncate_to(place.summary.end);
         state.producers = place.producers.clone();
         state
     }
@@ -104,10 +112,26 @@ impl DiskLog {
             .judge_sync(file.store(state.clone()).await)
     }
 
-    async fn cut_file(&self, last: &SegmentEntry) -> Result<(), LogError> {
+    async fn cut_file(
+        &self,
+        last: &SegmentEntry,
+        state: &LogState,
+        chain: u32,
+    ) -> Result<(), LogError> {
         let health = &self.shared.health;
         let file = health.judge(last.segment.file().await)?;
         health.judge_sync(file.truncate(last.summary.bytes).await)?;
+        if last.is_empty() {
+            // Recovery makes an empty segment anew if its head is of an older generation.
+            let head = SegmentHead {
+                partition: self.partition,
+                generation: state.generation,
+                base: last.summary.base,
+                previous: chain,
+                made_at: last.summary.made_at,
+            };
+            health.judge_sync(file.write_at(0, vec![head.encode()]).await)?;
+        }
         health.judge_sync(file.sync_data().await)
     }
 
@@ -117,7 +141,7 @@ impl DiskLog {
         let made_at = self.shared.env.clock.wall();
         state.generation += 1;
         (state.start, state.end, state.chain) = (at, at, 0);
-        state.segments = vec![SegmentSummary::empty(at, made_at)];
+        state.segments = vec![SegmentSummary::empty(at, made_at, NEVER)];
         state.epochs = EpochCache::default();
         state.producers = Producers::default();
         // Nothing of before may come back, wherever it lay.
@@ -195,10 +219,8 @@ impl DiskLog {
         view.epochs = state.epochs.clone();
         let mut gone = std::mem::replace(&mut view.segments, segments);
         gone.retain(|old| {
-            let kept = &view.segments;
-            !kept
-                .iter()
-                .any(|entry| entry.segment.path == old.segment.path && !entry.is_empty())
+            let mut kept = view.segments.iter();
+            !kept.any(|entry| Arc::ptr_eq(&entry.segment, &old.segment))
         });
         view.durability = Durability::all(state.end);
         view.unsynced.clear();
@@ -210,17 +232,17 @@ impl DiskLog {
 
     /// The last segment of `state`, which is empty and not made yet.
     fn empty_segment(&self, state: &LogState) -> SegmentEntry {
-        let made_at = state.segments.last().map(|s| s.made_at).unwrap_or_default();
         let disk = self.shared.env.disk.clone();
-        SegmentEntry::empty(Segment::at(disk, &self.directory, state.end), made_at)
+        let summary = state.segments.last().copied();
+        SegmentEntry {
+            segment: Segment::at(disk, &self.directory, state.end),
+            summary: summary.expect("I12: a log has at least one segment"),
+        }
     }
 
-    /// Makes the active segment's file anew if it is empty.
+    /// Makes the file of the active segment, which [`DiskLog::empty_segment`] began.
     async fn make_active(&self, writer: &mut Writer, state: &LogState) -> Result<(), LogError> {
         let active = self.view().active().clone();
-        if !active.is_empty() {
-            return Ok(());
-        }
         let head = SegmentHead {
             partition: self.partition,
             generation: state.generation,
@@ -232,6 +254,9 @@ impl DiskLog {
         let health = &self.shared.health;
         health.judge_sync(active.segment.make(head).await)?;
         let disk = &self.shared.env.disk;
+        let path = active.segment.producers_path();
+        let stored = crate::sidecar::store_durably(disk, &path, &state.producers).await;
+        health.judge_sync(stored)?;
         health.judge_sync(disk.sync_directory(&self.directory).await)?;
         writer.allocated = SEGMENT_HEAD_BYTES;
         Ok(())
@@ -267,7 +292,7 @@ impl DiskLog {
     async fn place_of(&self, to: Offset, segments: &[SegmentEntry]) -> Result<Place, LogError> {
         let stored: Option<LogState> = {
             let file = self.state_file.lock().await;
-            self.shared.health.judge(file.load().await)?
+            self.shared.health.judge_read(file.load().await, to)?
         };
         let base = stored.filter(|state| state.end <= to).and_then(|state| {
             let summary = *state.segments.last()?;
@@ -293,7 +318,9 @@ impl DiskLog {
                     detail: format!("offset {to} is in no segment"),
                 })?;
             place.at += 1;
-            place.summary = SegmentSummary::empty(next.summary.base, next.summary.made_at);
+            let last_append = place.summary.appended_at;
+            place.summary =
+                SegmentSummary::empty(next.summary.base, next.summary.made_at, last_append);
         }
         Ok(place)
     }
@@ -317,9 +344,12 @@ impl DiskLog {
             };
             if let Some(producers) = producers {
                 let head = self.shared.health.judge(entry.segment.head().await)?;
+                let before = at.checked_sub(1).map(|before| &segments[before].summary);
+                let last_append = before.map_or(NEVER, |summary| summary.appended_at);
+                let SegmentSummary { base, made_at, .. } = entry.summary;
                 return Ok(Place {
                     at,
-                    summary: SegmentSummary::empty(entry.summary.base, entry.summary.made_at),
+                    summary: SegmentSummary::empty(base, made_at, last_append),
                     chain: head.map_or(0, |head| head.previous),
                     producers,
                 });
@@ -340,7 +370,8 @@ impl DiskLog {
         let limit = entry.summary.bytes;
         let mut walk = Walk::new(file.clone(), place.summary.bytes, limit, WALK_BYTES);
         while walk.position() < limit {
-            let found = self.shared.health.judge(walk.here().await)?;
+            let near = place.summary.end;
+            let found = self.shared.health.judge_read(walk.here().await, near)?;
             let whole = found.and_then(|f| f.frame.batch(&f.bytes).map(|batch| (f.frame, batch)));
             let Some((frame, batch)) = whole else {
                 let bad = BadFrame {

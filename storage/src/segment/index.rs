@@ -92,12 +92,10 @@ impl SegmentIndex {
     pub fn truncate_to(&mut self, position: u64) {
         self.entries.retain(|entry| entry.position < position);
         self.end_position = self.end_position.min(position);
-        self.next_position = self
-            .entries
-            .last()
-            .map_or(position.min(self.next_position), |last| {
-                last.position + INDEX_INTERVAL_BYTES
-            });
+        self.next_position = match self.entries.last() {
+            Some(last) => last.position + INDEX_INTERVAL_BYTES,
+            None => position.min(self.next_position),
+        };
     }
 }
 

@@ -108,7 +108,8 @@ impl Walk {
             let next = self.window[1..]
                 .windows(MAGIC.len())
                 .position(|four| four == MAGIC)
-                .map_or(self.window.len().saturating_sub(3).max(1), |at| at + 1);
+                .map(|at| at + 1);
+            let next = next.unwrap_or_else(|| self.window.len().saturating_sub(3).max(1));
             self.skip(next);
         }
     }

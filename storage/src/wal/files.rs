@@ -136,12 +136,16 @@ impl Files {
                 None => return Ok(None),
             },
         };
-        let number = {
-            let mut state = self.state();
-            state.next_number += 1;
-            state.next_number - 1
-        };
         file.salt = u32::try_from(self.entropy.below(1 << 32)).unwrap_or(0);
+        let number = {
+            // In use from the moment it has a number: a checkpoint that begins now must
+            // not take it for one of before.
+            let mut state = self.state();
+            let number = state.next_number;
+            state.next_number += 1;
+            state.used.push_back((number, file.clone()));
+            number
+        };
         let head = FileHead {
             salt: file.salt,
             number,
@@ -150,7 +154,6 @@ impl Files {
         };
         // Durable with the first group, by the same fsync.
         file.file.write_at(0, vec![head.encode()]).await?;
-        self.state().used.push_back((number, file.clone()));
         self.begun.notify_one();
         Ok(Some(file))
     }

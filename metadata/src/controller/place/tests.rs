@@ -63,17 +63,18 @@ fn too_few_nodes_are_told() {
 }
 
 #[test]
-fn fenced_and_draining_nodes_get_nothing_new() {
+fn nodes_that_are_away_are_the_last_choice() {
     let mut image = cluster(3);
     let drain = crate::controller::fence::plan_drain(&image, NodeId(2));
     run(&mut image, drain).unwrap();
-    assert!(place(&image, 1, 3).is_err());
     assert!(
         place(&image, 9, 2)
             .unwrap()
             .iter()
             .all(|r| !r.contains(&NodeId(2)))
     );
+    assert!(place(&image, 9, 3).unwrap().iter().all(|r| r[2].0 == 2));
+    assert_eq!(default_replication_factor(&image), 3);
 }
 
 #[test]

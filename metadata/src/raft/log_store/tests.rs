@@ -72,6 +72,10 @@ fn what_was_acknowledged_survives_power_loss() {
         log.blocking_append((0..5).map(|i| entry(1, i)))
             .await
             .unwrap();
+        log.save_vote(&Vote::new(2, 1)).await.unwrap();
+        disk.crash();
+        let mut log = open(&disk).await.unwrap();
+        assert_eq!(log.read_vote().await.unwrap(), Some(Vote::new(2, 1)));
         log.save_vote(&Vote::new(3, 2)).await.unwrap();
         log.truncate(entry(1, 3).log_id).await.unwrap();
         log.blocking_append([entry(3, 3)]).await.unwrap();

@@ -102,14 +102,23 @@ impl SnapshotName {
             disk.create_directory_all(DIRECTORY).await?;
             let file = disk.open(&new, OpenMode::Create).await?;
             file.truncate(0).await?;
-            file.write_at(0, vec![bytes]).await?;
-            file.sync_data().await?;
+            file.write_at_and_sync(0, vec![bytes]).await?;
             disk.rename(&new, &place).await?;
             disk.sync_directory(DIRECTORY).await
         };
         if let Err(error) = written.await {
             // The journal holds everything; the next snapshot will be tried in its time.
             tracing::warn!(journal = %self.journal, %error, "snapshot was not written");
+        }
+    }
+
+    /// Removes the file, if there is one.
+    pub(super) async fn remove(self, disk: &dyn Disk) {
+        match disk.remove_file(&self.path("snapshot")).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(journal = %self.journal, %error, "snapshot was not removed");
+            }
+            Ok(()) | Err(_) => {}
         }
     }
 }

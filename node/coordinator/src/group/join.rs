@@ -119,7 +119,7 @@ impl LiveGroup {
         let Some(member) = self.members.get_mut(id) else {
             return;
         };
-        member.stored.protocols.clone_from(&join.protocols);
+        member.stored.protocols = copied(&join.protocols);
         member.stored.session_timeout = join.session_timeout;
         member.stored.rebalance_timeout = join.rebalance_timeout;
         member.stored.client_id = join.client_id.clone();
@@ -403,7 +403,17 @@ fn stored(id: MemberId, join: &JoinGroup) -> StoredMember {
         client_host: join.client_host.clone(),
         session_timeout: join.session_timeout,
         rebalance_timeout: join.rebalance_timeout,
-        protocols: join.protocols.clone(),
+        protocols: copied(&join.protocols),
         assignment: Bytes::new(),
     }
+}
+
+/// Metadata of its own: what comes with a request is a slice of the network's buffer,
+/// which would live as long as the group.
+fn copied(protocols: &[(Arc<str>, Bytes)]) -> Vec<(Arc<str>, Bytes)> {
+    let copy = |(name, metadata): &(Arc<str>, Bytes)| {
+        let metadata = Bytes::copy_from_slice(metadata);
+        (name.clone(), metadata)
+    };
+    protocols.iter().map(copy).collect()
 }

@@ -67,7 +67,9 @@ impl LiveGroup {
     fn assign(&mut self, assignments: Vec<(MemberId, Bytes)>) {
         let mut shares: BTreeMap<MemberId, Bytes> = assignments.into_iter().collect();
         for (id, member) in &mut self.members {
-            member.stored.assignment = shares.remove(id).unwrap_or_default();
+            let share = shares.remove(id).unwrap_or_default();
+            // Not a slice of the request, which would keep all of it in memory.
+            member.stored.assignment = Bytes::copy_from_slice(&share);
         }
     }
 

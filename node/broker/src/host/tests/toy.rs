@@ -479,9 +479,7 @@ impl DiskFile for MemoryFile {
         offset: u64,
         chunks: Vec<Bytes>,
     ) -> BoxFuture<'static, io::Result<()>> {
-        // Both complete when they are called.
-        drop(self.write_at(offset, chunks));
-        self.sync_data()
+        self.write_at(offset, chunks)
     }
 
     fn read_at(&self, offset: u64, len: usize) -> BoxFuture<'static, io::Result<Bytes>> {

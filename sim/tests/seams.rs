@@ -1,16 +1,15 @@
-//! TCP and clocks as a node sees them: who refuses, who is silent, what time it is.
+//! The seams as a node sees them: who refuses and who is silent, what time it is, what
+//! is left on the disk, and what a panic does.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-mod no_disk;
-
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use no_disk::NoDisk;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use weir_base::{Env, NodeId};
+use weir_base::{Env, NodeId, OpenMode};
 use weir_sim::cluster::{Cluster, ip, on_fresh_thread};
 use weir_sim::trace::{Trace, sim_now};
 
@@ -68,7 +67,7 @@ type Log = Arc<Mutex<Vec<(Duration, u16, Attempt)>>>;
 
 fn simulate() -> Vec<(Duration, u16, Attempt)> {
     let nodes = [SERVER, CLIENT];
-    let cluster = Cluster::new(1, &nodes, Trace::new(), |_, _| Arc::new(NoDisk)).unwrap();
+    let cluster = Cluster::new(1, &nodes, Trace::new()).unwrap();
     let log = Log::default();
     let mut sim = Cluster::builder(1, millis(10_000)).build();
     let server = cluster.clone();
@@ -134,7 +133,7 @@ fn only_a_machine_that_is_up_and_in_reach_refuses() {
 #[test]
 fn clocks_start_with_the_process_drift_and_jump() {
     on_fresh_thread(|| {
-        let cluster = Cluster::new(1, &[SERVER], Trace::new(), |_, _| Arc::new(NoDisk)).unwrap();
+        let cluster = Cluster::new(1, &[SERVER], Trace::new()).unwrap();
         let faults = cluster.clock_faults(SERVER).unwrap();
         faults.set_drift_ppm(10_000);
         let mut sim = Cluster::builder(1, millis(10_000)).build();
@@ -169,5 +168,88 @@ fn clocks_start_with_the_process_drift_and_jump() {
         let seen = seen.lock().unwrap().clone();
         let expected = (millis(1_000), (millis(1_010), 1_010 - 3_600_000));
         assert_eq!(seen, [expected]);
+    });
+}
+
+/// What a node finds on its disk at its start: its boot, and the bytes of two files.
+async fn inspect_and_write(env: &Env) -> io::Result<(String, usize, usize)> {
+    let mut found = vec![];
+    for name in ["synced", "dirty"] {
+        let file = env.disk.open(name, OpenMode::Create).await?;
+        found.push(file.read_at(0, 1 << 20).await?.len());
+        file.write_at(0, vec![vec![1; 64 * 1024].into()]).await?;
+        env.disk.sync_directory("").await?;
+        if name == "synced" {
+            file.sync_data().await?;
+        }
+    }
+    let [synced, dirty] = found.try_into().unwrap();
+    Ok((env.disk.boot_id(), synced, dirty))
+}
+
+#[test]
+fn a_disk_outlives_its_process_and_what_was_synced_a_power_loss() {
+    on_fresh_thread(|| {
+        let cluster = Cluster::new(1, &[SERVER, CLIENT], Trace::new()).unwrap();
+        let mut sim = Cluster::builder(1, millis(10_000)).build();
+        let found = Arc::new(Mutex::new(vec![]));
+        for node in [SERVER, CLIENT] {
+            let (cluster, found) = (cluster.clone(), Arc::clone(&found));
+            sim.host(ip(node), move || {
+                let (cluster, found) = (cluster.clone(), Arc::clone(&found));
+                async move {
+                    let host = cluster.boot(node)?;
+                    if node == SERVER {
+                        let now = inspect_and_write(&host.env).await?;
+                        found.lock().unwrap().push(now);
+                    }
+                    std::future::pending().await
+                }
+            });
+        }
+        let step_to = |sim: &mut turmoil::Sim<'_>, to| {
+            while sim.elapsed() < millis(to) {
+                sim.step().unwrap();
+            }
+        };
+        step_to(&mut sim, 100);
+        cluster.kill(&mut sim, SERVER).unwrap();
+        cluster.start(&mut sim, SERVER).unwrap();
+        step_to(&mut sim, 200);
+        cluster.power_off(&mut sim, SERVER).unwrap();
+        step_to(&mut sim, 300);
+        cluster.start(&mut sim, SERVER).unwrap();
+        step_to(&mut sim, 400);
+        let found = found.lock().unwrap().clone();
+        let [first, killed, powered_off] = found.try_into().unwrap();
+        const LEN: usize = 64 * 1024;
+        assert_eq!((first.1, first.2), (0, 0));
+        assert_eq!(killed, (first.0.clone(), LEN, LEN));
+        assert_ne!(powered_off.0, first.0);
+        assert_eq!(powered_off.1, LEN);
+    });
+}
+
+#[test]
+fn a_panic_in_a_task_ends_the_run_and_names_the_task() {
+    on_fresh_thread(|| {
+        let trace = Trace::with_text();
+        let cluster = Cluster::new(1, &[SERVER], trace.clone()).unwrap();
+        let mut sim = Cluster::builder(1, millis(10_000)).build();
+        sim.host(ip(SERVER), move || {
+            let cluster = cluster.clone();
+            async move {
+                let env = cluster.boot(SERVER)?.env;
+                env.tasks.spawn("shaky", async { panic!("as planned") });
+                std::future::pending().await
+            }
+        });
+        let ran = catch_unwind(AssertUnwindSafe(|| {
+            for _ in 0..10 {
+                sim.step().unwrap();
+            }
+        }));
+        assert!(ran.is_err());
+        assert!(trace.text().contains("task shaky panicked"));
     });
 }

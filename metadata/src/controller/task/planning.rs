@@ -1,0 +1,215 @@
+//! From what came in, and from what time brings, to items on a draft.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use weir_base::NodeId;
+use weir_base::image::{NodeRecord, NodeState};
+
+use super::draft::Draft;
+use super::{BATCH_MAX, Clock, Controller, Mail, Pending, REBALANCE_MAX};
+use crate::ask::{Answer, Ask};
+use crate::command::{Command, Item, Outcome};
+use crate::controller::plan::plan;
+use crate::controller::{elect, fence, reassign};
+
+impl Controller {
+    /// Plans a request and all that wait behind it.
+    pub(super) fn plan_mail(&self, first: Mail, rx: &mut mpsc::Receiver<Mail>) -> Vec<Pending> {
+        let mut draft = Draft::new(&self.store.image());
+        let mut next = Some(first);
+        let mut taken = 0;
+        while let Some(mail) = next.take() {
+            self.plan_one(&mut draft, mail);
+            taken += 1;
+            if taken < BATCH_MAX {
+                next = rx.try_recv().ok();
+            }
+        }
+        draft.items
+    }
+
+    fn plan_one(&self, draft: &mut Draft, mail: Mail) {
+        match mail {
+            Mail::Ask(ask, reply) => self.plan_ask(draft, &ask, reply),
+            Mail::Gone(node, epoch) => {
+                let is_same = |n: &NodeRecord| n.epoch == epoch;
+                if draft.image.nodes.get(&node).is_some_and(is_same) {
+                    self.plan_fence(draft, node);
+                }
+            }
+            Mail::Look => self.plan_unfence(draft),
+        }
+    }
+
+    fn plan_ask(&self, draft: &mut Draft, ask: &Ask, reply: oneshot::Sender<Answer>) {
+        if let Some(why) = self.not_yet(draft, ask) {
+            // The asker may be gone.
+            drop(reply.send(Answer::NotYet(why)));
+            return;
+        }
+        let answer = match plan(&draft.image, ask, self.entropy.uuid()) {
+            Err(refusal) => Answer::Refused(refusal),
+            Ok(item) if item.is_empty() => self.seen(Outcome::Done),
+            Ok(item) if is_validation(ask) => match Draft::new(&draft.image).add(item, None) {
+                Ok(outcome) => self.seen(outcome),
+                Err(refusal) => Answer::Refused(refusal),
+            },
+            Ok(item) => {
+                if let Ask::Leave { node, epoch } = ask
+                    && let Some(office) = self.office().as_mut()
+                {
+                    office.left.insert((*node, *epoch));
+                    office.sessions.forget(*node);
+                }
+                let (Ask::AlterPartition(_) | Ask::Reassign { .. }) = ask else {
+                    draft.add_or_answer(item, reply);
+                    return;
+                };
+                let at = match &item[..] {
+                    [Command::AlterPartition(proposal)] => Some(proposal.at),
+                    [Command::StartReassignment { at, .. }] => Some(*at),
+                    _ => None,
+                };
+                draft.add_or_answer(item, reply);
+                // What just caught up may end a move.
+                let next = at.map(|at| reassign::plan_progress(&draft.image, at));
+                draft.add_own(next.unwrap_or_default());
+                return;
+            }
+        };
+        // The asker may be gone.
+        drop(reply.send(answer));
+    }
+
+    /// While the cluster forms, "as many replicas as there are nodes" would be one: a
+    /// topic that does not say waits for every voter's first registration.
+    fn not_yet(&self, draft: &Draft, ask: &Ask) -> Option<String> {
+        let Ask::CreateTopic { topic, .. } = ask else {
+            return None;
+        };
+        if topic.replication_factor.is_some() || topic.assignment.is_some() {
+            return None;
+        }
+        let known = &draft.image.nodes;
+        let missing = self
+            .group
+            .voters()
+            .iter()
+            .find(|v| !known.contains_key(v))?;
+        Some(format!("voter {missing} has not registered yet"))
+    }
+
+    fn plan_fence(&self, draft: &mut Draft, node: NodeId) {
+        if let Some(office) = self.office().as_mut() {
+            office.sessions.forget(node);
+        }
+        let item = fence::plan_fence(&draft.image, node);
+        draft.add_own(item);
+    }
+
+    /// Lets in every fenced node that lives and has applied its own registration.
+    fn plan_unfence(&self, draft: &mut Draft) {
+        let now = self.env.clock.now();
+        let ready: Vec<NodeId> = match self.office().as_ref() {
+            None => return,
+            Some(office) => draft
+                .image
+                .nodes
+                .values()
+                .filter(|n| !n.is_active() && !office.left.contains(&(n.id, n.epoch)))
+                .filter(|n| {
+                    let limit = self.options.session;
+                    let own = n.epoch.0;
+                    office.sessions.is_caught_up(now, n.id, n.epoch, own, limit)
+                })
+                .map(|n| n.id)
+                .collect(),
+        };
+        for node in ready {
+            let item = fence::plan_unfence(&draft.image, node);
+            draft.add_own(item);
+        }
+    }
+
+    /// What time brings: silence, stragglers, the peace-time duties.
+    pub(super) fn plan_tick(self: &Arc<Self>, clock: &mut Clock) -> Vec<Pending> {
+        let now = self.env.clock.now();
+        clock.tick = now + self.options.heartbeat / 2;
+        let image = self.store.image();
+        let mut draft = Draft::new(&image);
+        if image.cluster_id.is_none() {
+            let cluster_id = self.entropy.uuid();
+            draft.add_own(vec![Command::FormCluster { cluster_id }]);
+        }
+        for node in image.nodes.values().filter(|n| n.is_active()) {
+            let silence = match self.office().as_ref() {
+                Some(office) => office.sessions.silence(now, node.id, node.epoch),
+                None => Duration::ZERO,
+            };
+            if silence >= self.options.session {
+                tracing::info!(node = %node.id, ?silence, "fenced for silence");
+                self.plan_fence(&mut draft, node.id);
+            } else if silence >= self.options.heartbeat * 2 {
+                self.suspect(node.id, node.epoch, None);
+            }
+            if node.state == NodeState::Draining {
+                let item = fence::plan_drain(&draft.image, node.id);
+                draft.add_own(item);
+            }
+            if self.fsync_age(node.id) >= self.options.fsync_age_max {
+                // Its heartbeats are fine, its disk is not (S-47): it may follow.
+                let item = elect::plan_hand_over(&draft.image, node.id, REBALANCE_MAX);
+                draft.add_own(item);
+            }
+        }
+        self.plan_unfence(&mut draft);
+        if now >= clock.rebalance {
+            clock.rebalance = now + self.options.rebalance;
+            self.plan_peace(&mut draft);
+        }
+        if now >= clock.no_op && draft.items.is_empty() {
+            draft.items.push((Item::new(), None));
+        }
+        draft.items
+    }
+
+    /// Moves that could end, preferred leaders that could lead.
+    fn plan_peace(&self, draft: &mut Draft) {
+        let moving: Vec<Command> = draft
+            .image
+            .partitions()
+            .flat_map(|(at, _)| reassign::plan_progress(&draft.image, at))
+            .collect();
+        for command in moving {
+            draft.add_own(vec![command]);
+        }
+        let mut item = elect::plan_rebalance(&draft.image, REBALANCE_MAX);
+        // Not back to a node whose disk stalls.
+        item.retain(|command| {
+            let Command::ChangePartition(change) = command else {
+                return true;
+            };
+            let stalls = |node| self.fsync_age(node) >= self.options.fsync_age_max;
+            !change.leader.is_some_and(stalls)
+        });
+        draft.add_own(item);
+    }
+}
+
+fn is_validation(ask: &Ask) -> bool {
+    matches!(
+        ask,
+        Ask::CreateTopic {
+            validate_only: true,
+            ..
+        } | Ask::CreatePartitions {
+            validate_only: true,
+            ..
+        } | Ask::AlterConfigs {
+            validate_only: true,
+            ..
+        }
+    )
+}

@@ -1,0 +1,114 @@
+//! A log whose stored bytes can go bad.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::watch;
+use weir_base::image::FlushMode;
+use weir_base::{BoxFuture, LeaderEpoch, Offset, RecordBatch, Timestamp};
+use weir_storage::{
+    AppendOutcome, EpochEnd, LogError, LogPosition, PartitionLog, ProducerSummary, ReadChunk,
+};
+
+/// Passes everything on, until it rots: then every read finds a bad checksum.
+pub(crate) struct Rotten {
+    log: Arc<dyn PartitionLog>,
+    is_rotten: AtomicBool,
+}
+
+impl Rotten {
+    pub(crate) fn new(log: Arc<dyn PartitionLog>) -> Rotten {
+        Rotten {
+            log,
+            is_rotten: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn rot(&self) {
+        self.is_rotten.store(true, Ordering::Relaxed);
+    }
+}
+
+impl PartitionLog for Rotten {
+    fn position(&self) -> LogPosition {
+        self.log.position()
+    }
+
+    fn positions(&self) -> watch::Receiver<LogPosition> {
+        self.log.positions()
+    }
+
+    fn append_as_leader(
+        &self,
+        epoch: LeaderEpoch,
+        now: Timestamp,
+        batches: Vec<RecordBatch>,
+        flush: FlushMode,
+    ) -> BoxFuture<'_, Result<Vec<AppendOutcome>, LogError>> {
+        self.log.append_as_leader(epoch, now, batches, flush)
+    }
+
+    fn append_as_follower(
+        &self,
+        now: Timestamp,
+        batches: Vec<RecordBatch>,
+        flush: FlushMode,
+    ) -> BoxFuture<'_, Result<(), LogError>> {
+        self.log.append_as_follower(now, batches, flush)
+    }
+
+    fn read(
+        &self,
+        from: Offset,
+        below: Offset,
+        bytes_max: usize,
+    ) -> BoxFuture<'_, Result<ReadChunk, LogError>> {
+        if self.is_rotten.load(Ordering::Relaxed) {
+            return Box::pin(std::future::ready(Err(LogError::Corrupt {
+                near: from,
+                detail: "checksum".to_owned(),
+            })));
+        }
+        self.log.read(from, below, bytes_max)
+    }
+
+    fn truncate_to(&self, to: Offset) -> BoxFuture<'_, Result<(), LogError>> {
+        self.log.truncate_to(to)
+    }
+
+    fn reset_to(&self, at: Offset) -> BoxFuture<'_, Result<(), LogError>> {
+        self.log.reset_to(at)
+    }
+
+    fn set_start(&self, start: Offset) -> BoxFuture<'_, Result<(), LogError>> {
+        self.log.set_start(start)
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<(), LogError>> {
+        self.log.flush()
+    }
+
+    fn end_of_epoch(&self, asked: LeaderEpoch) -> Option<EpochEnd> {
+        self.log.end_of_epoch(asked)
+    }
+
+    fn offset_at_time(
+        &self,
+        timestamp: Timestamp,
+        below: Offset,
+    ) -> BoxFuture<'_, Result<Option<(Offset, Timestamp)>, LogError>> {
+        self.log.offset_at_time(timestamp, below)
+    }
+
+    fn newest_timestamp(&self) -> Option<(Offset, Timestamp)> {
+        self.log.newest_timestamp()
+    }
+
+    fn producers(&self) -> Vec<ProducerSummary> {
+        self.log.producers()
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.log.size_bytes()
+    }
+}

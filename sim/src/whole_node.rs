@@ -1,0 +1,73 @@
+//! Whole nodes on simulated machines: what `weir serve` starts, started by a scenario.
+
+use std::future::pending;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use weir::options::{ByteSize, HostPort, NodeOptions, Voter};
+use weir::wire_up::start_node;
+use weir_base::NodeId;
+
+use crate::cluster::{Cluster, PEER_PORT, host_name, ip};
+
+/// The port of every node's Kafka front.
+pub const KAFKA_PORT: u16 = 9092;
+/// The port of every node's admin API.
+pub const ADMIN_PORT: u16 = 8080;
+
+/// Options of `node` in a cluster whose founding voters are `voters`: defaults, but for
+/// addresses and for a write-ahead log small enough to be recycled in a short run.
+#[must_use]
+pub fn node_options(node: NodeId, voters: &[NodeId]) -> NodeOptions {
+    let at = |port| SocketAddr::new(ip(node), port);
+    let told = |port| {
+        Some(HostPort {
+            host: host_name(node),
+            port,
+        })
+    };
+    let mut options = NodeOptions::default();
+    options.node.id = node.0;
+    options.kafka.listen = at(KAFKA_PORT);
+    options.kafka.advertised = told(KAFKA_PORT);
+    options.admin.listen = at(ADMIN_PORT);
+    options.admin.advertised = told(ADMIN_PORT);
+    options.peer.listen = at(PEER_PORT);
+    options.peer.advertised = told(PEER_PORT);
+    options.metadata.voters = voters
+        .iter()
+        .map(|voter| Voter {
+            node: voter.0,
+            address: HostPort {
+                host: host_name(*voter),
+                port: PEER_PORT,
+            },
+        })
+        .collect();
+    options.storage.wal_file_bytes = ByteSize(1 << 20);
+    options.storage.checkpoint_bytes = ByteSize(2 << 20);
+    options
+}
+
+/// The addresses of the nodes' Kafka fronts.
+#[must_use]
+pub fn kafka_addresses(nodes: &[NodeId]) -> Vec<SocketAddr> {
+    let fronts = nodes.iter().map(|node| (ip(*node), KAFKA_PORT).into());
+    fronts.collect()
+}
+
+/// The software of a host: starts a node and runs it until its host is crashed.
+///
+/// # Errors
+/// What keeps it from starting, which ends the simulation.
+pub async fn run_node(cluster: Cluster, options: NodeOptions) -> Result<()> {
+    let host = cluster.boot(NodeId(options.node.id))?;
+    let quic = Arc::new(host.quic);
+    let running = start_node(&options, &host.env, quic, host.identity)
+        .await
+        .with_context(|| format!("node {}", host.node))?;
+    pending::<()>().await;
+    drop(running);
+    Ok(())
+}

@@ -1,0 +1,358 @@
+//! The disk log against the log in memory, through crashes at any disk operation.
+//!
+//! After each crash the recovered log must be a state that its fsync history allows
+//! (I12): after a process crash everything that was answered is there; after a power loss
+//! everything that was told durable is, and what else is there is a prefix of what was
+//! written. An operation that the crash cut short may have happened or not.
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use support::{env, partition};
+use weir_base::image::FlushMode;
+use weir_base::{Entropy, LeaderEpoch, Offset, RecordBatch, Timestamp};
+use weir_storage::contract::{batch, batches_of, produced};
+use weir_storage::{
+    Crash, LogConfig, LogError, MemLog, PartitionLog, SimDisk, SimFaults, Storage, StorageOptions,
+};
+
+#[derive(Debug, Clone)]
+enum Op {
+    Append { sizes: Vec<usize>, flush: FlushMode },
+    Produce { producer: i64, sequence: i32 },
+    NextEpoch,
+    Truncate { per_mille: u64 },
+    SetStart { per_mille: u64 },
+    Reset { ahead: u64 },
+    Flush,
+    Checkpoint,
+    Pause { millis: u64 },
+    Crash { how: Crash, after: Option<u64> },
+    Restart,
+}
+
+fn flush() -> impl Strategy<Value = FlushMode> {
+    prop_oneof![Just(FlushMode::Sync), Just(FlushMode::Async)]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let crash = prop_oneof![Just(Crash::Process), Just(Crash::PowerLoss)];
+    prop_oneof![
+        12 => (prop::collection::vec(1..8usize, 1..4), flush())
+            .prop_map(|(sizes, flush)| Op::Append { sizes, flush }),
+        6 => (0..3i64, 0..6i32).prop_map(|(producer, sequence)| Op::Produce { producer, sequence }),
+        2 => Just(Op::NextEpoch),
+        2 => (0..1001u64).prop_map(|per_mille| Op::Truncate { per_mille }),
+        2 => (0..1001u64).prop_map(|per_mille| Op::SetStart { per_mille }),
+        1 => (0..50u64).prop_map(|ahead| Op::Reset { ahead }),
+        1 => Just(Op::Flush),
+        1 => Just(Op::Checkpoint),
+        2 => (1..150u64).prop_map(|millis| Op::Pause { millis }),
+        4 => (crash, prop::option::of(0..25u64)).prop_map(|(how, after)| Op::Crash { how, after }),
+        1 => Just(Op::Restart),
+    ]
+}
+
+struct World {
+    disk: SimDisk,
+    config: LogConfig,
+    cache: usize,
+    storage: Option<Storage>,
+    log: Option<Arc<dyn PartitionLog>>,
+    twin: MemLog,
+    epoch: LeaderEpoch,
+    now: Timestamp,
+    starts: u8,
+    /// Crashes there had been when the log was opened.
+    crashes: u64,
+    armed: Option<Crash>,
+}
+
+const NOW: Timestamp = Timestamp(1_700_000_000_000);
+const ALL: Offset = Offset(u64::MAX);
+
+impl World {
+    fn new(seed: u8, segment_bytes: u64, cache: usize) -> World {
+        World {
+            disk: SimDisk::new(&Entropy::from_seed([seed; 32])),
+            config: LogConfig {
+                segment_bytes,
+                ..LogConfig::default()
+            },
+            cache,
+            storage: None,
+            log: None,
+            twin: MemLog::new(),
+            epoch: LeaderEpoch(1),
+            now: NOW,
+            starts: 0,
+            crashes: 0,
+            armed: None,
+        }
+    }
+
+    fn log(&self) -> Arc<dyn PartitionLog> {
+        self.log.clone().unwrap()
+    }
+
+    /// Opens storage and log; an error only if the disk crashed again meanwhile.
+    async fn start(&mut self) -> Result<(), String> {
+        self.starts += 1;
+        self.crashes = self.disk.crashes();
+        let options = StorageOptions {
+            wal_file_bytes: 64 * 1024,
+            wal_files_max: 3,
+            checkpoint_bytes: 64 * 1024,
+            tail_cache_bytes: self.cache,
+            reserve_bytes: 0,
+            ..StorageOptions::default()
+        };
+        let mut env = env(Arc::new(self.disk.handle(None)), self.starts);
+        env.disk = Arc::new(self.disk.handle(Some(env.clock.clone())));
+        let storage = Storage::open(env, options)
+            .await
+            .map_err(|error| error.to_string())?;
+        let opened = storage.open_log(partition(0), self.config).await;
+        let (log, _) = opened.map_err(|error| error.to_string())?;
+        self.storage = Some(storage);
+        self.log = Some(log);
+        Ok(())
+    }
+
+    fn place(&self, per_mille: u64) -> Offset {
+        let position = self.twin.position();
+        position.start + (position.end - position.start) * per_mille / 1000
+    }
+
+    /// Runs `op` on `log`, which may be either of the two.
+    async fn apply(&self, log: &dyn PartitionLog, op: &Op) -> Result<(), LogError> {
+        match op {
+            Op::Append { sizes, flush } => {
+                let batches = sizes.iter().map(|records| batch(*records)).collect();
+                log.append_as_leader(self.epoch, self.now, batches, *flush)
+                    .await?;
+            }
+            Op::Produce { producer, sequence } => {
+                let batches = vec![produced(*producer, 0, *sequence, 1)];
+                log.append_as_leader(self.epoch, self.now, batches, FlushMode::Sync)
+                    .await?;
+            }
+            Op::Truncate { per_mille } => log.truncate_to(self.place(*per_mille)).await?,
+            Op::SetStart { per_mille } => log.set_start(self.place(*per_mille)).await?,
+            Op::Reset { ahead } => {
+                log.reset_to(self.twin.position().end + *ahead).await?;
+            }
+            Op::Flush => log.flush().await?,
+            Op::NextEpoch | Op::Checkpoint | Op::Pause { .. } | Op::Crash { .. } | Op::Restart => {}
+        }
+        Ok(())
+    }
+
+    fn crashed(&self) -> bool {
+        self.disk.crashes() != self.crashes
+    }
+
+    async fn step(&mut self, op: &Op) {
+        self.now.0 += 10;
+        match op {
+            Op::NextEpoch => self.epoch = self.epoch.next(),
+            Op::Pause { millis } => {
+                let clock = support::TokioClock::start();
+                let until = weir_base::Clock::now(&*clock) + Duration::from_millis(*millis);
+                weir_base::Clock::sleep_until(&*clock, until).await;
+            }
+            Op::Checkpoint => {
+                let done = self.storage.as_ref().unwrap().checkpoint().await;
+                assert!(done.is_ok() || self.crashed(), "{done:?}");
+            }
+            Op::Restart => {
+                let done = self.storage.take().unwrap().shutdown_clean().await;
+                assert!(done.is_ok() || self.crashed(), "{done:?}");
+                if done.is_ok() {
+                    let done = self.start_unless_crashed().await;
+                    assert!(done.is_ok(), "{done:?}");
+                }
+            }
+            Op::Crash { how, after } => {
+                self.armed = Some(*how);
+                self.disk.crash_after(after.unwrap_or(0), *how);
+                if after.is_none() {
+                    self.disk.call_off_crash();
+                    self.disk.crash(*how);
+                }
+            }
+            Op::Append { .. }
+            | Op::Produce { .. }
+            | Op::Truncate { .. }
+            | Op::SetStart { .. }
+            | Op::Reset { .. }
+            | Op::Flush => {
+                let before = self.twin.clone();
+                let done = self.apply(&*self.log(), op).await;
+                let after = before.clone();
+                self.apply(&after, op).await.unwrap();
+                match done {
+                    Ok(()) => self.twin = after,
+                    Err(_) if self.crashed() => return self.recover(&[before, after]).await,
+                    Err(other) => panic!("{op:?}: {other}"),
+                }
+            }
+        }
+        if self.crashed() {
+            return self.recover(&[self.twin.clone()]).await;
+        }
+        let checked = same(&self.twin, &*self.log()).await;
+        if self.crashed() {
+            return self.recover(&[self.twin.clone()]).await;
+        }
+        if let Err(why) = checked {
+            panic!("after {op:?}: {why}");
+        }
+    }
+
+    /// A start that a crash cut short is tried again.
+    async fn start_unless_crashed(&mut self) -> Result<(), String> {
+        loop {
+            match self.start().await {
+                Err(_) if self.crashed() => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Starts again after a crash, and finds out which of `possible` the log is now.
+    async fn recover(&mut self, possible: &[MemLog]) {
+        let crash = self.armed.take();
+        let told = self.log.take().map(|log| log.position());
+        self.storage = None;
+        self.start_unless_crashed().await.unwrap();
+        let found = self.log();
+        let position = found.position();
+        assert_eq!(position.durable_end, position.end);
+        let mut why = Vec::new();
+        for candidate in possible.iter().rev() {
+            let all = candidate.position();
+            let floor = match crash {
+                Some(Crash::Process) if possible.len() == 1 => all.end,
+                Some(_) | None => told.map_or(Offset::ZERO, |p| p.durable_end.min(all.end)),
+            };
+            if position.start != all.start || !(floor..=all.end).contains(&position.end) {
+                why.push(format!("{position:?} is not {all:?} down to {floor}"));
+                continue;
+            }
+            let cut = candidate.clone();
+            cut.truncate_to(position.end).await.unwrap();
+            match same(&cut, &*found).await {
+                Ok(()) => {
+                    self.twin = cut;
+                    return;
+                }
+                Err(other) => why.push(other),
+            }
+        }
+        panic!("after {crash:?}, told {told:?}: {why:#?}");
+    }
+}
+
+async fn all_of(log: &dyn PartitionLog) -> Result<Vec<RecordBatch>, LogError> {
+    let mut batches = Vec::new();
+    let mut from = log.position().start;
+    loop {
+        let chunk = log.read(from, ALL, 2_000).await?;
+        if chunk.bytes == 0 {
+            return Ok(batches);
+        }
+        batches.extend(batches_of(&chunk));
+        from = chunk.end;
+    }
+}
+
+async fn same(twin: &MemLog, log: &dyn PartitionLog) -> Result<(), String> {
+    let (mut left, mut right) = (twin.position(), log.position());
+    left.durable_end = Offset::ZERO;
+    right.durable_end = Offset::ZERO;
+    let differ = |what: &str, left: String, right: String| {
+        if left == right {
+            return Ok(());
+        }
+        Err(format!("{what}: twin {left}, log {right}"))
+    };
+    let text = |value: &dyn std::fmt::Debug| format!("{value:?}");
+    differ("position", text(&left), text(&right))?;
+    differ("producers", text(&twin.producers()), text(&log.producers()))?;
+    for epoch in 0..12 {
+        let epoch = LeaderEpoch(epoch);
+        // What is known of epochs that ended below the start may differ.
+        let start = twin.position().start;
+        let of = |log: &dyn PartitionLog| log.end_of_epoch(epoch).filter(|e| e.end > start);
+        let (left, right) = (of(twin), of(log));
+        differ("epoch", text(&left), text(&right))?;
+    }
+    let left = all_of(twin).await.unwrap();
+    let right = all_of(log).await.map_err(|error| error.to_string())?;
+    if left != right {
+        let (left, right) = (left.len(), right.len());
+        return Err(format!("batches differ, {left} and {right} of them"));
+    }
+    Ok(())
+}
+
+fn run(seed: u8, segment_bytes: u64, cache: usize, latency: u64, ops: Vec<Op>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(async move {
+        let mut world = World::new(seed, segment_bytes, cache);
+        world.disk.set_faults(SimFaults {
+            latency_max: Duration::from_millis(latency),
+            ..SimFaults::default()
+        });
+        world.start().await.unwrap();
+        for op in ops {
+            world.step(&op).await;
+        }
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_disk_log_is_the_twin_through_crashes(
+        seed in any::<u8>(),
+        segment_bytes in prop_oneof![Just(600u64), Just(3_000), Just(1 << 20)],
+        cache in prop_oneof![Just(0usize), Just(4_000), Just(1 << 20)],
+        latency in prop_oneof![Just(0u64), Just(20)],
+        ops in prop::collection::vec(op(), 1..60),
+    ) {
+        run(seed, segment_bytes, cache, latency, ops);
+    }
+}
+
+/// A checkpoint beside the first commit once took the log file just begun for an old one.
+#[test]
+fn a_checkpoint_spares_the_file_being_begun() {
+    let append = |records: usize| Op::Append {
+        sizes: vec![records],
+        flush: FlushMode::Sync,
+    };
+    let crash = |how| Op::Crash { how, after: None };
+    for seed in 0..24 {
+        let ops = vec![
+            crash(Crash::Process),
+            append(1),
+            Op::Checkpoint,
+            append(2),
+            append(1),
+            append(1),
+            append(1),
+            crash(Crash::PowerLoss),
+        ];
+        run(seed, 600, 0, 20, ops);
+    }
+}
