@@ -33,6 +33,7 @@ const LEAVE_WAIT: Duration = Duration::from_secs(2);
 
 /// A node that runs.
 pub struct RunningNode {
+    node: NodeId,
     console: Console,
     storage: Arc<Storage>,
     links: PeerNode,
@@ -133,9 +134,9 @@ pub async fn start_node(
         weir_peer::StartError::Listen { address, error } => {
             StartError::listen("peer.listen", address, error)
         }
-        other @ (weir_peer::StartError::Options(_)
+        error @ (weir_peer::StartError::Options(_)
         | weir_peer::StartError::Identity(_)
-        | weir_peer::StartError::Mismatch { .. }) => StartError::Links(other),
+        | weir_peer::StartError::Mismatch { .. }) => StartError::Links(error),
     })?;
 
     let facts = node_facts(options, env, &storage);
@@ -208,6 +209,7 @@ pub async fn start_node(
         }
     });
     Ok(RunningNode {
+        node: me,
         console,
         storage,
         links,
@@ -221,10 +223,12 @@ pub async fn start_node(
 impl RunningNode {
     /// Moves leadership away, lets requests under way finish, closes the logs.
     pub async fn drain_and_stop(self) {
-        match self.metadata.drain(self.drain_wait).await {
-            Ok(0) => {}
-            Ok(left) => tracing::warn!(left, "stopping while leading: nobody else can"),
-            Err(error) => tracing::warn!(%error, "leadership was not moved away"),
+        if self.someone_else_serves() {
+            match self.metadata.drain(self.drain_wait).await {
+                Ok(0) => {}
+                Ok(left) => tracing::warn!(left, "stopping while leading: nobody else can"),
+                Err(error) => tracing::warn!(%error, "leadership was not moved away"),
+            }
         }
         self.kafka.drain().await;
         if let Err(error) = self.metadata.leave(LEAVE_WAIT).await {
@@ -237,6 +241,13 @@ impl RunningNode {
         }
         self.links.shutdown().await;
         self.console.stop().await;
+    }
+
+    /// Whether there is anybody who could take over leadership: worth waiting for.
+    fn someone_else_serves(&self) -> bool {
+        let image = self.broker.image();
+        let mut nodes = image.nodes.values();
+        nodes.any(|node| node.id != self.node && node.is_active())
     }
 
     /// The broker, for tests that look inside.

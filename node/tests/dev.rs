@@ -7,6 +7,7 @@
 )]
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -169,6 +170,92 @@ fn nodes_are_started_restarted_and_stopped() {
     // What it founded is remembered: it grows, and never shrinks.
     let refused = refusal(&mut dev(data, 1, ports));
     assert!(refused.contains("cannot shrink"), "{refused}");
+}
+
+/// Starts a cluster and waits for `weir: ready`; gives what was printed before.
+fn start_ready(data: &Path, nodes: u32, ports: (u16, u16)) -> (Dev, Vec<String>) {
+    let mut started = Dev {
+        process: dev(data, nodes, ports)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap(),
+    };
+    let mut lines = BufReader::new(started.process.stdout.take().unwrap()).lines();
+    let mut printed = Vec::new();
+    loop {
+        // Ends with the process, should that give up.
+        let line = lines.next().expect("ready").unwrap();
+        if line == "weir: ready" {
+            return (started, printed);
+        }
+        printed.push(line);
+    }
+}
+
+/// The JSON that an operator's command answers.
+fn weir(ports: (u16, u16), line: &str) -> Value {
+    let mut command = Command::new(WEIR);
+    command.args(line.split_whitespace());
+    let admin = format!("127.0.0.1:{}", ports.1);
+    let output = output(command.args(["--json", "--admin", &admin]));
+    assert!(output.status.success(), "{line}: {output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Waits until every partition has this many replicas in sync and its leader, on whatever
+/// node, tells its offsets.
+fn described(ports: (u16, u16), topic: &str, in_sync: usize) {
+    eventually("leaders serve, replicas are in sync", || {
+        let view = weir(ports, &format!("topic describe {topic}"));
+        let serves = |partition: &Value| {
+            let isr = partition["isr"].as_array().map(Vec::len);
+            isr == Some(in_sync) && partition["offsets"].is_object()
+        };
+        view["partitions"]
+            .as_array()?
+            .iter()
+            .all(serves)
+            .then_some(())
+    });
+}
+
+#[test]
+fn a_cluster_gets_ready_keeps_what_it_had_and_grows() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let ports = free_ports();
+    let (mut alone, printed) = start_ready(data, 1, ports);
+    assert_eq!(printed.len(), 1);
+    assert!(
+        printed[0].contains(&format!("127.0.0.1:{}", ports.0)),
+        "{printed:?}"
+    );
+    let created = weir(
+        ports,
+        "topic create orders --partitions 2 --replication-factor 1",
+    );
+    described(ports, "orders", 1);
+    weir(ports, "group reset-offsets g --topic orders --to-latest");
+    // The worst way to stop.
+    let node = pid(data, 0).unwrap();
+    signal(node, "-KILL");
+    alone.process.kill().unwrap();
+    alone.process.wait().unwrap();
+
+    let (mut both, printed) = start_ready(data, 2, ports);
+    assert_eq!(printed.len(), 2);
+    let topic = weir(ports, "topic describe orders");
+    assert_eq!(topic["id"], created["id"]);
+    assert_eq!(topic["partitions"][1]["leader"], 1);
+    let group = weir(ports, "group describe g");
+    assert_eq!(group["offsets"].as_array().unwrap().len(), 2);
+    let cluster = weir(ports, "cluster status");
+    assert_eq!(cluster["nodes"][1]["state"], "active");
+    weir(ports, "topic create wide --replication-factor 2");
+    described(ports, "wide", 2);
+
+    signal(u64::from(both.process.id()), "-INT");
+    assert_eq!(both.process.wait().unwrap().code(), Some(0));
 }
 
 #[test]

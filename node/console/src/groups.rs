@@ -17,8 +17,8 @@ use weir_base::{Offset, TopicPartition};
 use crate::ConsoleState;
 use crate::assignment::consumer_assignment;
 use crate::failure::Failure;
+use crate::offsets::OffsetsHere;
 use crate::routes::{Answer, Body, Shared};
-use crate::topics::offset_here;
 
 pub(crate) async fn list(State(state): Shared) -> Answer<Vec<GroupLine>> {
     let api = state.api()?;
@@ -60,13 +60,14 @@ pub(crate) async fn show(
     let GroupReply::FetchOffsets(committed) = reply else {
         return Err(unexpected(&reply));
     };
+    let here = OffsetsHere::new(&state, api);
     let mut offsets = Vec::new();
     for (key, committed) in committed? {
         let Some(committed) = committed else {
             continue;
         };
         offsets.push(CommittedView {
-            end: end(&state, api, &key).await?,
+            end: end(&here, api, &key).await?,
             topic: key.topic.to_string(),
             partition: key.partition,
             offset: committed.offset.0,
@@ -139,9 +140,10 @@ pub(crate) async fn reset(
         Err(failure) if failure.status == StatusCode::NOT_FOUND => {}
         Err(failure) => return Err(failure),
     }
+    let here = OffsetsHere::new(&state, api);
     let mut offsets = Vec::with_capacity(wish.offsets.len());
     for offset in &wish.offsets {
-        offsets.push(checked(&state, api, offset).await?);
+        offsets.push(checked(&here, api, offset).await?);
     }
     let count = offsets.len();
     let done = if wish.dry_run { "could be set" } else { "set" };
@@ -167,7 +169,7 @@ pub(crate) async fn reset(
 
 /// An offset to commit, if its partition exists and ends no earlier.
 async fn checked(
-    state: &ConsoleState,
+    here: &OffsetsHere<'_>,
     api: &Api,
     wish: &ResetOffset,
 ) -> Result<(OffsetKey, CommittedOffset), Failure> {
@@ -190,7 +192,7 @@ async fn checked(
         ));
     }
     // Known only for partitions led here; the command line asks the other leaders.
-    if let Some(end) = end(state, api, &key).await?
+    if let Some(end) = end(here, api, &key).await?
         && wish.offset > end
     {
         return Err(Failure::new(
@@ -245,10 +247,10 @@ async fn call(
     state.group_call(|| api.groups.call(command.clone())).await
 }
 
-async fn end(state: &ConsoleState, api: &Api, key: &OffsetKey) -> Result<Option<u64>, Failure> {
+async fn end(here: &OffsetsHere<'_>, api: &Api, key: &OffsetKey) -> Result<Option<u64>, Failure> {
     let image = api.cluster.image();
     match image.partition(at(key)) {
-        Some(record) => offset_here(state, api, at(key), record, OffsetQuery::Latest).await,
+        Some(record) => here.find(at(key), record, OffsetQuery::Latest).await,
         None => Ok(None),
     }
 }

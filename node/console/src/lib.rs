@@ -15,6 +15,7 @@ mod cluster;
 mod failure;
 mod groups;
 mod measure;
+mod offsets;
 mod routes;
 mod serve;
 mod topics;

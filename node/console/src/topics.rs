@@ -18,10 +18,11 @@ use weir_api::log::OffsetQuery;
 use weir_api::{Api, NewTopic};
 use weir_base::{NodeId, Timestamp, TopicPartition};
 
+use crate::CALL_TIMEOUT;
 use crate::cluster::{Count, flush_name, replication_name};
 use crate::failure::Failure;
+use crate::offsets::OffsetsHere;
 use crate::routes::{Answer, Body, Shared};
-use crate::{CALL_TIMEOUT, ConsoleState};
 
 pub(crate) async fn list(State(state): Shared) -> Answer<Vec<TopicLine>> {
     let image = state.api()?.cluster.image();
@@ -83,10 +84,11 @@ pub(crate) async fn show(State(state): Shared, Path(name): Path<String>) -> Answ
     let api = state.api()?;
     let topic = find(api, &name)?;
     let configs = api.admin.configs(&ConfigResource::Topic(name))?;
+    let here = OffsetsHere::new(&state, api);
     let mut partitions = Vec::with_capacity(topic.partitions.len());
     for (index, record) in (0..).zip(&topic.partitions) {
         let at = TopicPartition::new(topic.id, index);
-        partitions.push(partition(&state, api, at, record).await?);
+        partitions.push(partition(&here, at, record).await?);
     }
     Ok(Json(TopicView {
         name: topic.name.to_string(),
@@ -106,14 +108,13 @@ pub(crate) async fn show(State(state): Shared, Path(name): Path<String>) -> Answ
 }
 
 async fn partition(
-    state: &ConsoleState,
-    api: &Api,
+    here: &OffsetsHere<'_>,
     at: TopicPartition,
     record: &PartitionRecord,
 ) -> Result<PartitionView, Failure> {
     let ids = |nodes: &[NodeId]| nodes.iter().map(|node| node.0).collect();
-    let log_start = offset_here(state, api, at, record, OffsetQuery::Earliest).await?;
-    let high_watermark = offset_here(state, api, at, record, OffsetQuery::Latest).await?;
+    let log_start = here.find(at, record, OffsetQuery::Earliest).await?;
+    let high_watermark = here.find(at, record, OffsetQuery::Latest).await?;
     Ok(PartitionView {
         partition: at.index.0,
         leader: record.leader.map(|node| node.0),
@@ -139,25 +140,6 @@ async fn partition(
     })
 }
 
-/// An offset of a partition that this node leads; `None` if it does not, or no longer,
-/// or not yet.
-pub(crate) async fn offset_here(
-    state: &ConsoleState,
-    api: &Api,
-    at: TopicPartition,
-    record: &PartitionRecord,
-    query: OffsetQuery,
-) -> Result<Option<u64>, Failure> {
-    if record.leader != Some(api.cluster.node()) {
-        return Ok(None);
-    }
-    let found = state.within(api.log.offset(at, query, None)).await?;
-    Ok(found
-        .ok()
-        .and_then(|found| found.offset)
-        .map(|offset| offset.0))
-}
-
 #[derive(Debug, Deserialize)]
 pub(crate) struct At {
     at: Option<String>,
@@ -177,13 +159,14 @@ pub(crate) async fn offsets(
     };
     let api = state.api()?;
     let topic = find(api, &name)?;
+    let here = OffsetsHere::new(&state, api);
     let mut offsets = BTreeMap::new();
     for (index, record) in (0..).zip(&topic.partitions) {
         let at = TopicPartition::new(topic.id, index);
-        let mut found = offset_here(&state, api, at, record, query).await?;
+        let mut found = here.find(at, record, query).await?;
         if found.is_none() {
             // No record is as young: what is read next is what comes next.
-            found = offset_here(&state, api, at, record, OffsetQuery::Latest).await?;
+            found = here.find(at, record, OffsetQuery::Latest).await?;
         }
         offsets.extend(found.map(|offset| (index, offset)));
     }
