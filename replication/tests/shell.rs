@@ -32,10 +32,10 @@ async fn an_append_is_acknowledged_once_all_in_sync_hold_it() {
     let cluster = three();
     cluster.until_ready(1).await;
     let first = cluster.produce(1, "a").await;
-    assert_eq!(offset(&first), Offset(1), "after the epoch's barrier");
+    assert_eq!(offset(&first), Offset(0), "a new log needs no barrier");
     for id in 1..=3 {
         assert!(
-            cluster.log(id).position().durable_end >= Offset(2),
+            cluster.log(id).position().durable_end >= Offset(1),
             "node {id}"
         );
     }
