@@ -40,7 +40,7 @@ async fn an_append_is_acknowledged_once_all_in_sync_hold_it() {
         );
     }
     cluster.assert_alike(1, &[2, 3]).await;
-    assert_eq!(cluster.values(3).await, [(1, "a".to_owned())]);
+    assert_eq!(cluster.values(3).await, [(0, "a".to_owned())]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -52,7 +52,7 @@ async fn appends_of_one_caller_keep_their_order_and_share_frames() {
     let calls: Vec<_> = (0..1_000)
         .map(|n| handle.append(batch(&n.to_string()), AckLevel::All, Duration::from_secs(9)))
         .collect();
-    for (n, call) in (1..).zip(calls) {
+    for (n, call) in (0..).zip(calls) {
         assert_eq!(offset(&call.await), Offset(n));
     }
     let frames = cluster.wires.frames.load(Ordering::Relaxed) - before;
@@ -455,6 +455,7 @@ async fn a_leader_with_bad_data_resigns_and_is_replaced() {
 async fn a_leader_that_led_the_epoch_before_refuses() {
     let cluster = three();
     cluster.until_ready(1).await;
+    cluster.produce(1, "before").await.unwrap();
     let replica = cluster.record().replica(NodeId(1)).unwrap().id;
     // As a restart would do if registering did not end its epochs.
     cluster.replication(1).open(AT, replica, cluster.log(1));
