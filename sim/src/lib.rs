@@ -1,6 +1,6 @@
 //! The simulator: whole nodes in one thread, on simulated time, network and disks.
 //!
-//! Owns the simulated side of every seam ([`env`]), the scaffolding that boots nodes
+//! Owns the simulated side of every seam ([`mod@env`]), the scaffolding that boots nodes
 //! and breaks their machines ([`cluster`]), and the record of a run ([`trace`]). The
 //! rule above all others: the same seed gives the same run, byte for byte, in any
 //! process. A run draws nothing from the machine it runs on.
