@@ -1,7 +1,7 @@
 //! Carries replication's proposals and troubles to the metadata group.
 
 use weir_base::image::PartitionRecord;
-use weir_base::{BoxFuture, FaultClass};
+use weir_base::{BoxFuture, FaultClass, NodeId};
 use weir_metadata::command::Refusal;
 use weir_metadata::{Metadata, MetadataError};
 use weir_replication::{IsrAgreement, IsrChange, IsrRefusal, ReplicaEvent};
@@ -18,23 +18,19 @@ impl IsrAgreement for Agreement {
     ) -> BoxFuture<'static, Result<PartitionRecord, IsrRefusal>> {
         let metadata = self.metadata.clone();
         Box::pin(async move {
-            let at = change.at;
-            let barrier_passed = change.durability.is_some();
+            let leader = change.leader;
+            let refusal = |error| refusal(error, leader);
+            if change.durability.is_some() {
+                let ready = metadata.durability_ready(change.at, change.partition_epoch);
+                return ready.await.map_err(refusal);
+            }
             let proposal = weir_metadata::IsrChange {
-                at,
+                at: change.at,
                 leader_epoch: change.leader_epoch,
                 partition_epoch: change.partition_epoch,
                 isr: change.isr,
             };
-            let mut record = metadata.alter_partition(proposal).await.map_err(refusal)?;
-            if barrier_passed {
-                let epoch = record.partition_epoch;
-                record = metadata
-                    .durability_ready(at, epoch)
-                    .await
-                    .map_err(refusal)?;
-            }
-            Ok(record)
+            metadata.alter_partition(proposal).await.map_err(refusal)
         })
     }
 
@@ -51,9 +47,15 @@ impl IsrAgreement for Agreement {
             ReplicaEvent::LeadershipRefused { at, epoch } => {
                 tracing::warn!(partition = %at, %epoch, "leadership refused after a restart");
             }
-            ReplicaEvent::AcknowledgedCut { at, from, offsets } => {
+            ReplicaEvent::AcknowledgedCut {
+                at,
+                from,
+                offsets,
+                batches,
+            } => {
+                let bytes: usize = batches.iter().map(bytes::Bytes::len).sum();
                 tracing::error!(
-                    partition = %at, %from, offsets,
+                    partition = %at, %from, offsets, bytes,
                     "a fail-over under async replication cut records that may have been acknowledged"
                 );
             }
@@ -61,7 +63,7 @@ impl IsrAgreement for Agreement {
     }
 }
 
-fn refusal(error: MetadataError) -> IsrRefusal {
+fn refusal(error: MetadataError, leader: NodeId) -> IsrRefusal {
     match error {
         MetadataError::Refused(
             Refusal::StalePartitionEpoch { .. }
@@ -69,6 +71,9 @@ fn refusal(error: MetadataError) -> IsrRefusal {
             | Refusal::NotLeader { .. }
             | Refusal::UnknownPartition(_),
         ) => IsrRefusal::Stale,
+        MetadataError::Refused(Refusal::StaleNodeEpoch { id, .. }) if id == leader => {
+            IsrRefusal::Stale
+        }
         MetadataError::Refused(other) => IsrRefusal::Ineligible(other.to_string()),
         MetadataError::Unavailable(detail) | MetadataError::Start(detail) => {
             IsrRefusal::Unanswered(detail)

@@ -11,6 +11,7 @@ use weir_replication::{Replication, ReplicationOptions};
 use weir_storage::Storage;
 
 use crate::agreement::Agreement;
+use crate::duties;
 use crate::groups::Groups;
 use crate::partitions::Partitions;
 
@@ -73,8 +74,10 @@ impl Broker {
             groups,
         };
         let broker = Broker(Arc::new(inner));
-        let partitions = Partitions::new(broker.clone(), storage);
+        let partitions = Partitions::new(broker.clone(), Arc::clone(&storage));
         env.tasks.spawn("broker-partitions", partitions.follow());
+        env.tasks
+            .spawn("broker-duties", duties::run(broker.clone(), storage));
         broker
     }
 

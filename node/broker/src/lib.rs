@@ -10,6 +10,7 @@ mod admin;
 mod agreement;
 mod append;
 mod cluster;
+mod duties;
 mod groups;
 mod host;
 mod journal;

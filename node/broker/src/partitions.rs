@@ -16,8 +16,6 @@ use weir_storage::{LogConfig, LogError, Storage};
 use crate::Broker;
 use crate::groups::GROUPS_TOPIC;
 
-/// How often retention looks at every partition led here.
-const RETENTION_INTERVAL: Duration = Duration::from_secs(30);
 /// Logs opened at once at start: opening waits for the disk.
 const OPENING_MAX: usize = 32;
 
@@ -47,24 +45,12 @@ impl Partitions {
 
     /// Runs until the image's source is gone.
     pub(crate) async fn follow(mut self) {
-        let env = self.broker.0.env.clone();
         let mut images = self.broker.0.metadata.images();
-        let mut retention_at = env.clock.now() + RETENTION_INTERVAL;
         loop {
             let image = images.borrow_and_update().clone();
             self.apply(&image).await;
-            loop {
-                tokio::select! {
-                    biased;
-                    changed = images.changed() => match changed {
-                        Ok(()) => break,
-                        Err(_) => return,
-                    },
-                    () = env.clock.sleep_until(retention_at) => {
-                        retention_at = env.clock.now() + RETENTION_INTERVAL;
-                        self.retain().await;
-                    }
-                }
+            if images.changed().await.is_err() {
+                return;
             }
         }
     }
@@ -157,24 +143,6 @@ impl Partitions {
             match self.storage.remove_log(at).await {
                 Ok(()) => tracing::info!(partition = %at, "log removed: no longer placed here"),
                 Err(error) => tracing::error!(partition = %at, %error, "log not removed"),
-            }
-        }
-    }
-
-    /// Raises log starts where the topic's retention says so; followers are told by their leader.
-    async fn retain(&self) {
-        for at in &self.open {
-            let Some(partition) = self.broker.0.replication.partition(*at) else {
-                continue;
-            };
-            let view = partition.view();
-            if !view.is_leader {
-                continue;
-            }
-            if let Some(start) = self.storage.plan_retention(*at, view.high_watermark)
-                && let Err(error) = partition.set_start(start).await
-            {
-                tracing::warn!(partition = %at, %error, "retention");
             }
         }
     }

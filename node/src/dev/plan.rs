@@ -40,6 +40,9 @@ pub const DECIDED: &[&str] = &[
     "peer.tls_ca",
     "metadata.voters",
     "metadata.seeds",
+    "metadata.election_timeout_min",
+    "metadata.election_timeout_max",
+    "metadata.raft_heartbeat",
     "groups.initial_rebalance_delay",
 ];
 
@@ -275,6 +278,10 @@ impl Plan {
             })
             .collect();
         options.metadata.seeds = self.nodes.iter().filter(is_voter).map(address).collect();
+        // Loopback answers in microseconds, so a lost leader is worth noticing early.
+        options.metadata.election_timeout_min = Duration::from_millis(150);
+        options.metadata.election_timeout_max = Duration::from_millis(300);
+        options.metadata.raft_heartbeat = Duration::from_millis(40);
         // One developer's one consumer should not wait three seconds for others.
         options.groups.initial_rebalance_delay = Duration::ZERO;
         options
