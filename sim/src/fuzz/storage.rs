@@ -104,8 +104,8 @@ async fn visit(world: &World, process: &str, append: bool) -> Option<Vec<u8>> {
     log.producers();
     let newest = log.newest_timestamp().map_or(NOW, |(_, at)| at);
     for at in [Timestamp(i64::MIN), newest] {
-        let found = log.offset_at_time(at, position.end).await;
-        assert!(found.is_ok(), "{found:?}");
+        // Records are first looked into here: a batch whose checksum holds may have bad ones.
+        drop(log.offset_at_time(at, position.end).await);
     }
     if append {
         grow(&*log, FlushMode::Sync, contract::batch(2)).await;
