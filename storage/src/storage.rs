@@ -121,7 +121,17 @@ impl Storage {
                 Err(source @ LogError::DiskFull) => {
                     return Err(StorageError::Log { partition, source });
                 }
-                Err(other) => Slot::Failed(other),
+                Err(other) => {
+                    // The files that prove it are recycled from here on.
+                    if let LogError::Corrupt { near, detail } = &other {
+                        let directory = log_directory(partition);
+                        let marked = recover::mark_corrupt(&self.shared, &directory, *near, detail);
+                        marked
+                            .await
+                            .map_err(|source| StorageError::Log { partition, source })?;
+                    }
+                    Slot::Failed(other)
+                }
             };
             self.logs().insert(partition, slot);
         }
