@@ -49,7 +49,10 @@ fn count(grown: usize, freed: usize) {
     .ok();
 }
 
-#[expect(unsafe_code, reason = "hands all to the system's allocator, and counts")]
+#[expect(
+    unsafe_code,
+    reason = "hands all to the system's allocator, and counts"
+)]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size(), 0);
@@ -128,10 +131,7 @@ fn first_failure(target: Target, changes: usize) -> Option<String> {
 
 /// What the runner found; `None` if it does not come to the end of an input.
 #[expect(clippy::option_option, reason = "hanging and finding nothing differ")]
-fn watch(
-    reports: &Receiver<Option<Option<String>>>,
-    limit: Duration,
-) -> Option<Option<String>> {
+fn watch(reports: &Receiver<Option<Option<String>>>, limit: Duration) -> Option<Option<String>> {
     loop {
         match reports.recv_timeout(limit) {
             Ok(None) => {}

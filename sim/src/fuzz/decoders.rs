@@ -39,7 +39,11 @@ fn one_batch(batch: RecordBatch) {
     }
     let checksum = batch.verify_checksum();
     let stamped = batch.stamped(Offset(41), LeaderEpoch(7));
-    assert_eq!(stamped.verify_checksum(), checksum, "stamping is outside it");
+    assert_eq!(
+        stamped.verify_checksum(),
+        checksum,
+        "stamping is outside it"
+    );
     let stamped = stamped.with_log_append_time(Timestamp(5));
     assert_eq!(stamped.verify_checksum(), Ok(()));
     assert_eq!(RecordBatch::parse(&stamped.to_bytes()), Ok(stamped));

@@ -5,7 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, FetchRequest, ProduceRequest, RequestHeader, TopicName, fetch_request,
+    ApiKey, ApiVersionsRequest, FetchRequest, ProduceRequest, RequestHeader, TopicName,
+    fetch_request,
 };
 use kafka_protocol::protocol::{
     Decodable, Encodable, Request, StrBytes, decode_request_header_from_buffer,
@@ -41,7 +42,11 @@ pub fn made() -> Vec<Seed> {
     for (name, batches) in [("plain", few()), ("mixed", all)] {
         let segment = storage::written(FlushMode::Async, batches.clone());
         add("segment_recovery", name, segment);
-        add("wal_recovery", name, storage::written(FlushMode::Sync, batches));
+        add(
+            "wal_recovery",
+            name,
+            storage::written(FlushMode::Sync, batches),
+        );
     }
     let [follower, leader] = peers::conversation();
     add("peer_frame", "follower", follower);
@@ -257,7 +262,11 @@ fn sent_topic_id(frame: &[u8]) -> Option<[u8; 16]> {
         let request = ProduceRequest::decode(&mut body, version).ok()?;
         request.topic_data.first()?.topic_id
     } else if header.request_api_key == ApiKey::Fetch as i16 {
-        FetchRequest::decode(&mut body, version).ok()?.topics.first()?.topic_id
+        FetchRequest::decode(&mut body, version)
+            .ok()?
+            .topics
+            .first()?
+            .topic_id
     } else {
         return None;
     };

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use weir_base::image::FlushMode;
-use weir_base::{Disk, LeaderEpoch, Offset, OpenMode, RecordBatch, Timestamp, TopicPartition, Uuid};
-use weir_storage::{
-    Crash, LogConfig, LogError, PartitionLog, Storage, StorageOptions, contract,
+use weir_base::{
+    Disk, LeaderEpoch, Offset, OpenMode, RecordBatch, Timestamp, TopicPartition, Uuid,
 };
+use weir_storage::{Crash, LogConfig, LogError, PartitionLog, Storage, StorageOptions, contract};
 
 use super::world::{self, World};
 
@@ -98,7 +98,10 @@ async fn visit(world: &World, process: &str, append: bool) -> Option<Vec<u8>> {
     };
     let position = log.position();
     assert!(position.start <= position.end);
-    assert_eq!((position.durable_end, position.end), (report.end, report.end));
+    assert_eq!(
+        (position.durable_end, position.end),
+        (report.end, report.end)
+    );
     let bytes = content(&*log).await;
     log.end_of_epoch(position.last_epoch);
     log.producers();
