@@ -18,12 +18,15 @@ use std::time::Duration;
 use weir_base::Entropy;
 use weir_sim::fuzz::{self, TARGETS, Target, seeds};
 
-/// Inputs made of the corpus of a target, spread over its files.
+/// Inputs made of the corpus of a target, spread over its files; `WEIR_FUZZ_TIMES` times
+/// as many for a longer look.
 fn changes(target: &str) -> usize {
-    match target {
-        "kafka_session" | "segment_recovery" | "wal_recovery" | "peer_frame" => 600,
-        _ => 4_000,
-    }
+    let times = std::env::var("WEIR_FUZZ_TIMES").map_or(1, |times| times.parse().unwrap());
+    times
+        * match target {
+            "kafka_session" | "segment_recovery" | "wal_recovery" | "peer_frame" => 1_000,
+            _ => 8_000,
+        }
 }
 
 /// The most that one run may hold at a time, whatever its input: what a node needs to
