@@ -126,9 +126,13 @@ impl Storage {
                     if let LogError::Corrupt { near, detail } = &other {
                         let directory = log_directory(partition);
                         let marked = recover::mark_corrupt(&self.shared, &directory, *near, detail);
-                        marked
-                            .await
-                            .map_err(|source| StorageError::Log { partition, source })?;
+                        match marked.await {
+                            Err(LogError::DiskLost(error)) => {
+                                return Err(StorageError::Io(error));
+                            }
+                            Err(source) => return Err(StorageError::Log { partition, source }),
+                            Ok(()) => {}
+                        }
                     }
                     Slot::Failed(other)
                 }
