@@ -13,6 +13,7 @@ compile_error!(
 
 pub mod cluster;
 pub mod env;
+pub mod fuzz;
 pub mod trace;
 pub mod whole_node;
 pub mod workload;
