@@ -5,7 +5,7 @@
 //! asserted: what decodes encodes to the same, what was recovered is recovered again.
 //! Called by `tests/fuzz.rs` (the corpus and changes of it, in every build) and by
 //! the libfuzzer targets of the `fuzz` directory. Async targets run in one thread, on
-//! time that jumps ([`world`]), so that equal bytes give equal runs and a wait of days
+//! time that jumps (`world`), so that equal bytes give equal runs and a wait of days
 //! takes none.
 //!
 //! [`canary`] and [`greedy_canary`] believe a length they read: who runs the targets
