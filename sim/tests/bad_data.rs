@@ -1,0 +1,198 @@
+//! Whole nodes whose disks rot: a copy with bad data is given up and made anew from its
+//! leader, and nothing acknowledged is missed (reliability 3.5).
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use weir_base::{Env, NodeId};
+use weir_sim::cluster::{Cluster, ip, on_fresh_thread};
+use weir_sim::trace::Trace;
+use weir_sim::whole_node::{kafka_addresses, node_options, run_node};
+use weir_sim::workload::kafka_client::KafkaClient;
+use weir_sim::workload::produce::{Ledger, check_all, create_topic, idempotent_producer};
+
+const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
+/// Where the client runs: a machine with links and disks that nobody uses.
+const CLIENT: NodeId = NodeId(200);
+const TOPIC: &str = "orders";
+const VALUES: u64 = 60;
+const POLL: Duration = Duration::from_millis(20);
+/// Within the first batches of a segment: behind its head, before its end.
+const ROTTEN_AT: u64 = 4_500;
+
+/// What the client wants of the machines: all processes killed and started again, and
+/// meanwhile both stored states of a node's log damaged.
+type Wish = Arc<Mutex<Option<Option<NodeId>>>>;
+
+struct Client {
+    env: Env,
+    cluster: Cluster,
+    wish: Wish,
+}
+
+impl Client {
+    /// Leader and ISR as some node tells them.
+    async fn partition(&self) -> Result<(NodeId, usize)> {
+        let mut last = anyhow::anyhow!("nobody asked");
+        for address in kafka_addresses(&NODES) {
+            let asked = async {
+                let mut client = KafkaClient::connect(&self.env, address, POLL * 10).await?;
+                let metadata = client.metadata(TOPIC).await?;
+                let topic = metadata.topics.first().context("no topic")?;
+                let partition = topic.partitions.first().context("no partition")?;
+                let leader = u32::try_from(partition.leader_id.0).context("no leader")?;
+                Ok((NodeId(leader), partition.isr_nodes.len()))
+            };
+            match asked.await {
+                Ok(told) => return Ok(told),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Waits until every replica is in sync; gives the leader.
+    async fn healthy(&self) -> Result<NodeId> {
+        let mut told = None;
+        for _ in 0..1_000 {
+            told = self.partition().await.ok();
+            if let Some((leader, 3)) = told {
+                return Ok(leader);
+            }
+            self.env.sleep(POLL).await;
+        }
+        anyhow::bail!("not healthy in time: {told:?}")
+    }
+
+    /// Copies of a node that were given up.
+    fn discarded(&self, node: NodeId) -> usize {
+        let files = self.cluster.disk(node).unwrap().files();
+        let states = |path: &&String| path.starts_with("trash/") && path.ends_with("/state.0");
+        files.iter().filter(states).count()
+    }
+
+    async fn until_discarded(&self, node: NodeId, count: usize) -> Result<()> {
+        for _ in 0..1_000 {
+            if self.discarded(node) == count {
+                return Ok(());
+            }
+            self.env.sleep(POLL).await;
+        }
+        anyhow::bail!("node {node} discarded {} copies", self.discarded(node))
+    }
+
+    /// Everything is killed and started again, so that no cache hides what is on disk.
+    async fn restart(&self, damaged: Option<NodeId>) {
+        *self.wish.lock().unwrap() = Some(damaged);
+        while self.wish.lock().unwrap().is_some() {
+            self.env.sleep(POLL).await;
+        }
+    }
+
+    async fn run(self, ledger: Ledger) -> Result<()> {
+        let nodes = kafka_addresses(&NODES);
+        create_topic(&self.env, &nodes, TOPIC, 1, &[]).await?;
+        let (env, topic) = (self.env.clone(), TOPIC.to_owned());
+        idempotent_producer(env, nodes.clone(), topic, 0, VALUES, ledger.clone()).await?;
+        let check = || check_all(&self.env, &nodes, TOPIC, 1, &ledger);
+        let mut damaged = None;
+        for round in 0..4 {
+            // Twice: the first start brings into the segments what the write-ahead log has.
+            self.restart(None).await;
+            self.healthy().await?;
+            self.restart(damaged).await;
+            let leader = self.healthy().await?;
+            if let Some(node) = damaged {
+                self.until_discarded(node, 2).await?;
+            }
+            // From the leader's disk: if its copy was made anew before, it is whole.
+            check().await?;
+            let before = self.discarded(leader);
+            let disk = self.cluster.disk(leader).unwrap();
+            for path in log_files(&self.cluster, leader, ".segment") {
+                disk.flip_bit(&path, ROTTEN_AT, 3)?;
+            }
+            check().await?;
+            self.until_discarded(leader, before + 1).await?;
+            ensure!(self.partition().await.is_ok(), "round {round}: no leader");
+            self.healthy().await?;
+            damaged = (round == 0).then_some(leader);
+        }
+        check().await
+    }
+}
+
+/// Files of the one log on a node's disk.
+fn log_files(cluster: &Cluster, node: NodeId, ending: &str) -> Vec<String> {
+    let mut files = cluster.disk(node).unwrap().files();
+    files.retain(|path| path.starts_with("logs/") && path.ends_with(ending));
+    files
+}
+
+/// Restarts all nodes; one finds both stored states of its log damaged.
+fn restart(cluster: &Cluster, sim: &mut turmoil::Sim<'_>, damaged: Option<NodeId>) {
+    for node in NODES {
+        cluster.kill(sim, node).unwrap();
+    }
+    if let Some(node) = damaged {
+        for ending in ["/state.0", "/state.1"] {
+            for path in log_files(cluster, node, ending) {
+                cluster.disk(node).unwrap().flip_bit(&path, 20, 1).unwrap();
+            }
+        }
+    }
+    for node in NODES {
+        cluster.start(sim, node).unwrap();
+    }
+}
+
+#[test]
+fn rotten_copies_are_given_up_and_made_anew() {
+    on_fresh_thread(|| {
+        let seed = 4;
+        let machines = [NODES.as_slice(), &[CLIENT]].concat();
+        let cluster = Cluster::new(seed, &machines, Trace::default()).unwrap();
+        let mut sim = Cluster::builder(seed, Duration::from_secs(120)).build();
+        for node in NODES {
+            let cluster = cluster.clone();
+            sim.host(ip(node), move || {
+                let software = run_node(cluster.clone(), node_options(node, &NODES));
+                async move { Ok(software.await?) }
+            });
+        }
+        let (ledger, wish) = (Ledger::default(), Wish::default());
+        let ended = Arc::new(Mutex::new(None));
+        let told = (
+            cluster.clone(),
+            ledger.clone(),
+            wish.clone(),
+            Arc::clone(&ended),
+        );
+        sim.host(ip(CLIENT), move || {
+            let (cluster, ledger, wish, ended) = told.clone();
+            async move {
+                let env = cluster.boot(CLIENT)?.env;
+                let client = Client { env, cluster, wish };
+                let result = client.run(ledger).await;
+                *ended.lock().unwrap() = Some(result);
+                std::future::pending().await
+            }
+        });
+        while ended.lock().unwrap().is_none() {
+            assert!(sim.elapsed() < Duration::from_secs(100), "not done");
+            let wished = *wish.lock().unwrap();
+            if let Some(damaged) = wished {
+                restart(&cluster, &mut sim, damaged);
+                *wish.lock().unwrap() = None;
+            }
+            sim.step().unwrap();
+        }
+        let result = ended.lock().unwrap().take().unwrap();
+        result.unwrap_or_else(|error| panic!("{:?}: {error:#}", sim.elapsed()));
+        assert_eq!(ledger.acknowledged_count(), 60);
+        tracing::info!(elapsed = ?sim.elapsed(), "done");
+    });
+}
