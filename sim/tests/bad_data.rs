@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use weir_base::{Env, NodeId};
 use weir_sim::cluster::{Cluster, ip, on_fresh_thread};
 use weir_sim::trace::Trace;
@@ -27,6 +27,13 @@ const ROTTEN_AT: u64 = 4_500;
 /// meanwhile both stored states of a node's log damaged.
 type Wish = Arc<Mutex<Option<Option<NodeId>>>>;
 
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    leader: NodeId,
+    epoch: i32,
+    is_settled: bool,
+}
+
 struct Client {
     env: Env,
     cluster: Cluster,
@@ -34,8 +41,8 @@ struct Client {
 }
 
 impl Client {
-    /// Leader and ISR as some node tells them.
-    async fn partition(&self) -> Result<(NodeId, usize)> {
+    /// The partition as some node tells it.
+    async fn partition(&self) -> Result<Told> {
         let mut last = anyhow::anyhow!("nobody asked");
         for address in kafka_addresses(&NODES) {
             let asked = async {
@@ -44,7 +51,13 @@ impl Client {
                 let topic = metadata.topics.first().context("no topic")?;
                 let partition = topic.partitions.first().context("no partition")?;
                 let leader = u32::try_from(partition.leader_id.0).context("no leader")?;
-                Ok((NodeId(leader), partition.isr_nodes.len()))
+                Ok(Told {
+                    leader: NodeId(leader),
+                    epoch: partition.leader_epoch,
+                    // In sync, and led by the preferred leader: it stays like this.
+                    is_settled: partition.isr_nodes.len() == 3
+                        && partition.replica_nodes.first() == Some(&partition.leader_id),
+                })
             };
             match asked.await {
                 Ok(told) => return Ok(told),
@@ -54,17 +67,18 @@ impl Client {
         Err(last)
     }
 
-    /// Waits until every replica is in sync; gives the leader.
-    async fn healthy(&self) -> Result<NodeId> {
+    /// Waits until every replica is in sync and leadership settled, in an epoch above
+    /// `above`: a node that just started tells what it knew before.
+    async fn settled(&self, above: i32) -> Result<Told> {
         let mut told = None;
         for _ in 0..1_000 {
             told = self.partition().await.ok();
-            if let Some((leader, 3)) = told {
-                return Ok(leader);
+            match told {
+                Some(told) if told.is_settled && told.epoch > above => return Ok(told),
+                Some(_) | None => self.env.sleep(POLL).await,
             }
-            self.env.sleep(POLL).await;
         }
-        anyhow::bail!("not healthy in time: {told:?}")
+        anyhow::bail!("not settled in time: {told:?}")
     }
 
     /// Copies of a node that were given up.
@@ -98,28 +112,29 @@ impl Client {
         let (env, topic) = (self.env.clone(), TOPIC.to_owned());
         idempotent_producer(env, nodes.clone(), topic, 0, VALUES, ledger.clone()).await?;
         let check = || check_all(&self.env, &nodes, TOPIC, 1, &ledger);
+        let mut epoch = self.settled(0).await?.epoch;
         let mut damaged = None;
-        for round in 0..4 {
-            // Twice: the first start brings into the segments what the write-ahead log has.
-            self.restart(None).await;
-            self.healthy().await?;
+        for _ in 0..3 {
             self.restart(damaged).await;
-            let leader = self.healthy().await?;
+            epoch = self.settled(epoch).await?.epoch;
             if let Some(node) = damaged {
                 self.until_discarded(node, 2).await?;
             }
+            // Again: the first start brought into the segments what the write-ahead log
+            // had, and a copy made anew is in the cache.
+            self.restart(None).await;
+            let told = self.settled(epoch).await?;
             // From the leader's disk: if its copy was made anew before, it is whole.
             check().await?;
-            let before = self.discarded(leader);
-            let disk = self.cluster.disk(leader).unwrap();
-            for path in log_files(&self.cluster, leader, ".segment") {
+            let before = self.discarded(told.leader);
+            let disk = self.cluster.disk(told.leader).unwrap();
+            for path in log_files(&self.cluster, told.leader, ".segment") {
                 disk.flip_bit(&path, ROTTEN_AT, 3)?;
             }
             check().await?;
-            self.until_discarded(leader, before + 1).await?;
-            ensure!(self.partition().await.is_ok(), "round {round}: no leader");
-            self.healthy().await?;
-            damaged = (round == 0).then_some(leader);
+            self.until_discarded(told.leader, before + 1).await?;
+            epoch = self.settled(told.epoch).await?.epoch;
+            damaged = damaged.is_none().then_some(told.leader);
         }
         check().await
     }
