@@ -17,7 +17,9 @@ fn text(p: &PartitionRecord) -> String {
             text
         }),
     };
-    let leader = p.leader.map_or("-".to_owned(), |node| node.to_string());
+    let leader = p
+        .leader
+        .map_or_else(|| "-".to_owned(), |node| node.to_string());
     let sets = [&p.isr, &p.elr, &p.last_known_elr].map(|set| list(set));
     format!("{leader} {}", sets.join("/"))
 }
@@ -26,10 +28,18 @@ fn id_of(p: &PartitionRecord, node: u32) -> Uuid {
     p.replica(NodeId(node)).unwrap().id
 }
 
+/// Of replicas 1, 2, 3: min ISR, the ISR, who is fenced then, who resigns, and the result.
+type Row = (
+    &'static str,
+    &'static [u32],
+    &'static [u32],
+    u32,
+    &'static str,
+);
+
 #[test]
 fn a_bad_copy_leaves_and_another_leads() {
-    // Replicas 1, 2, 3; min ISR; the ISR; then the fenced; then who resigns.
-    let table: [(&str, &[u32], &[u32], u32, &str); 9] = [
+    let table: [Row; 9] = [
         ("2", &[1, 2, 3], &[], 1, "2 23/-/-"),
         ("2", &[1, 2, 3], &[], 3, "1 12/-/-"),
         ("2", &[1, 2], &[], 1, "2 2/-/1"),
