@@ -163,7 +163,7 @@ impl Cluster {
     ///
     /// # Errors
     /// When one does not for a minute.
-    pub fn wait_until_whole(&self) -> Result<()> {
+    pub fn wait_until_up(&self) -> Result<()> {
         let deadline = clock::now_ns() + u64::try_from(PATIENCE.as_nanos())?;
         for address in self.bootstrap.split(',') {
             let address: SocketAddr = address.parse().with_context(|| address.to_owned())?;

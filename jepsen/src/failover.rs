@@ -109,7 +109,7 @@ pub fn run(
     for producer in &mut producers {
         producer.finish(deadline)?;
     }
-    cluster.wait_until_whole()?;
+    cluster.wait_until_up()?;
     let log = clients.output("franz-go", &["read", &cluster.bootstrap, &topic, "0"])?;
     std::fs::write(directory.join("log.txt"), &log)?;
     let fates = options
@@ -137,7 +137,8 @@ fn kill_leaders(
     let mut kills = Vec::new();
     for number in 1..=options.kills {
         clock::sleep_until(next);
-        cluster.wait_until_whole()?;
+        cluster.wait_until_up()?;
+        clients.output("franz-go", &["whole", &cluster.bootstrap, topic])?;
         let leader: u32 = clients
             .output("franz-go", &["leader", &cluster.bootstrap, topic, "0"])?
             .trim()

@@ -30,11 +30,11 @@ impl Gaps {
 }
 
 impl fmt::Display for Gaps {
-    /// `name   21 kills, longest gap between acks: p50 310 ms, p99 550 ms, max 550 ms`
+    /// `name   longest gap between acks, 21 samples: p50 310 ms, p99 550 ms, max 550 ms`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:16} {} kills, longest gap between acks:",
+            "{:16} longest gap between acks, {} samples:",
             self.name,
             self.count()
         )?;
@@ -57,11 +57,11 @@ mod tests {
         let gaps = Gaps::new("franz-go", vec![3_000_000, 1_000_000, 2_000_000]);
         assert_eq!(
             gaps.to_string(),
-            "franz-go         3 kills, longest gap between acks: p50 2 ms p99 3 ms max 3 ms"
+            "franz-go         longest gap between acks, 3 samples: p50 2 ms p99 3 ms max 3 ms"
         );
         assert_eq!(
             Gaps::new("x", vec![]).to_string(),
-            "x                0 kills, longest gap between acks: p50 - p99 - max -"
+            "x                longest gap between acks, 0 samples: p50 - p99 - max -"
         );
     }
 }

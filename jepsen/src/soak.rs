@@ -1,7 +1,7 @@
 //! `weir-soak soak`: writers and readers on every partition while random nodes are killed.
 //!
 //! The load is `franz-go soak`; its history goes through every checker of a log. A kill comes only when
-//! all nodes are up again, so each one is survivable and nothing may be lost, doubled or out of order.
+//! every replica is in sync again, so each one is survivable and nothing may be lost, doubled or out of order.
 
 use crate::clients::Clients;
 use crate::clock;
@@ -98,7 +98,8 @@ pub fn run(
     // The last kill leaves the load time to notice it.
     while next + nanos(options.every)? / 2 <= end {
         clock::sleep_until(next);
-        cluster.wait_until_whole()?;
+        cluster.wait_until_up()?;
+        clients.output("franz-go", &["whole", &cluster.bootstrap, &topic])?;
         let node = cluster.nodes[roll(&mut dice, cluster.nodes.len())];
         kills.push(cluster.kill(node)?);
         say(&format!(

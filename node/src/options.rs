@@ -1,7 +1,7 @@
 //! All options of a node: one TOML file, overridden by environment variables.
 //!
 //! Owns how options are read, checked, documented and written. Rooms get plain values
-//! from `wire_up`. An option exists once, in [`sections`]; the reference (`CONFIG.md`),
+//! from `wire_up`. An option exists once, in `sections`; the reference (`CONFIG.md`),
 //! the variable names and the checks follow from it. Whatever is wrong becomes one line
 //! that names the key, the value and the remedy, before anything is started.
 

@@ -586,7 +586,7 @@ impl Core {
         match &self.role {
             Role::Leader(leader) => {
                 mutant!(M10)
-                    || self.high_watermark >= leader.start() && self.position.end > leader.start()
+                    || self.high_watermark >= leader.start() && leader.has_begun(self.position.end)
             }
             Role::Follower(_) | Role::Idle | Role::Failed => false,
         }

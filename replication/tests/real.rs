@@ -29,17 +29,17 @@ async fn batches_reach_every_replica_byte_for_byte() {
                 handle.append(batch, AckLevel::All, Duration::from_secs(30))
             })
             .collect();
-        for (at, call) in (1..).zip(calls) {
+        for (at, call) in (0..).zip(calls) {
             assert_eq!(call.await.unwrap().base, Offset(at));
         }
         let mut copies = vec![];
         for replica in cluster.replicas(n).into_values() {
             let mut views = replica.views();
-            let all = views.wait_for(|view| view.high_watermark == Offset(201));
+            let all = views.wait_for(|view| view.high_watermark == Offset(200));
             let view = all.await.unwrap().clone();
-            assert_eq!(view.durable_end, Offset(201));
+            assert_eq!(view.durable_end, Offset(200));
             let fetched = replica.read(Offset(0), 1 << 20).await.unwrap();
-            assert_eq!(fetched.chunk.end, Offset(201));
+            assert_eq!(fetched.chunk.end, Offset(200));
             copies.push(fetched.chunk.chunks.concat());
         }
         assert_eq!(copies[0], copies[1]);

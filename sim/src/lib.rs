@@ -1,6 +1,6 @@
 //! The simulator: whole nodes in one thread, on simulated time, network and disks.
 //!
-//! Owns the simulated side of every seam ([`env`]), the scaffolding that boots nodes
+//! Owns the simulated side of every seam ([`mod@env`]), the scaffolding that boots nodes
 //! and breaks their machines ([`cluster`]), and the record of a run ([`trace`]). The
 //! rule above all others: the same seed gives the same run, byte for byte, in any
 //! process. A run draws nothing from the machine it runs on.
@@ -13,6 +13,7 @@ compile_error!(
 
 pub mod cluster;
 pub mod env;
+pub mod fuzz;
 pub mod trace;
 pub mod whole_node;
 pub mod workload;

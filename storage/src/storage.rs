@@ -121,7 +121,21 @@ impl Storage {
                 Err(source @ LogError::DiskFull) => {
                     return Err(StorageError::Log { partition, source });
                 }
-                Err(other) => Slot::Failed(other),
+                Err(other) => {
+                    // The files that prove it are recycled from here on.
+                    if let LogError::Corrupt { near, detail } = &other {
+                        let directory = log_directory(partition);
+                        let marked = recover::mark_corrupt(&self.shared, &directory, *near, detail);
+                        match marked.await {
+                            Err(LogError::DiskLost(error)) => {
+                                return Err(StorageError::Io(error));
+                            }
+                            Err(source) => return Err(StorageError::Log { partition, source }),
+                            Ok(()) => {}
+                        }
+                    }
+                    Slot::Failed(other)
+                }
             };
             self.logs().insert(partition, slot);
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use support::{env, partition};
 use weir_base::image::FlushMode;
-use weir_base::{Entropy, FaultClass, LeaderEpoch, Offset, Timestamp};
+use weir_base::{Disk, Entropy, FaultClass, LeaderEpoch, Offset, OpenMode, Timestamp};
 use weir_storage::contract::{batch, batches_of};
 use weir_storage::{
     Crash, LogConfig, LogError, PartitionLog, RecoveredTail, RecoveryReport, SimDisk, SimFaults,
@@ -345,4 +345,44 @@ async fn rot_beside_the_log_is_mended_or_refused() {
     let (log, _) = open_log(&storage).await.unwrap();
     let chunk = log.read(Offset(100), Offset(104), 1 << 20).await.unwrap();
     assert_eq!((chunk.base, chunk.end), (Offset(99), Offset(102)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_the_write_ahead_log_proved_corrupt_stays_shut() {
+    let disk = disk();
+    let storage = open(&disk).await;
+    let (log, _) = open_log(&storage).await.unwrap();
+    for _ in 0..5 {
+        append(&*log, FlushMode::Sync).await.unwrap();
+        durable(&*log).await;
+    }
+    drop((log, storage));
+    disk.crash(Crash::PowerLoss);
+    // The segment kept nothing, and a batch in the midst of the write-ahead log rotted.
+    let handle = disk.handle(None);
+    let file = handle.open(&segment(), OpenMode::Existing).await.unwrap();
+    file.truncate(64).await.unwrap();
+    file.sync_data().await.unwrap();
+    let used = "wal/00000002.wal";
+    disk.flip_bit(used, 2 * 4096 + 200, 1).unwrap();
+    for crash in [Crash::Process, Crash::PowerLoss, Crash::Process] {
+        let storage = open(&disk).await;
+        let error = open_log(&storage).await.map(drop).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                LogError::Corrupt {
+                    near: Offset(3),
+                    ..
+                }
+            ),
+            "{error}"
+        );
+        drop(storage);
+        disk.crash(crash);
+    }
+    // Removed, it may begin anew.
+    let storage = open(&disk).await;
+    storage.remove_log(partition(0)).await.unwrap();
+    assert!(open_log(&storage).await.unwrap().1.created);
 }

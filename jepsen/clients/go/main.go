@@ -2,6 +2,7 @@
 //
 //	franz-go check BOOTSTRAP                                   result lines as in ../README.md
 //	franz-go create BOOTSTRAP TOPIC PARTITIONS                 3 replicas; returns when every partition has a leader
+//	franz-go whole BOOTSTRAP TOPIC                             returns when every partition has a leader and all replicas in sync
 //	franz-go leader BOOTSTRAP TOPIC PARTITION                  prints its node id
 //	franz-go read BOOTSTRAP TOPIC PARTITION                    prints `offset value` of all there is
 //	franz-go load BOOTSTRAP TOPIC SECONDS RATE PROCESS         the producer of `weir-soak failover`
@@ -52,7 +53,7 @@ func number(i int) float64 {
 }
 
 func main() {
-	want := map[string]int{"check": 3, "create": 5, "leader": 5, "read": 5, "load": 7, "soak": 6}
+	want := map[string]int{"check": 3, "create": 5, "whole": 4, "leader": 5, "read": 5, "load": 7, "soak": 6}
 	if len(os.Args) < 2 || want[os.Args[1]] != len(os.Args) {
 		fmt.Fprintln(os.Stderr, "usage: see the top of main.go")
 		os.Exit(2)
@@ -64,6 +65,8 @@ func main() {
 		os.Exit(check())
 	case "create":
 		err = create(os.Args[3], int32(number(4)))
+	case "whole":
+		err = whole(os.Args[3])
 	case "leader":
 		err = printLeader(os.Args[3], int32(number(4)))
 	case "read":

@@ -41,6 +41,36 @@ func create(topic string, partitions int32) error {
 	return newTopic(ctx, topic, partitions)
 }
 
+// whole waits until one more kill is survivable, and shows what it costs and not what the last one left behind.
+func whole(topic string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	client, err := connect()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	for {
+		missing := 0
+		metadata, err := kadm.NewClient(client).Metadata(ctx, topic)
+		if err == nil {
+			for _, p := range metadata.Topics[topic].Partitions {
+				if p.Leader < 0 || len(p.ISR) < len(p.Replicas) {
+					missing++
+				}
+			}
+			if missing == 0 && len(metadata.Topics[topic].Partitions) > 0 {
+				return nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%d partitions are not whole after a minute: %v", missing, err)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
 func printLeader(topic string, partition int32) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()

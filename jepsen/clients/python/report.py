@@ -36,6 +36,17 @@ def in_order_once(values, count):
                          f"{sum(a > b for a, b in zip(values, values[1:]))} inversions in {len(values)} records")
 
 
+def committed_all(seen, committed, ends):
+    """Raises unless each partition's committed offset lies behind its last record and not behind its end.
+
+    `seen` holds (partition, offset). Offsets need not be dense: control records take some and are never shown.
+    """
+    for partition, end in ends.items():
+        last = max((offset for where, offset in seen if where == partition), default=-1)
+        if not last < committed[partition] <= end:
+            raise AssertionError(f"partition {partition}: committed {committed[partition]}, last record {last}, end {end}")
+
+
 def until(what, condition, seconds=30):
     """Polls `condition` until it is true."""
     deadline = time.monotonic() + seconds

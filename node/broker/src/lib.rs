@@ -1,6 +1,6 @@
 //! The broker: implements the waist (`weir-api`) over storage, replication and metadata.
 //!
-//! Owns: which partitions this node holds ([`partitions`]), the way of an append and of
+//! Owns: which partitions this node holds (`partitions`), the way of an append and of
 //! a read to them, the hosted group coordinators, and admin calls to the controller.
 //! It decides nothing about epochs, ISR or elections: it carries image deltas down to
 //! replication and ISR proposals up to metadata. On a crash nothing here is lost, since

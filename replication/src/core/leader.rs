@@ -141,7 +141,12 @@ impl Leader {
             .others(cx.me)
             .map(|other| (other.node, Replica::new(other.id, now, start)))
             .collect();
-        out.push(Effect::AppendBarrier(epoch));
+        // Nothing was ever written where the eligible leader's log is empty, so there is
+        // nothing to fence: clients find their first record at offset 0.
+        let is_new = start == Offset::ZERO;
+        if !is_new {
+            out.push(Effect::AppendBarrier(epoch));
+        }
         Leader {
             epoch,
             start,
@@ -152,8 +157,17 @@ impl Leader {
             unreplicated_bytes: 0,
             // The barrier batch itself ends above `start`, so reaching it proves a flush
             // in this epoch.
-            barrier: cx.agreed.record.pending_durability.map(|_| start + 1),
+            barrier: cx
+                .agreed
+                .record
+                .pending_durability
+                .map(|_| if is_new { start } else { start + 1 }),
         }
+    }
+
+    /// Whether the epoch's barrier is in a log that ends at `end`, or none is needed.
+    pub(crate) fn has_begun(&self, end: Offset) -> bool {
+        self.start == Offset::ZERO || end > self.start
     }
 
     pub(crate) fn epoch(&self) -> LeaderEpoch {

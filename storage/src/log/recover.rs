@@ -14,7 +14,8 @@
 //! - bad bytes, or good frames none of which says that the end had been durable beyond
 //!   here: a torn tail, which is cut off and reported;
 //! - a good frame that does say so: corruption. Nothing is touched, the log stays shut
-//!   and is to be repaired from a peer (S-16, M19).
+//!   and is to be repaired from a peer (S-16, M19). If the write-ahead log was needed to
+//!   see it, a mark in the directory keeps the log shut once those files are recycled.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -91,6 +92,25 @@ pub(crate) async fn open(
     recovery.finish(config).await
 }
 
+/// The file that says that a log was found corrupt.
+const MARK: &str = "corrupt";
+
+/// Notes durably in `directory` that its log was found corrupt at `near`.
+pub(crate) async fn mark_corrupt(
+    shared: &Shared,
+    directory: &str,
+    near: Offset,
+    detail: &str,
+) -> Result<(), LogError> {
+    let disk = &shared.env.disk;
+    let path = format!("{directory}/{MARK}");
+    let stored = crate::sidecar::store_durably(disk, &path, &(near, detail)).await;
+    shared.health.judge(stored)?;
+    shared
+        .health
+        .judge_sync(disk.sync_directory(directory).await)
+}
+
 fn corrupt(near: Offset, detail: impl Into<String>) -> LogError {
     LogError::Corrupt {
         near,
@@ -154,6 +174,16 @@ impl Recovery {
         let health = &shared.health;
         let disk = &shared.env.disk;
         let names = health.judge(disk.list(&self.directory).await)?;
+        if names.iter().any(|name| name == MARK) {
+            let path = format!("{}/{MARK}", self.directory);
+            let mark: Option<(Offset, String)> = crate::sidecar::load(disk, &path).await;
+            // A mark that is torn or rotten is one all the same.
+            let (near, detail) = mark.unwrap_or((self.state.end, String::new()));
+            return Err(corrupt(
+                near,
+                format!("found at an earlier start: {detail}"),
+            ));
+        }
         let there: Vec<Offset> = names.iter().filter_map(|name| base_of(name)).collect();
         for mut summary in self.state.segments.clone() {
             let segment = Segment::at(disk.clone(), &self.directory, summary.base);

@@ -133,7 +133,9 @@ async fn read(
             wait_max: if refused {
                 std::time::Duration::ZERO
             } else {
-                millis(request.max_wait_ms)
+                // Longer than a silent connection is kept, nobody waits: a connection full
+                // of waiting fetches reads nothing, not even that its client is gone.
+                millis(request.max_wait_ms).min(call.shared.options.idle_close)
             },
         };
         call.shared.api.log.read(read).await
