@@ -6,15 +6,15 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use weir_base::{Env, NodeId};
+use anyhow::{Context, Result, ensure};
+use weir_base::{BoxFuture, Env, NodeId};
 use weir_sim::cluster::{Cluster, ip, on_fresh_thread};
 use weir_sim::trace::Trace;
 use weir_sim::whole_node::{kafka_addresses, node_options, run_node};
 use weir_sim::workload::kafka_client::KafkaClient;
 use weir_sim::workload::produce::{Ledger, check_all, create_topic, idempotent_producer};
 
-const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
+static NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
 /// Where the client runs: a machine with links and disks that nobody uses.
 const CLIENT: NodeId = NodeId(200);
 const TOPIC: &str = "orders";
@@ -37,6 +37,7 @@ struct Told {
 struct Client {
     env: Env,
     cluster: Cluster,
+    nodes: &'static [NodeId],
     wish: Wish,
 }
 
@@ -44,7 +45,7 @@ impl Client {
     /// The partition as some node tells it.
     async fn partition(&self) -> Result<Told> {
         let mut last = anyhow::anyhow!("nobody asked");
-        for address in kafka_addresses(&NODES) {
+        for address in kafka_addresses(self.nodes) {
             let asked = async {
                 let mut client = KafkaClient::connect(&self.env, address, POLL * 10).await?;
                 let metadata = client.metadata(TOPIC).await?;
@@ -55,7 +56,7 @@ impl Client {
                     leader: NodeId(leader),
                     epoch: partition.leader_epoch,
                     // In sync, and led by the preferred leader: it stays like this.
-                    is_settled: partition.isr_nodes.len() == 3
+                    is_settled: partition.isr_nodes.len() == self.nodes.len()
                         && partition.replica_nodes.first() == Some(&partition.leader_id),
                 })
             };
@@ -106,8 +107,38 @@ impl Client {
         }
     }
 
-    async fn run(self, ledger: Ledger) -> Result<()> {
-        let nodes = kafka_addresses(&NODES);
+    /// The only copy there is rots: it is not thrown away, and what can be read is not
+    /// passed off as everything.
+    async fn keep_the_last(self, ledger: Ledger) -> Result<()> {
+        let nodes = kafka_addresses(self.nodes);
+        create_topic(&self.env, &nodes, TOPIC, 1, &[]).await?;
+        let (env, topic) = (self.env.clone(), TOPIC.to_owned());
+        idempotent_producer(env, nodes.clone(), topic, 0, VALUES, ledger.clone()).await?;
+        let mut epoch = self.settled(0).await?.epoch;
+        for _ in 0..2 {
+            self.restart(None).await;
+            epoch = self.settled(epoch).await?.epoch;
+        }
+        let check = || check_all(&self.env, &nodes, TOPIC, 1, &ledger);
+        let flip = || {
+            let disk = self.cluster.disk(NodeId(1)).unwrap();
+            let files = log_files(&self.cluster, NodeId(1), ".segment");
+            files
+                .iter()
+                .try_for_each(|path| disk.flip_bit(path, ROTTEN_AT, 3))
+        };
+        flip()?;
+        ensure!(check().await.is_err(), "bad data was served");
+        ensure!(self.discarded(NodeId(1)) == 0, "the last copy was removed");
+        // The operator's remedy: the data comes back.
+        flip()?;
+        self.restart(None).await;
+        self.settled(epoch).await?;
+        check().await
+    }
+
+    async fn make_anew(self, ledger: Ledger) -> Result<()> {
+        let nodes = kafka_addresses(self.nodes);
         create_topic(&self.env, &nodes, TOPIC, 1, &[]).await?;
         let (env, topic) = (self.env.clone(), TOPIC.to_owned());
         idempotent_producer(env, nodes.clone(), topic, 0, VALUES, ledger.clone()).await?;
@@ -148,8 +179,13 @@ fn log_files(cluster: &Cluster, node: NodeId, ending: &str) -> Vec<String> {
 }
 
 /// Restarts all nodes; one finds both stored states of its log damaged.
-fn restart(cluster: &Cluster, sim: &mut turmoil::Sim<'_>, damaged: Option<NodeId>) {
-    for node in NODES {
+fn restart(
+    cluster: &Cluster,
+    sim: &mut turmoil::Sim<'_>,
+    nodes: &[NodeId],
+    damaged: Option<NodeId>,
+) {
+    for node in nodes.iter().copied() {
         cluster.kill(sim, node).unwrap();
     }
     if let Some(node) = damaged {
@@ -159,22 +195,36 @@ fn restart(cluster: &Cluster, sim: &mut turmoil::Sim<'_>, damaged: Option<NodeId
             }
         }
     }
-    for node in NODES {
+    for node in nodes.iter().copied() {
         cluster.start(sim, node).unwrap();
     }
 }
 
+type Script = fn(Client, Ledger) -> BoxFuture<'static, Result<()>>;
+
 #[test]
 fn rotten_copies_are_given_up_and_made_anew() {
-    on_fresh_thread(|| {
-        let seed = 4;
-        let machines = [NODES.as_slice(), &[CLIENT]].concat();
+    simulate(4, &NODES, |client, ledger| {
+        Box::pin(client.make_anew(ledger))
+    });
+}
+
+#[test]
+fn the_last_copy_is_kept_and_serves_nothing_bad() {
+    simulate(5, &NODES[..1], |client, ledger| {
+        Box::pin(client.keep_the_last(ledger))
+    });
+}
+
+fn simulate(seed: u64, nodes: &'static [NodeId], script: Script) {
+    on_fresh_thread(move || {
+        let machines = [nodes, &[CLIENT]].concat();
         let cluster = Cluster::new(seed, &machines, Trace::default()).unwrap();
         let mut sim = Cluster::builder(seed, Duration::from_secs(120)).build();
-        for node in NODES {
+        for node in nodes.iter().copied() {
             let cluster = cluster.clone();
             sim.host(ip(node), move || {
-                let software = run_node(cluster.clone(), node_options(node, &NODES));
+                let software = run_node(cluster.clone(), node_options(node, nodes));
                 async move { Ok(software.await?) }
             });
         }
@@ -190,8 +240,13 @@ fn rotten_copies_are_given_up_and_made_anew() {
             let (cluster, ledger, wish, ended) = told.clone();
             async move {
                 let env = cluster.boot(CLIENT)?.env;
-                let client = Client { env, cluster, wish };
-                let result = client.run(ledger).await;
+                let client = Client {
+                    env,
+                    cluster,
+                    nodes,
+                    wish,
+                };
+                let result = script(client, ledger).await;
                 *ended.lock().unwrap() = Some(result);
                 std::future::pending().await
             }
@@ -200,7 +255,7 @@ fn rotten_copies_are_given_up_and_made_anew() {
             assert!(sim.elapsed() < Duration::from_secs(100), "not done");
             let wished = *wish.lock().unwrap();
             if let Some(damaged) = wished {
-                restart(&cluster, &mut sim, damaged);
+                restart(&cluster, &mut sim, nodes, damaged);
                 *wish.lock().unwrap() = None;
             }
             sim.step().unwrap();
