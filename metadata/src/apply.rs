@@ -110,6 +110,11 @@ fn apply_command(draft: &mut Draft<'_>, command: &Command) -> ItemResult {
             value,
         } => crate::document::put(draft, key, *expected, value),
         Command::DeleteDocument { key, expected } => crate::document::delete(draft, key, *expected),
+        Command::RenewReplica {
+            at,
+            partition_epoch,
+            node,
+        } => partition::renew_replica(draft, *at, *partition_epoch, *node),
     }
 }
 

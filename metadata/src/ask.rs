@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use weir_base::{NodeEpoch, NodeId, PartitionEpoch, TopicId, TopicPartition};
+use weir_base::{LeaderEpoch, NodeEpoch, NodeId, PartitionEpoch, TopicId, TopicPartition, Uuid};
 
 use crate::command::{IsrProposal, Outcome, Refusal, Registration};
 
@@ -57,6 +57,23 @@ pub enum ConfigOp {
     Append(String),
     /// Removes an element from a list.
     Subtract(String),
+}
+
+/// What a node gives up of a partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Resignation {
+    /// Its copy, whose data is bad: it leaves ISR and ELR and is made anew.
+    Replica {
+        /// The copy meant; if it has another identity by now, this is done.
+        id: Uuid,
+        /// What is wrong, for people.
+        why: String,
+    },
+    /// Leadership in this epoch alone: its copy is good and stays in the ISR.
+    Leadership {
+        /// The epoch; if it is over by now, this is done.
+        epoch: LeaderEpoch,
+    },
 }
 
 /// A sign of life. Not in the Raft log.
@@ -129,6 +146,12 @@ pub(crate) enum Ask {
     },
     /// The controller asks for a second opinion: is this control port refused?
     Probe(NodeId),
+    Resign {
+        at: TopicPartition,
+        node: NodeId,
+        epoch: NodeEpoch,
+        what: Resignation,
+    },
 }
 
 impl Ask {
@@ -144,7 +167,8 @@ impl Ask {
             | Ask::Drain { .. }
             | Ask::Leave { .. }
             | Ask::Suspect { .. }
-            | Ask::Probe(_) => true,
+            | Ask::Probe(_)
+            | Ask::Resign { .. } => true,
             Ask::CreateTopic { validate_only, .. }
             | Ask::CreatePartitions { validate_only, .. }
             | Ask::AlterConfigs { validate_only, .. } => *validate_only,
@@ -162,7 +186,9 @@ impl Ask {
             Ask::Heartbeat(heartbeat) => heartbeat.node == from,
             Ask::Register(registration) => registration.id == from,
             Ask::AlterPartition(proposal) => proposal.leader == from,
-            Ask::Drain { node, .. } | Ask::Leave { node, .. } => *node == from,
+            Ask::Drain { node, .. } | Ask::Leave { node, .. } | Ask::Resign { node, .. } => {
+                *node == from
+            }
             Ask::CreateTopic { .. }
             | Ask::DeleteTopic(_)
             | Ask::CreatePartitions { .. }

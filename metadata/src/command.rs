@@ -154,6 +154,16 @@ pub enum Command {
         /// The version seen.
         expected: u64,
     },
+    /// Gives the copy on a node a new identity: what the former one claimed to hold is
+    /// void, and the node begins it anew. Only of a copy in neither ISR nor ELR.
+    RenewReplica {
+        /// The partition.
+        at: TopicPartition,
+        /// The fence.
+        partition_epoch: PartitionEpoch,
+        /// Whose copy.
+        node: NodeId,
+    },
 }
 
 /// How a node started.
@@ -314,6 +324,13 @@ pub enum Refusal {
     },
     #[error("the change would break {invariant}: {detail}")]
     Breaks { invariant: String, detail: String },
+    #[error(
+        "the copy of partition {at} on node {node} is the last that may hold everything \
+         acknowledged: it stays in the record, and nobody else is elected"
+    )]
+    LastCopy { at: TopicPartition, node: NodeId },
+    #[error("node {node} holds no replica of partition {at}")]
+    NoReplica { at: TopicPartition, node: NodeId },
 }
 
 impl Refusal {

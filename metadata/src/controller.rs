@@ -10,5 +10,6 @@ pub mod fence;
 pub mod place;
 pub(crate) mod plan;
 pub mod reassign;
+pub mod resign;
 pub mod sessions;
 pub(crate) mod task;

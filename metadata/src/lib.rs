@@ -22,7 +22,7 @@ mod raft;
 mod service;
 pub mod topic_options;
 
-pub use ask::{ConfigChange, ConfigOp, ConfigResource, NewTopic};
+pub use ask::{ConfigChange, ConfigOp, ConfigResource, NewTopic, Resignation};
 pub use client::{AlterRefused, Health, IsrChange, Metadata, MetadataError, NodeFacts};
 pub use command::{Refusal, StartKind};
 pub use options::MetadataOptions;

@@ -18,7 +18,7 @@ use weir_metadata::apply::apply;
 use weir_metadata::command::{
     Command, IsrProposal, Item, ItemResult, Proposal, Registration, StartKind,
 };
-use weir_metadata::controller::{elect, fence, place, reassign};
+use weir_metadata::controller::{elect, fence, place, reassign, resign};
 use weir_metadata::invariants::{check_image, check_step};
 
 const NODES: u32 = 5;
@@ -42,6 +42,8 @@ enum Event {
     MinIsr(u8, u8),
     ClusterMinIsr(u8),
     Barrier(u8),
+    Resign(u8, u32),
+    Depose(u8),
 }
 
 fn start_kind() -> impl Strategy<Value = StartKind> {
@@ -72,6 +74,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (topic.clone(), any::<bool>()).prop_map(|(t, s)| Event::Flush(t, s)),
         1 => (topic.clone(), 1..4_u8).prop_map(|(t, m)| Event::MinIsr(t, m)),
         1 => (1..4_u8).prop_map(Event::ClusterMinIsr),
+        2 => (topic.clone(), 1..=NODES).prop_map(|(t, n)| Event::Resign(t, n)),
+        1 => topic.clone().prop_map(Event::Depose),
         1 => topic.prop_map(Event::Barrier),
     ]
 }
@@ -350,6 +354,46 @@ impl World {
             Event::ClusterMinIsr(min) => self.plan(vec![Command::SetClusterConfigs {
                 configs: [("min.insync.replicas".to_owned(), min.to_string())].into(),
             }]),
+            Event::Resign(topic, node) => {
+                let Some(at) = self.first_partition(topic) else {
+                    return;
+                };
+                let (node, record) = (NodeId(node), self.image.partition(at).unwrap().clone());
+                let Some(replica) = record.replica(node) else {
+                    return;
+                };
+                match resign::plan_replica(&self.image, at, node, replica.id) {
+                    Ok(item) => {
+                        assert!(!item.is_empty());
+                        // From here on the copy is empty.
+                        self.spoiled.insert((at, node));
+                        self.plan(item);
+                        let after = self.image.partition(at).unwrap();
+                        assert_ne!(after.replica(node).unwrap().id, replica.id);
+                        assert!(!after.isr.contains(&node) && !after.elr.contains(&node));
+                    }
+                    Err(_) => {
+                        let mut members = record.isr.iter().chain(&record.elr);
+                        assert!(members.all(|member| *member == node), "{record:?}");
+                    }
+                }
+            }
+            Event::Depose(topic) => {
+                let Some(at) = self.first_partition(topic) else {
+                    return;
+                };
+                let record = self.image.partition(at).unwrap().clone();
+                let Some(leader) = record.leader else { return };
+                let epoch = record.leader_epoch;
+                let item = resign::plan_leadership(&self.image, at, leader, epoch).unwrap();
+                self.plan(item);
+                let after = self.image.partition(at).unwrap();
+                assert_eq!(after.leader_epoch, epoch.next());
+                assert_eq!(
+                    (after.isr.clone(), after.elr.clone()),
+                    (record.isr, record.elr)
+                );
+            }
             Event::Barrier(topic) => {
                 let Some(at) = self.first_partition(topic) else {
                     return;

@@ -25,7 +25,7 @@ mod watermark;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use weir_base::image::{Durability, PartitionRecord, ReplicationMode};
+use weir_base::image::{Durability, PartitionRecord, Replica, ReplicationMode};
 use weir_base::{LeaderEpoch, Monotonic, NodeEpoch, NodeId, Offset, PartitionEpoch, Uuid};
 use weir_storage::{EpochEnd, LogPosition};
 
@@ -89,9 +89,9 @@ impl Agreed {
         self.record.isr.iter().copied().collect()
     }
 
-    fn others(&self, me: NodeId) -> impl Iterator<Item = NodeId> + '_ {
-        let nodes = self.record.replicas.iter().map(|r| r.node);
-        nodes.filter(move |node| *node != me)
+    fn others(&self, me: NodeId) -> impl Iterator<Item = Replica> + '_ {
+        let replicas = self.record.replicas.iter().copied();
+        replicas.filter(move |replica| replica.node != me)
     }
 
     fn min_isr(&self) -> usize {
@@ -159,6 +159,14 @@ impl Core {
             sessions: 0,
             role: Role::Idle,
         }
+    }
+
+    /// Has the sessions of this replica begin above `number`: a replica that is opened
+    /// again in the same boot must not be taken for late messages of its former self.
+    #[must_use]
+    pub fn with_sessions_above(mut self, number: u64) -> Core {
+        self.sessions = number;
+        self
     }
 
     /// The newest record of the image. One with a lower partition epoch is ignored, one

@@ -28,6 +28,8 @@ pub(crate) struct Node {
     /// Until when this node may act as leader without asking anybody.
     lease: AtomicU64,
     acknowledged_cut: AtomicU64,
+    /// Replicas opened so far.
+    opened: AtomicU64,
     closed: watch::Sender<bool>,
 }
 
@@ -51,6 +53,7 @@ impl Node {
             uplinks: Mutex::default(),
             lease: AtomicU64::new(u64::MAX),
             acknowledged_cut: AtomicU64::new(0),
+            opened: AtomicU64::new(0),
             closed: watch::Sender::new(false),
         }
     }
@@ -94,6 +97,13 @@ impl Node {
 
     pub(crate) fn count_cut(&self, offsets: u64) {
         self.acknowledged_cut.fetch_add(offsets, Ordering::Relaxed);
+    }
+
+    /// Where the session numbers of a replica opened now begin: above those of every
+    /// replica opened before (a replica would need a session a millisecond for 50 days
+    /// to run into the next one's).
+    pub(crate) fn next_sessions(&self) -> u64 {
+        self.opened.fetch_add(1, Ordering::Relaxed) << 32
     }
 
     pub(crate) fn acknowledged_cut(&self) -> u64 {

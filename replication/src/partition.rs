@@ -79,7 +79,8 @@ impl Partition {
         log: Arc<dyn PartitionLog>,
     ) -> (Partition, PartitionHandle) {
         let positions = log.positions();
-        let core = Core::new(node.me, replica, log.position(), node.options.core);
+        let core = Core::new(node.me, replica, log.position(), node.options.core)
+            .with_sessions_above(node.next_sessions());
         let inbox = Arc::new(Inbox::new(node.options));
         let views = watch::Sender::new(handle::view(&core, None));
         let handle = PartitionHandle::new(

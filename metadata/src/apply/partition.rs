@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 
 use weir_base::image::{NodeState, PartitionRecord};
+use weir_base::invariant::Invariant;
 use weir_base::{NodeId, PartitionEpoch, TopicPartition};
 
 use super::draft::Draft;
+use super::topic::replica;
 use crate::command::{IsrProposal, ItemResult, Outcome, PartitionChange, Refusal};
 
 /// Checks a fence.
@@ -125,6 +127,29 @@ pub(super) fn change(draft: &mut Draft<'_>, change: &PartitionChange) -> ItemRes
     record.isr.clone_from(&change.isr);
     record.elr.clone_from(&change.elr);
     record.last_known_elr.clone_from(&change.last_known_elr);
+    record.partition_epoch = record.partition_epoch.next();
+    Ok(Outcome::Partition(Box::new(record.clone())))
+}
+
+/// A copy that is in no set may be begun anew: its new id voids all that was claimed
+/// under the old one, which its leader may still have in its books (S-06).
+pub(super) fn renew_replica(
+    draft: &mut Draft<'_>,
+    at: TopicPartition,
+    partition_epoch: PartitionEpoch,
+    node: NodeId,
+) -> ItemResult {
+    let (index, serial) = (draft.index, draft.next_serial());
+    let record = draft.partition(at)?;
+    check_epoch(at, record, partition_epoch)?;
+    if record.isr.contains(&node) || record.elr.contains(&node) {
+        let detail = format!("partition {at}: the copy on node {node} is relied on");
+        return Err(Refusal::breaks(Invariant::I4, detail));
+    }
+    let Some(kept) = record.replicas.iter_mut().find(|r| r.node == node) else {
+        return Err(Refusal::NoReplica { at, node });
+    };
+    *kept = replica(index, serial, at.index.0, node);
     record.partition_epoch = record.partition_epoch.next();
     Ok(Outcome::Partition(Box::new(record.clone())))
 }

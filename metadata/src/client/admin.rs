@@ -8,7 +8,7 @@ use weir_base::image::PartitionRecord;
 use weir_base::{LeaderEpoch, NodeEpoch, NodeId, PartitionEpoch, TopicId, TopicPartition};
 
 use super::{AlterRefused, Metadata, MetadataError};
-use crate::ask::{Ask, ConfigChange, ConfigResource, NewTopic};
+use crate::ask::{Ask, ConfigChange, ConfigResource, NewTopic, Resignation};
 use crate::command::{IsrProposal, Outcome, Refusal};
 
 /// How long calls without a timeout of their own are tried.
@@ -152,6 +152,30 @@ impl Metadata {
             isr: change.isr,
         };
         partition(self.ask(Ask::AlterPartition(proposal), PATIENCE).await?)
+    }
+
+    /// Gives up this node's copy of a partition, or its leadership. Done if it has been
+    /// given up already, or the partition is not placed here. What became of it is in
+    /// the image: a copy that was given up has a new identity there, in neither ISR nor ELR.
+    ///
+    /// # Errors
+    /// [`Refusal::LastCopy`] if nobody else may hold all that was acknowledged: nothing
+    /// was changed, and asking again helps only once the record has changed. Else as
+    /// [`MetadataError`] says.
+    pub async fn resign(&self, at: TopicPartition, what: Resignation) -> Result<(), MetadataError> {
+        let ask = Ask::Resign {
+            at,
+            node: self.inner().me.id,
+            epoch: self.epoch()?,
+            what,
+        };
+        match self.ask(ask, PATIENCE).await {
+            Ok(_)
+            | Err(MetadataError::Refused(
+                Refusal::UnknownPartition(_) | Refusal::UnknownTopicId(_),
+            )) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Tells that the flush barrier of a pending durability passed: every ISR member's

@@ -77,8 +77,8 @@ pub(crate) fn change_with(
     })
 }
 
-/// Lets `leader`, an active member of the ISR, lead.
-fn hand_over(at: TopicPartition, record: &PartitionRecord, leader: NodeId) -> Command {
+/// Lets `leader`, an active member of the ISR, lead, in a new epoch even if it does.
+pub(crate) fn hand_over(at: TopicPartition, record: &PartitionRecord, leader: NodeId) -> Command {
     Command::ChangePartition(PartitionChange {
         at,
         partition_epoch: record.partition_epoch,

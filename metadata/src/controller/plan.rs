@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use weir_base::Uuid;
 use weir_base::image::{ClusterImage, TopicRecord};
 
-use super::{elect, fence, place, reassign};
-use crate::ask::{Ask, ConfigChange, ConfigOp, ConfigResource, NewTopic};
+use super::{elect, fence, place, reassign, resign};
+use crate::ask::{Ask, ConfigChange, ConfigOp, ConfigResource, NewTopic, Resignation};
 use crate::command::{Command, Item, Refusal};
 use crate::topic_options::{Kind, cluster_option, topic_option, value};
 
@@ -61,6 +61,20 @@ pub(crate) fn plan(image: &ClusterImage, ask: &Ask, fresh: Uuid) -> Result<Item,
         }
         Ask::Leave { node, epoch } => {
             same_boot(image, *node, *epoch).map(|()| fence::plan_fence(image, *node))
+        }
+        Ask::Resign {
+            at,
+            node,
+            epoch,
+            what,
+        } => {
+            same_boot(image, *node, *epoch)?;
+            match what {
+                Resignation::Replica { id, .. } => resign::plan_replica(image, *at, *node, *id),
+                Resignation::Leadership { epoch } => {
+                    resign::plan_leadership(image, *at, *node, *epoch)
+                }
+            }
         }
         Ask::Heartbeat(_) | Ask::Suspect { .. } | Ask::Probe(_) => Ok(Item::new()),
     }

@@ -217,6 +217,8 @@ fn refused(refusal: Refusal) -> AdminError {
         | Refusal::IneligibleReplica { .. }
         | Refusal::ReassignmentNotReady(_)
         | Refusal::VersionConflict { .. }
+        | Refusal::LastCopy { .. }
+        | Refusal::NoReplica { .. }
         | Refusal::Breaks { .. } => AdminError::InvalidRequest(text),
     }
 }

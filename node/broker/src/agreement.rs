@@ -6,9 +6,14 @@ use weir_metadata::command::Refusal;
 use weir_metadata::{Metadata, MetadataError};
 use weir_replication::{IsrAgreement, IsrChange, IsrRefusal, ReplicaEvent};
 
+use crate::cut::CutKeeper;
+use crate::resigning::Resigning;
+
 /// Replication's way to the controller.
 pub(crate) struct Agreement {
     pub(crate) metadata: Metadata,
+    pub(crate) resigning: Resigning,
+    pub(crate) cut: CutKeeper,
 }
 
 impl IsrAgreement for Agreement {
@@ -43,9 +48,13 @@ impl IsrAgreement for Agreement {
                     error.class() != FaultClass::DiskLost,
                     "the data directory failed and holds every replica of this node: {error}"
                 );
+                if error.class() == FaultClass::Quarantine {
+                    self.resigning.replica(at, &error);
+                }
             }
             ReplicaEvent::LeadershipRefused { at, epoch } => {
                 tracing::warn!(partition = %at, %epoch, "leadership refused after a restart");
+                self.resigning.leadership(at, epoch);
             }
             ReplicaEvent::AcknowledgedCut {
                 at,
@@ -58,6 +67,7 @@ impl IsrAgreement for Agreement {
                     partition = %at, %from, offsets, bytes,
                     "a fail-over under async replication cut records that may have been acknowledged"
                 );
+                self.cut.save(at, from, batches);
             }
         }
     }

@@ -11,9 +11,11 @@ use weir_replication::{Replication, ReplicationOptions};
 use weir_storage::Storage;
 
 use crate::agreement::Agreement;
+use crate::cut::CutKeeper;
 use crate::duties;
 use crate::groups::Groups;
 use crate::partitions::Partitions;
+use crate::resigning::Resigning;
 
 /// What an operator may tune.
 #[derive(Debug, Clone)]
@@ -61,8 +63,11 @@ impl Broker {
         options: &BrokerOptions,
     ) -> Broker {
         let groups = Groups::new(&env, options);
+        let resigning = Resigning::new(env.clone(), node, metadata.clone());
         let agreement = Arc::new(Agreement {
             metadata: metadata.clone(),
+            resigning: resigning.clone(),
+            cut: CutKeeper::new(env.clone()),
         });
         let replication =
             Replication::start(env.clone(), node, peers, agreement, options.replication);
@@ -74,7 +79,7 @@ impl Broker {
             groups,
         };
         let broker = Broker(Arc::new(inner));
-        let partitions = Partitions::new(broker.clone(), Arc::clone(&storage));
+        let partitions = Partitions::new(broker.clone(), Arc::clone(&storage), resigning);
         env.tasks.spawn("broker-partitions", partitions.follow());
         env.tasks
             .spawn("broker-duties", duties::run(broker.clone(), storage));

@@ -46,6 +46,10 @@ async fn compact(partition: &PartitionHandle, storage: &Storage) {
             tracing::info!(partition = %at, segments, bytes, "compacted");
         }
         Ok(_) => {}
-        Err(error) => tracing::warn!(partition = %at, %error, "compaction"),
+        Err(error) => {
+            tracing::warn!(partition = %at, %error, "compaction");
+            // Bad data that nobody reads is bad all the same.
+            partition.fail(error);
+        }
     }
 }

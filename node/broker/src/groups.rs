@@ -60,6 +60,12 @@ impl Groups {
         self.lock().insert(at, Arc::new(host));
     }
 
+    /// Stops the machine of a replica that begins anew: its snapshot, a fold of what was
+    /// committed, stays true.
+    pub(crate) fn stop(&self, at: TopicPartition) {
+        self.lock().remove(&at);
+    }
+
     /// Stops the machine of a replica that left this node, and forgets its snapshot.
     pub(crate) fn close(&self, env: &Env, at: TopicPartition) {
         if self.lock().remove(&at).is_some() {

@@ -10,12 +10,14 @@ mod admin;
 mod agreement;
 mod append;
 mod cluster;
+mod cut;
 mod duties;
 mod groups;
 mod host;
 mod journal;
 mod partitions;
 mod read;
+mod resigning;
 
 mod broker;
 

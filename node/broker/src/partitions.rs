@@ -2,19 +2,23 @@
 //!
 //! Every image is compared with what is open; nothing else is remembered, so a skipped
 //! image does no harm. A log is removed only when a committed image no longer places it
-//! here: what merely looks orphaned at start is left alone (S-13).
+//! here: what merely looks orphaned at start is left alone (S-13). An image in which the
+//! copy here has another identity than the one held says the same of the old copy: it
+//! was given up ([`crate::resigning`]) or moved away and back, nobody counts on it, and
+//! the new one begins empty, once there is a leader to fetch it from.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use weir_base::image::{ClusterImage, NodeRecord, PartitionRecord, TopicRecord};
-use weir_base::{NodeId, TopicPartition};
+use weir_base::{FaultClass, NodeId, TopicPartition, Uuid};
 use weir_metadata::topic_options::{TopicSettings, settings};
-use weir_storage::{LogConfig, LogError, Storage};
+use weir_storage::{LogConfig, Storage};
 
 use crate::Broker;
 use crate::groups::GROUPS_TOPIC;
+use crate::resigning::Resigning;
 
 /// Logs opened at once at start: opening waits for the disk.
 const OPENING_MAX: usize = 32;
@@ -27,19 +31,38 @@ pub(crate) struct Partitions {
     applied: BTreeMap<Arc<str>, Arc<TopicRecord>>,
     configs: BTreeMap<String, String>,
     nodes: BTreeMap<NodeId, NodeRecord>,
-    open: BTreeSet<TopicPartition>,
+    held: BTreeMap<TopicPartition, Held>,
+    resigning: Resigning,
+}
+
+/// A copy on this node.
+struct Held {
+    /// Its identity, as of the record it was opened for.
+    replica: Uuid,
+    /// Whether its log is in use; else its data is bad, or it was given up.
+    is_open: bool,
+}
+
+/// A log to be opened.
+struct Opening<'a> {
+    at: TopicPartition,
+    config: LogConfig,
+    record: &'a PartitionRecord,
+    replica: Uuid,
+    hosts_groups: bool,
 }
 
 impl Partitions {
-    pub(crate) fn new(broker: Broker, storage: Arc<Storage>) -> Self {
-        let (applied, configs, nodes, open) = Default::default();
+    pub(crate) fn new(broker: Broker, storage: Arc<Storage>, resigning: Resigning) -> Self {
+        let (applied, configs, nodes, held) = Default::default();
         Self {
             broker,
             storage,
             applied,
             configs,
             nodes,
-            open,
+            held,
+            resigning,
         }
     }
 
@@ -74,15 +97,27 @@ impl Partitions {
             let config = log_config(&settings(image, topic));
             for (index, record) in (0..).zip(&topic.partitions) {
                 let at = TopicPartition::new(topic.id, index);
-                if !record.has_replica(me) {
+                let Some(replica) = record.replica(me).map(|replica| replica.id) else {
+                    continue;
+                };
+                let held = self.held.get(&at);
+                if let Some(held) = held.filter(|held| held.replica == replica) {
+                    if held.is_open {
+                        self.storage.set_config(at, config);
+                        self.broker.0.replication.apply(at, record, &image.nodes);
+                    }
                     continue;
                 }
-                if self.open.contains(&at) {
-                    self.storage.set_config(at, config);
-                    self.broker.0.replication.apply(at, record, &image.nodes);
-                } else {
-                    opening.push((at, config, record.clone(), &*topic.name == GROUPS_TOPIC));
+                if held.is_some() && !self.discard(at, record).await {
+                    continue;
                 }
+                opening.push(Opening {
+                    at,
+                    config,
+                    record,
+                    replica,
+                    hosts_groups: &*topic.name == GROUPS_TOPIC,
+                });
             }
         }
         self.close_what_left(image).await;
@@ -92,34 +127,66 @@ impl Partitions {
         self.nodes.clone_from(&image.nodes);
     }
 
-    async fn open_all(
-        &mut self,
-        opening: Vec<(TopicPartition, LogConfig, PartitionRecord, bool)>,
-        nodes: &BTreeMap<NodeId, NodeRecord>,
-    ) {
+    async fn open_all(&mut self, opening: Vec<Opening<'_>>, nodes: &BTreeMap<NodeId, NodeRecord>) {
         for some in opening.chunks(OPENING_MAX) {
             let opened = some
                 .iter()
-                .map(|(at, config, ..)| self.storage.open_log(*at, *config));
-            for (opened, (at, _, record, hosts_groups)) in
-                join_all(opened).await.into_iter().zip(some)
-            {
-                match opened {
+                .map(|opening| self.storage.open_log(opening.at, opening.config));
+            for (opened, opening) in join_all(opened).await.into_iter().zip(some) {
+                let (at, replica) = (opening.at, opening.replica);
+                let broker = &self.broker.0;
+                let is_open = match opened {
                     Ok((log, _)) => {
-                        let broker = &self.broker.0;
-                        let Some(replica) = record.replica(broker.node) else {
-                            continue;
-                        };
-                        broker.replication.open(*at, replica.id, log);
-                        broker.replication.apply(*at, record, nodes);
-                        if *hosts_groups && let Some(partition) = broker.replication.partition(*at)
+                        broker.replication.open(at, replica, log);
+                        broker.replication.apply(at, opening.record, nodes);
+                        if opening.hosts_groups
+                            && let Some(partition) = broker.replication.partition(at)
                         {
-                            broker.groups.open(&broker.env, *at, partition);
+                            broker.groups.open(&broker.env, at, partition);
                         }
-                        self.open.insert(*at);
+                        true
                     }
-                    Err(error) => self.broker.on_replica_failed(*at, &error),
-                }
+                    Err(error) => {
+                        tracing::error!(partition = %at, %error, "log not opened");
+                        match error.class() {
+                            FaultClass::Quarantine => self.resigning.replica(at, &error),
+                            // Opened at the next change of its topic.
+                            FaultClass::Rejected
+                            | FaultClass::Retry
+                            | FaultClass::DiskLost
+                            | FaultClass::Stop => continue,
+                        }
+                        false
+                    }
+                };
+                self.held.insert(at, Held { replica, is_open });
+            }
+        }
+    }
+
+    /// Removes a copy that the record no longer knows, so that a new one can take its
+    /// place. Not before another node leads: until then it might be all there is, and it
+    /// is looked at again with the next record. Says whether it is gone.
+    async fn discard(&mut self, at: TopicPartition, record: &PartitionRecord) -> bool {
+        let broker = &self.broker.0;
+        broker.groups.stop(at);
+        broker.replication.close(at);
+        if let Some(held) = self.held.get_mut(&at) {
+            held.is_open = false;
+        }
+        if record.leader.is_none_or(|leader| leader == broker.node) {
+            tracing::warn!(partition = %at, "the copy here was given up; nobody leads to begin anew from");
+            return false;
+        }
+        match self.storage.remove_log(at).await {
+            Ok(()) => {
+                tracing::info!(partition = %at, "log removed: this copy begins anew");
+                self.held.remove(&at);
+                true
+            }
+            Err(error) => {
+                tracing::error!(partition = %at, %error, "log not removed");
+                false
             }
         }
     }
@@ -127,8 +194,8 @@ impl Partitions {
     async fn close_what_left(&mut self, image: &ClusterImage) {
         let me = self.broker.0.node;
         let left: Vec<_> = self
-            .open
-            .iter()
+            .held
+            .keys()
             .copied()
             .filter(|at| {
                 !image
@@ -137,7 +204,7 @@ impl Partitions {
             })
             .collect();
         for at in left {
-            self.open.remove(&at);
+            self.held.remove(&at);
             self.broker.0.groups.close(&self.broker.0.env, at);
             self.broker.0.replication.close(at);
             match self.storage.remove_log(at).await {
@@ -145,13 +212,6 @@ impl Partitions {
                 Err(error) => tracing::error!(partition = %at, %error, "log not removed"),
             }
         }
-    }
-}
-
-impl Broker {
-    /// A replica here cannot be used.
-    pub(crate) fn on_replica_failed(&self, at: TopicPartition, error: &LogError) {
-        tracing::error!(partition = %at, %error, "replica failed");
     }
 }
 

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use weir_base::image::{FlushMode, ReplicationMode};
-use weir_base::{LeaderEpoch, Monotonic, NodeEpoch, NodeId, Offset};
+use weir_base::{LeaderEpoch, Monotonic, NodeEpoch, NodeId, Offset, Uuid};
 use weir_storage::{EpochEnd, LogPosition};
 
 use super::effect::{Answer, Effect, Effects, IsrAnswer, IsrProposal, Open, Progress, Session};
@@ -24,6 +24,8 @@ use super::{Agreed, CoreOptions, divergence};
 /// What the leader knows of one other replica.
 #[derive(Debug, Clone)]
 pub(crate) struct Replica {
+    /// Which copy: one that was made anew on the same node has claimed nothing yet (S-06).
+    id: Uuid,
     /// Its session, once its log was found to be a prefix of this one in this epoch.
     session: Option<Session>,
     /// Newest session heard of, matched or not.
@@ -40,8 +42,9 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    fn new(now: Monotonic, goal: Offset) -> Replica {
+    fn new(id: Uuid, now: Monotonic, goal: Offset) -> Replica {
         Replica {
+            id,
             session: None,
             heard: None,
             end: Offset::ZERO,
@@ -136,7 +139,7 @@ impl Leader {
         let replicas = cx
             .agreed
             .others(cx.me)
-            .map(|node| (node, Replica::new(now, start)))
+            .map(|other| (other.node, Replica::new(other.id, now, start)))
             .collect();
         // Nothing was ever written where the eligible leader's log is empty, so there is
         // nothing to fence: clients find their first record at offset 0.
@@ -209,12 +212,13 @@ impl Leader {
             }
         }
         self.isr = InSync::committed(isr);
-        let others: BTreeSet<NodeId> = cx.agreed.others(cx.me).collect();
-        self.replicas.retain(|node, _| others.contains(node));
-        for node in others {
+        let record = &cx.agreed.record;
+        self.replicas
+            .retain(|node, known| record.replica(*node).is_some_and(|r| r.id == known.id));
+        for other in cx.agreed.others(cx.me) {
             self.replicas
-                .entry(node)
-                .or_insert_with(|| Replica::new(now, cx.position.end));
+                .entry(other.node)
+                .or_insert_with(|| Replica::new(other.id, now, cx.position.end));
         }
         self.barrier = match (cx.agreed.record.pending_durability, self.barrier) {
             (None, _) => None,

@@ -59,6 +59,9 @@ struct Node {
     epoch: NodeEpoch,
     /// Registered as unclean at the next start.
     lost: bool,
+    /// The copy it holds, and how many it opened.
+    replica: Uuid,
+    opened: u64,
     /// Where the leader's shell stands with each follower.
     cursors: BTreeMap<NodeId, (Session, usize)>,
 }
@@ -104,6 +107,9 @@ pub(crate) enum Action {
     Fence(NodeId),
     Elect(NodeId),
     SetDurability(Durability),
+    /// A copy's data is bad and the controller agrees: nobody counts on it any more. Its
+    /// node begins it anew, in the same boot, when it hears of that from another leader.
+    Resign(NodeId),
 }
 
 const CONTROLLER: NodeId = NodeId(0);
@@ -153,6 +159,8 @@ impl World {
                 log: ToyLog::default(),
                 epoch: NodeEpoch(u64::from(id.0)),
                 lost: false,
+                replica: Uuid::ZERO,
+                opened: 0,
                 cursors: BTreeMap::new(),
             };
             (*id, node)
@@ -179,7 +187,10 @@ impl World {
         let replica = self.record.replica(id).unwrap().id;
         let node = self.nodes.get_mut(&id).unwrap();
         let options = CoreOptions::default();
-        node.core = Some(Core::new(id, replica, node.log.position(), options));
+        node.replica = replica;
+        node.opened += 1;
+        let core = Core::new(id, replica, node.log.position(), options);
+        node.core = Some(core.with_sessions_above(node.opened << 32));
         node.cursors.clear();
     }
 
@@ -227,6 +238,7 @@ impl World {
             actions.push(Action::PowerLoss(*id, 1));
             actions.push(Action::Fence(*id));
             actions.push(Action::Elect(*id));
+            actions.push(Action::Resign(*id));
         }
         for at in 0..self.wire.len() {
             actions.extend([Action::Deliver(at), Action::Lose(at)]);
@@ -307,6 +319,7 @@ impl World {
                 }
             }
             Action::SetDurability(durability) => self.set_durability(durability),
+            Action::Resign(id) => self.resign(id),
         }
     }
 
@@ -488,6 +501,15 @@ impl World {
     }
 
     fn publish(&mut self, id: NodeId) {
+        let node = self.nodes.get_mut(&id).unwrap();
+        let renewed = self.record.replica(id).unwrap().id != node.replica;
+        if renewed && node.core.is_some() {
+            if self.record.leader.is_none_or(|leader| leader == id) {
+                return;
+            }
+            node.log = ToyLog::default();
+            self.boot(id);
+        }
         let (record, facts) = (self.record.clone(), self.facts());
         self.input(id, |core, _, now, out| {
             core.on_record(now, &record, &facts, out)
@@ -579,6 +601,25 @@ impl World {
         if was_leader {
             self.elect(None);
         }
+    }
+
+    fn resign(&mut self, id: NodeId) {
+        let members = self.record.isr.iter().chain(&self.record.elr);
+        if !members.into_iter().any(|node| *node != id) {
+            return; // the last copy stays
+        }
+        self.boots += 1;
+        let serial = u8::try_from(self.boots % 251).unwrap();
+        self.change(|record| {
+            record.isr.retain(|node| *node != id);
+            record.elr.retain(|node| *node != id);
+            let copy = record.replicas.iter_mut().find(|r| r.node == id).unwrap();
+            copy.id.0[1] = serial;
+        });
+        if self.record.leader == Some(id) {
+            self.elect(None);
+        }
+        self.input(id, |core, _, _, out| core.on_failed(out));
     }
 
     fn elect(&mut self, wanted: Option<NodeId>) {

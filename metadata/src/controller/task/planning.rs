@@ -10,7 +10,7 @@ use weir_base::image::{NodeRecord, NodeState};
 use super::draft::Draft;
 use super::{BATCH_MAX, Clock, Controller, Mail, Pending, REBALANCE_MAX};
 use crate::ask::{Answer, Ask};
-use crate::command::{Command, Item, Outcome};
+use crate::command::{Command, Item, Outcome, Refusal};
 use crate::controller::plan::plan;
 use crate::controller::{elect, fence, reassign};
 
@@ -50,7 +50,12 @@ impl Controller {
             return;
         }
         let answer = match plan(&draft.image, ask, self.entropy.uuid()) {
-            Err(refusal) => Answer::Refused(refusal),
+            Err(refusal) => {
+                if let Refusal::LastCopy { at, node } = &refusal {
+                    tracing::error!(partition = %at, %node, "ALARM: the last copy is bad: {refusal}");
+                }
+                Answer::Refused(refusal)
+            }
             Ok(item) if item.is_empty() => self.seen(Outcome::Done),
             Ok(item) if is_validation(ask) => match Draft::new(&draft.image).add(item, None) {
                 Ok(outcome) => self.seen(outcome),
@@ -62,6 +67,9 @@ impl Controller {
                 {
                     office.left.insert((*node, *epoch));
                     office.sessions.forget(*node);
+                }
+                if let Ask::Resign { at, node, what, .. } = ask {
+                    tracing::warn!(partition = %at, %node, ?what, "resigned");
                 }
                 let (Ask::AlterPartition(_) | Ask::Reassign { .. }) = ask else {
                     draft.add_or_answer(item, reply);
