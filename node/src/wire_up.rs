@@ -184,7 +184,7 @@ pub async fn start_node(
 
     env.tasks.spawn(
         "link-events",
-        follow_links(links.link_events(), metadata.clone()),
+        follow_links(links.link_events(), metadata.clone(), broker.clone()),
     );
     env.tasks.spawn(
         "facts",
@@ -310,12 +310,26 @@ fn stop_when_lost(env: &Env, storage: &Storage) {
     });
 }
 
-async fn follow_links(mut events: tokio::sync::broadcast::Receiver<LinkEvent>, metadata: Metadata) {
+/// Carries the links' hints: a lost link makes a suspect, a refused one is gone.
+async fn follow_links(
+    mut events: tokio::sync::broadcast::Receiver<LinkEvent>,
+    metadata: Metadata,
+    broker: Broker,
+) {
     use tokio::sync::broadcast::error::RecvError;
     loop {
         match events.recv().await {
-            Ok(LinkEvent::Down { node, .. }) => metadata.suspect(node),
-            Ok(LinkEvent::Up(_)) | Err(RecvError::Lagged(_)) => {}
+            Ok(LinkEvent::Down { node, refused, .. }) => {
+                broker.set_gone(node, refused);
+                metadata.suspect(node);
+            }
+            Ok(LinkEvent::Up(node)) => broker.set_gone(node, false),
+            // What was missed is not known: believe the image alone.
+            Err(RecvError::Lagged(_)) => {
+                for node in broker.image().nodes.keys() {
+                    broker.set_gone(*node, false);
+                }
+            }
             Err(RecvError::Closed) => return,
         }
     }

@@ -20,6 +20,14 @@ pub trait ClusterApi: Send + Sync {
     /// The leader of the metadata group, if known.
     fn controller(&self) -> Option<NodeId>;
 
+    /// Whether this node has proof that `node`'s process ended. A hint, ahead of the
+    /// controller's word by the time that an election takes: clients that are told "no
+    /// leader" ask again at once, those told of a dead one wait until it does not answer.
+    fn is_gone(&self, node: NodeId) -> bool {
+        let _unused = node;
+        false
+    }
+
     /// The wall clock.
     fn now(&self) -> Timestamp;
 }

@@ -1,6 +1,7 @@
 //! The broker's one object.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 
 use weir_api::Api;
 use weir_api::groups::GroupOptions;
@@ -49,6 +50,8 @@ pub(crate) struct Inner {
     pub(crate) metadata: Metadata,
     pub(crate) replication: Replication,
     pub(crate) groups: Groups,
+    /// Nodes whose process is known to have ended, until they are back.
+    pub(crate) gone: Mutex<BTreeSet<NodeId>>,
 }
 
 impl Broker {
@@ -77,6 +80,7 @@ impl Broker {
             metadata,
             replication,
             groups,
+            gone: Mutex::default(),
         };
         let broker = Broker(Arc::new(inner));
         let partitions = Partitions::new(broker.clone(), Arc::clone(&storage), resigning);

@@ -1,6 +1,7 @@
 //! The cluster as this node sees it.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 use weir_api::{ClusterApi, NotLeader};
@@ -26,12 +27,30 @@ impl ClusterApi for Broker {
         self.0.metadata.controller()
     }
 
+    fn is_gone(&self, node: NodeId) -> bool {
+        self.gone().contains(&node)
+    }
+
     fn now(&self) -> Timestamp {
         self.0.env.clock.wall()
     }
 }
 
 impl Broker {
+    /// Notes what the links tell of another node's process.
+    pub fn set_gone(&self, node: NodeId, is_gone: bool) {
+        let mut gone = self.gone();
+        if is_gone {
+            gone.insert(node);
+        } else {
+            gone.remove(&node);
+        }
+    }
+
+    fn gone(&self) -> MutexGuard<'_, BTreeSet<NodeId>> {
+        self.0.gone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Who leads `at` as far as the image knows; `None` if there is no such partition.
     pub(crate) fn leader_hint(&self, at: TopicPartition) -> Option<NotLeader> {
         let image = self.0.metadata.image();

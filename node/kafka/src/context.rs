@@ -1,5 +1,6 @@
 //! What handlers share: the broker, the options and the fetch session cache.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use kafka_protocol::protocol::StrBytes;
 use weir_api::Api;
 use weir_api::image::{ClusterImage, Endpoint};
-use weir_base::{Entropy, Env, NodeId};
+use weir_base::{Entropy, Env, Monotonic, NodeId};
 use weir_wire::WireOptions;
 
 use crate::handlers::fetch::sessions::FetchSessions;
@@ -69,6 +70,8 @@ pub(crate) struct Shared {
     pub(crate) options: KafkaOptions,
     pub(crate) entropy: Entropy,
     fetch_sessions: Mutex<FetchSessions>,
+    /// Since when fenced nodes were seen to be so.
+    fenced: Mutex<BTreeMap<NodeId, Monotonic>>,
 }
 
 impl Shared {
@@ -76,6 +79,7 @@ impl Shared {
         Self {
             entropy: env.entropy.fork("kafka-front"),
             fetch_sessions: Mutex::new(FetchSessions::new(options.fetch_sessions_max)),
+            fenced: Mutex::default(),
             env,
             api,
             options,
@@ -86,6 +90,10 @@ impl Shared {
         self.fetch_sessions
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn fenced(&self) -> MutexGuard<'_, BTreeMap<NodeId, Monotonic>> {
+        self.fenced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn image(&self) -> Arc<ClusterImage> {

@@ -1,6 +1,8 @@
 //! Metadata: the cluster as clients see it. Makes topics on first sight, if allowed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
@@ -18,6 +20,18 @@ use super::topics::{topic_id, wire_id};
 use crate::context::{Call, ENDPOINT, Shared, broker_id, endpoint_of, text};
 use crate::errors;
 
+/// How long a node that was fenced stays in the list of brokers. librdkafka loses track
+/// of a partition whose old leader leaves the list together with the leader's change, and
+/// finds it again only by its next refresh, a second later.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// The image, and who is known to be gone before it says so.
+#[derive(Clone, Copy)]
+struct Seen<'a> {
+    image: &'a ClusterImage,
+    gone: &'a BTreeSet<NodeId>,
+}
+
 pub(super) async fn handle(call: Call, request: MetadataRequest) -> MetadataResponse {
     // Version 0 has no null: an empty list means all.
     let wanted = request.topics.filter(|t| call.version > 0 || !t.is_empty());
@@ -29,12 +43,19 @@ pub(super) async fn handle(call: Call, request: MetadataRequest) -> MetadataResp
         create_missing(&call.shared, wanted).await;
     }
     let image = call.shared.image();
+    let cluster = &call.shared.api.cluster;
+    let nodes = image.nodes.keys().copied();
+    let gone: BTreeSet<NodeId> = nodes.filter(|node| cluster.is_gone(*node)).collect();
+    let seen = Seen {
+        image: &image,
+        gone: &gone,
+    };
     let topics = match wanted {
-        None => image.topics.values().map(|t| topic(&image, t)).collect(),
-        Some(wanted) => wanted.into_iter().map(|w| lookup(&image, w)).collect(),
+        None => image.topics.values().map(|t| topic(seen, t)).collect(),
+        Some(wanted) => wanted.into_iter().map(|w| lookup(seen, w)).collect(),
     };
     let mut response = MetadataResponse::default()
-        .with_brokers(brokers(&image))
+        .with_brokers(brokers(&call.shared, &image))
         .with_controller_id(controller(&call.shared, &image))
         .with_topics(topics);
     if call.version >= 2 {
@@ -59,8 +80,13 @@ pub(super) fn controller(shared: &Shared, image: &ClusterImage) -> BrokerId {
     BrokerId(broker_id(reachable.unwrap_or_else(|| cluster.node())))
 }
 
-fn brokers(image: &ClusterImage) -> Vec<MetadataResponseBroker> {
-    let nodes = image.nodes.values().filter(|node| node.is_active());
+fn brokers(shared: &Shared, image: &ClusterImage) -> Vec<MetadataResponseBroker> {
+    let now = shared.env.clock.now();
+    let mut fenced = shared.fenced();
+    fenced.retain(|node, _| image.nodes.get(node).is_some_and(|node| !node.is_active()));
+    let nodes = image.nodes.values().filter(|node| {
+        node.is_active() || now.since(*fenced.entry(node.id).or_insert(now)) < LINGER
+    });
     let brokers = nodes.filter_map(|node| {
         let endpoint = node.endpoints.get(ENDPOINT)?;
         let broker = MetadataResponseBroker::default()
@@ -73,10 +99,10 @@ fn brokers(image: &ClusterImage) -> Vec<MetadataResponseBroker> {
     brokers.collect()
 }
 
-fn lookup(image: &ClusterImage, wanted: MetadataRequestTopic) -> MetadataResponseTopic {
+fn lookup(seen: Seen<'_>, wanted: MetadataRequestTopic) -> MetadataResponseTopic {
     if let Some(id) = topic_id(wanted.topic_id) {
-        return match image.topic(id) {
-            Some(found) => topic(image, found),
+        return match seen.image.topic(id) {
+            Some(found) => topic(seen, found),
             None => MetadataResponseTopic::default()
                 .with_name(None)
                 .with_topic_id(wanted.topic_id)
@@ -84,8 +110,8 @@ fn lookup(image: &ClusterImage, wanted: MetadataRequestTopic) -> MetadataRespons
         };
     }
     let name = wanted.name.unwrap_or_default();
-    if let Some(found) = image.topics.get(name.as_str()) {
-        return topic(image, found);
+    if let Some(found) = seen.image.topics.get(name.as_str()) {
+        return topic(seen, found);
     }
     let error = if is_topic_name(&name) {
         ResponseError::UnknownTopicOrPartition
@@ -97,10 +123,10 @@ fn lookup(image: &ClusterImage, wanted: MetadataRequestTopic) -> MetadataRespons
         .with_error_code(error.code())
 }
 
-fn topic(image: &ClusterImage, topic: &Arc<TopicRecord>) -> MetadataResponseTopic {
+fn topic(seen: Seen<'_>, topic: &Arc<TopicRecord>) -> MetadataResponseTopic {
     let partitions = (0..)
         .zip(&topic.partitions)
-        .map(|(at, p)| partition(image, at, p));
+        .map(|(at, p)| partition(seen, at, p));
     MetadataResponseTopic::default()
         .with_name(Some(TopicName(text(&topic.name))))
         .with_topic_id(wire_id(topic.id))
@@ -108,8 +134,11 @@ fn topic(image: &ClusterImage, topic: &Arc<TopicRecord>) -> MetadataResponseTopi
         .with_partitions(partitions.collect())
 }
 
-fn partition(image: &ClusterImage, index: i32, of: &PartitionRecord) -> MetadataResponsePartition {
-    let leader = of.leader.filter(|node| endpoint_of(image, *node).is_some());
+fn partition(seen: Seen<'_>, index: i32, of: &PartitionRecord) -> MetadataResponsePartition {
+    let Seen { image, gone } = seen;
+    let leader = of
+        .leader
+        .filter(|node| endpoint_of(image, *node).is_some() && !gone.contains(node));
     let error = match leader {
         Some(_) => errors::NONE,
         None => ResponseError::LeaderNotAvailable.code(),
