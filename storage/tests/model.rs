@@ -403,3 +403,33 @@ fn a_segment_that_a_process_crash_left_behind_outlives_a_power_loss() {
         }
     }
 }
+
+/// A process that ended between making a segment and storing who produced up to there
+/// once left a segment that a later cut could not begin from.
+#[test]
+fn a_segment_that_a_process_crash_left_behind_knows_its_producers() {
+    let append = || Op::Append {
+        sizes: vec![2],
+        flush: FlushMode::Sync,
+    };
+    for after in 0..28 {
+        let ops = vec![
+            Op::Produce {
+                producer: 0,
+                sequence: 0,
+            },
+            Op::Crash {
+                how: Crash::Process,
+                after: Some(after),
+            },
+            append(),
+            append(),
+            append(),
+            Op::SetStart { per_mille: 700 },
+            Op::Truncate { per_mille: 0 },
+        ];
+        for segment_bytes in [300, 600] {
+            run(0, segment_bytes, 0, 0, ops.clone());
+        }
+    }
+}

@@ -243,9 +243,7 @@ impl Recovery {
             if there {
                 // What a reset left beside it is of the log before.
                 self.remove(&segment.index_path()).await?;
-                let path = segment.producers_path();
-                let stored = crate::sidecar::store_durably(disk, &path, &self.state.producers);
-                health.judge(stored.await)?;
+                self.store_producers(segment).await?;
             }
             return health.judge_sync(disk.sync_directory(&self.directory).await);
         }
@@ -309,7 +307,7 @@ impl Recovery {
                 self.take(&frame, &batch);
                 continue;
             }
-            if self.next_segment() || self.replay_one(walk.file()).await? {
+            if self.next_segment().await? || self.replay_one(walk.file()).await? {
                 walk = self.walk().await?;
                 continue;
             }
@@ -374,19 +372,29 @@ impl Recovery {
     }
 
     /// Goes on in the segment that begins where the log stands, if there is one.
-    fn next_segment(&mut self) -> bool {
+    async fn next_segment(&mut self) -> Result<bool, LogError> {
         let Some((segment, Some(head))) = self.later.get(&self.state.end).cloned() else {
-            return false;
+            return Ok(false);
         };
         if head.previous != self.state.chain {
-            return false;
+            return Ok(false);
         }
+        self.store_producers(&segment).await?;
         self.later.remove(&head.base);
         let last_append = self.active().summary.appended_at;
         let summary = SegmentSummary::empty(head.base, head.made_at, last_append);
         self.touched.push(segment.clone());
         self.segments.push(SegmentEntry { segment, summary });
-        true
+        Ok(true)
+    }
+
+    /// Stores who produced up to the base of `segment`, where the log stands now: the crash
+    /// may have come before that, and a cut into the segment begins from it.
+    async fn store_producers(&self, segment: &Segment) -> Result<(), LogError> {
+        let disk = &self.shared.env.disk;
+        let path = segment.producers_path();
+        let stored = crate::sidecar::store_durably(disk, &path, &self.state.producers).await;
+        self.shared.health.judge(stored)
     }
 
     /// Writes the next frame anew from the write-ahead log, if it is there.
