@@ -433,3 +433,39 @@ fn a_segment_that_a_process_crash_left_behind_knows_its_producers() {
         }
     }
 }
+
+/// A process that ended between writing a state and syncing it once left the next one
+/// acting on a state that a power loss then took back, with segments removed that the
+/// state before it named.
+#[test]
+fn a_state_that_a_process_crash_left_unsynced_outlives_a_power_loss() {
+    let append = || Op::Append {
+        sizes: vec![2],
+        flush: FlushMode::Sync,
+    };
+    for cut_short in [
+        Op::SetStart { per_mille: 700 },
+        Op::Truncate { per_mille: 300 },
+        Op::Reset { ahead: 1 },
+        Op::Checkpoint,
+    ] {
+        for (after, seed) in (0..12).flat_map(|after| (0..6).map(move |seed| (after, seed))) {
+            let ops = vec![
+                append(),
+                append(),
+                append(),
+                Op::Crash {
+                    how: Crash::Process,
+                    after: Some(after),
+                },
+                cut_short.clone(),
+                append(),
+                Op::Crash {
+                    how: Crash::PowerLoss,
+                    after: None,
+                },
+            ];
+            run(seed, 300, 0, 0, ops);
+        }
+    }
+}
