@@ -174,15 +174,12 @@ impl SimDisk {
         operation: impl FnOnce(&mut State) -> io::Result<T>,
     ) -> BoxFuture<'static, io::Result<T>> {
         let mut state = self.state();
-        match state.crash_after {
-            Some((0, crash)) if state.life == self.life => state.crash(crash),
-            Some((left, crash)) => state.crash_after = Some((left.saturating_sub(1), crash)),
-            None => {}
+        if state.life == self.life {
+            state.count_operation();
         }
         if state.life != self.life {
             drop(state);
-            let dead = io::Error::other("the process that opened this disk is gone");
-            return Box::pin(std::future::ready(Err(dead)));
+            return Box::pin(std::future::ready(Err(dead())));
         }
         let result = operation(&mut state);
         let latency = state.faults.latency_max.as_nanos();
@@ -204,7 +201,20 @@ impl SimDisk {
     }
 }
 
+fn dead() -> io::Error {
+    io::Error::other("the process that opened this disk is gone")
+}
+
 impl State {
+    /// Counts an operation of the living process, and crashes if it is due instead of it.
+    fn count_operation(&mut self) {
+        match self.crash_after {
+            Some((0, crash)) => self.crash(crash),
+            Some((left, crash)) => self.crash_after = Some((left - 1, crash)),
+            None => {}
+        }
+    }
+
     fn crash(&mut self, crash: Crash) {
         self.life += 1;
         self.crash_after = None;
@@ -374,6 +384,11 @@ impl DiskFile for SimHandle {
     ) -> BoxFuture<'static, io::Result<()>> {
         self.disk.run(|state| {
             state.write(self.id, offset, &chunks)?;
+            // Two operations: a process may end when it has written and not yet synced.
+            state.count_operation();
+            if state.life != self.disk.life {
+                return Err(dead());
+            }
             state.sync(self.id)
         })
     }

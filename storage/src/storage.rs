@@ -79,6 +79,8 @@ impl Storage {
             disk.create_directory_all(directory).await?;
         }
         let (node, start_kind) = open_node(&env).await?;
+        // Files that the last process did not live to sync the names of are used again.
+        disk.sync_directory(WAL_DIRECTORY).await?;
         let record = node.record();
         let first = record.wal_first_number;
         let found = replay(&disk, WAL_DIRECTORY, record.storage, first).await?;
@@ -149,13 +151,7 @@ impl Storage {
         frames: LogFrames,
     ) -> Result<(Arc<DiskLog>, RecoveryReport), LogError> {
         let directory = log_directory(partition);
-        let opened = recover::open(self.shared.clone(), partition, directory, config, frames);
-        let (log, report) = opened.await?;
-        if report.created {
-            let synced = self.shared.env.disk.sync_directory(LOGS_DIRECTORY).await;
-            self.shared.health.judge_sync(synced)?;
-        }
-        Ok((log, report))
+        recover::open(self.shared.clone(), partition, directory, config, frames).await
     }
 
     fn start_tasks(&self) {
@@ -409,6 +405,8 @@ async fn open_node(env: &Env) -> Result<(Arc<NodeFile>, StartKind), StorageError
         Found::Value(_) | Found::Corrupt => return Err(StorageError::IdentityCorrupt),
         Found::Nothing => NodeRecord::new(env.entropy.fork("storage-identity").uuid()),
     };
+    // Also those of an earlier process that did not live to do it.
+    disk.sync_directory("").await?;
     let boot_id = disk.boot_id();
     let start_kind = record.start_kind(&boot_id);
     let node = NodeFile::new(slots, record);
@@ -418,9 +416,6 @@ async fn open_node(env: &Env) -> Result<(Arc<NodeFile>, StartKind), StorageError
         record.clean = false;
     })
     .await?;
-    if start_kind == StartKind::Fresh {
-        disk.sync_directory("").await?;
-    }
     Ok((Arc::new(node), start_kind))
 }
 

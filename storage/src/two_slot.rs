@@ -37,7 +37,9 @@ pub(crate) enum Found<T> {
 }
 
 impl TwoSlot {
-    /// Opens or makes the files and finds the newest value. The caller syncs the directory.
+    /// Opens or makes the files and finds the newest value, durable on return: who wrote it
+    /// may not have lived to sync it, and what follows from it must not outlast it. The
+    /// caller syncs the directory.
     pub(crate) async fn open<T: DeserializeOwned>(
         disk: &Arc<dyn Disk>,
         path: &str,
@@ -45,6 +47,9 @@ impl TwoSlot {
         let slots = open_slots(disk, path).await?;
         let (newest, bad) = read(&slots).await?;
         let number = newest.as_ref().map_or(0, |found| found.number);
+        if newest.is_some() {
+            slots[usize::from(number % 2 == 1)].sync_data().await?;
+        }
         let found = match newest {
             Some(found) => Found::Value(found.value),
             None if bad == 2 => Found::Corrupt,

@@ -360,3 +360,112 @@ fn a_checkpoint_spares_the_file_being_begun() {
         run(seed, 600, 0, 20, ops);
     }
 }
+
+/// A process that ended between making a segment and syncing its name once left a file
+/// that the next process took for one that lasts: a power loss then took it away, and
+/// batches that were durable with it.
+#[test]
+fn a_segment_that_a_process_crash_left_behind_outlives_a_power_loss() {
+    let append = |records: usize| Op::Append {
+        sizes: vec![records],
+        flush: FlushMode::Sync,
+    };
+    let interrupted = [
+        // The segment it makes is a new one, the one there is, ...
+        vec![append(3), Op::Reset { ahead: 0 }],
+        vec![Op::Reset { ahead: 0 }],
+        // ... or one that begins inside the only batch.
+        vec![
+            append(3),
+            Op::SetStart { per_mille: 500 },
+            Op::Truncate { per_mille: 0 },
+        ],
+        // A roll, by a raised start and by an append.
+        vec![append(3), Op::SetStart { per_mille: 1_000 }],
+        vec![append(3), append(3)],
+    ];
+    for ops in &interrupted {
+        for (after, seed) in (0..28).flat_map(|after| (0..3).map(move |seed| (after, seed))) {
+            let crash = Op::Crash {
+                how: Crash::Process,
+                after: Some(after),
+            };
+            let power_loss = Op::Crash {
+                how: Crash::PowerLoss,
+                after: None,
+            };
+            let mut ops = ops.clone();
+            ops.insert(0, crash);
+            ops.extend([append(1), append(2), Op::Checkpoint, power_loss]);
+            for segment_bytes in [300, 1 << 20] {
+                run(seed, segment_bytes, 0, 0, ops.clone());
+            }
+        }
+    }
+}
+
+/// A process that ended between making a segment and storing who produced up to there
+/// once left a segment that a later cut could not begin from.
+#[test]
+fn a_segment_that_a_process_crash_left_behind_knows_its_producers() {
+    let append = || Op::Append {
+        sizes: vec![2],
+        flush: FlushMode::Sync,
+    };
+    for after in 0..28 {
+        let ops = vec![
+            Op::Produce {
+                producer: 0,
+                sequence: 0,
+            },
+            Op::Crash {
+                how: Crash::Process,
+                after: Some(after),
+            },
+            append(),
+            append(),
+            append(),
+            Op::SetStart { per_mille: 700 },
+            Op::Truncate { per_mille: 0 },
+        ];
+        for segment_bytes in [300, 600] {
+            run(0, segment_bytes, 0, 0, ops.clone());
+        }
+    }
+}
+
+/// A process that ended between writing a state and syncing it once left the next one
+/// acting on a state that a power loss then took back, with segments removed that the
+/// state before it named.
+#[test]
+fn a_state_that_a_process_crash_left_unsynced_outlives_a_power_loss() {
+    let append = || Op::Append {
+        sizes: vec![2],
+        flush: FlushMode::Sync,
+    };
+    for cut_short in [
+        Op::SetStart { per_mille: 700 },
+        Op::Truncate { per_mille: 300 },
+        Op::Reset { ahead: 1 },
+        Op::Checkpoint,
+    ] {
+        for (after, seed) in (0..12).flat_map(|after| (0..6).map(move |seed| (after, seed))) {
+            let ops = vec![
+                append(),
+                append(),
+                append(),
+                Op::Crash {
+                    how: Crash::Process,
+                    after: Some(after),
+                },
+                cut_short.clone(),
+                append(),
+                Op::Crash {
+                    how: Crash::PowerLoss,
+                    after: None,
+                },
+            ];
+            run(seed, 300, 0, 0, ops);
+        }
+    }
+}

@@ -130,7 +130,7 @@ impl Recovery {
         health.judge(disk.create_directory_all(&directory).await)?;
         let path = format!("{directory}/state");
         let opened = TwoSlot::open::<LogState>(&disk, &path).await;
-        let (mut slots, found) = health.judge(opened)?;
+        let (slots, found) = health.judge(opened)?;
         let (state, created) = match found {
             Found::Value(state) if state.format == STATE_FORMAT => (state, false),
             Found::Value(state) => {
@@ -138,11 +138,8 @@ impl Recovery {
                 return Err(corrupt(Offset::ZERO, detail));
             }
             Found::Corrupt => return Err(corrupt(Offset::ZERO, "stored state, both copies")),
-            Found::Nothing => {
-                let state = new_state(&shared);
-                health.judge(slots.store(state.clone()).await)?;
-                (state, true)
-            }
+            // Stored at the end, when what it names is durable.
+            Found::Nothing => (new_state(&shared), true),
         };
         frames.retain(|_, found| {
             found.lsn >= state.floor_lsn && found.frame.generation >= state.generation
@@ -243,6 +240,11 @@ impl Recovery {
             };
             health.judge(segment.make(head).await)?;
             let disk = &self.shared.env.disk;
+            if there {
+                // What a reset left beside it is of the log before.
+                self.remove(&segment.index_path()).await?;
+                self.store_producers(segment).await?;
+            }
             return health.judge_sync(disk.sync_directory(&self.directory).await);
         }
         if current.is_none() {
@@ -255,7 +257,11 @@ impl Recovery {
         if let Some(sealed) = current.map(|head| u64::from(head.sealed_bytes))
             && sealed > 0
             && !last
+            && sealed != summary.bytes
         {
+            // The process may have ended before the new file's name was durable.
+            let disk = &self.shared.env.disk;
+            health.judge_sync(disk.sync_directory(&self.directory).await)?;
             summary.bytes = sealed;
         }
         let file = health.judge(segment.file().await)?;
@@ -273,14 +279,18 @@ impl Recovery {
             segment.index_path(),
             segment.producers_path(),
         ] {
-            match self.shared.env.disk.remove_file(&path).await {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(self.shared.health.fail(error));
-                }
-                Ok(()) | Err(_) => {}
-            }
+            self.remove(&path).await?;
         }
         Ok(())
+    }
+
+    async fn remove(&self, path: &str) -> Result<(), LogError> {
+        match self.shared.env.disk.remove_file(path).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(self.shared.health.fail(error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     /// Goes forward from the stored state as far as the log goes.
@@ -297,7 +307,7 @@ impl Recovery {
                 self.take(&frame, &batch);
                 continue;
             }
-            if self.next_segment() || self.replay_one(walk.file()).await? {
+            if self.next_segment().await? || self.replay_one(walk.file()).await? {
                 walk = self.walk().await?;
                 continue;
             }
@@ -362,19 +372,29 @@ impl Recovery {
     }
 
     /// Goes on in the segment that begins where the log stands, if there is one.
-    fn next_segment(&mut self) -> bool {
+    async fn next_segment(&mut self) -> Result<bool, LogError> {
         let Some((segment, Some(head))) = self.later.get(&self.state.end).cloned() else {
-            return false;
+            return Ok(false);
         };
         if head.previous != self.state.chain {
-            return false;
+            return Ok(false);
         }
+        self.store_producers(&segment).await?;
         self.later.remove(&head.base);
         let last_append = self.active().summary.appended_at;
         let summary = SegmentSummary::empty(head.base, head.made_at, last_append);
         self.touched.push(segment.clone());
         self.segments.push(SegmentEntry { segment, summary });
-        true
+        Ok(true)
+    }
+
+    /// Stores who produced up to the base of `segment`, where the log stands now: the crash
+    /// may have come before that, and a cut into the segment begins from it.
+    async fn store_producers(&self, segment: &Segment) -> Result<(), LogError> {
+        let disk = &self.shared.env.disk;
+        let path = segment.producers_path();
+        let stored = crate::sidecar::store_durably(disk, &path, &self.state.producers).await;
+        self.shared.health.judge(stored)
     }
 
     /// Writes the next frame anew from the write-ahead log, if it is there.
@@ -477,10 +497,18 @@ impl Recovery {
             health.judge_sync(file.sync_data().await)?;
         }
         self.state.segments = self.segments.iter().map(|e| e.summary).collect();
+        let disk = &shared.env.disk;
+        if changed || self.report.created {
+            // An earlier process may have ended before the name of a segment that the state
+            // is to name was durable.
+            health.judge_sync(disk.sync_directory(&self.directory).await)?;
+        }
+        if self.report.created {
+            let parent = self.directory.rsplit_once('/').map_or("", |(p, _)| p);
+            health.judge_sync(disk.sync_directory(parent).await)?;
+        }
         if changed || self.report.created {
             health.judge(self.slots.store(self.state.clone()).await)?;
-            let disk = &shared.env.disk;
-            health.judge_sync(disk.sync_directory(&self.directory).await)?;
         }
         self.report.end = self.state.end;
         let allocated = if changed || self.report.created {

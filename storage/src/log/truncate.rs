@@ -2,10 +2,12 @@
 //!
 //! The stored state is the commit point: once it is durable with a higher generation,
 //! frames behind the cut are void whether the segment or the write-ahead log still has
-//! them (S-10, M8). Then the files follow, physically. A crash before the commit point leaves the log as it was; after
-//! it, recovery finishes the work. Runs as one uninterrupted operation with the right to
-//! write; readers notice by the view's version.
+//! them (S-10, M8). A segment that it is the first to name is made before, head and name
+//! durable. Then the other files follow, physically. A crash before the commit point
+//! leaves the log as it was; after it, recovery finishes the work. Runs as one
+//! uninterrupted operation with the right to write; readers notice by the view's version.
 
+use std::io;
 use std::sync::Arc;
 
 use weir_base::Offset;
@@ -54,12 +56,16 @@ impl DiskLog {
         }
         let state = self.cut_state(&writer, &kept, &place, position.start);
         tracing::info!(log = %self.partition, from = %position.end, to = %state.end, "log cut");
-        self.store_cut(&state).await?;
         let cut = kept.last().cloned();
         let begins_anew = state.segments.len() > kept.len();
         if begins_anew {
-            kept.push(self.empty_segment(&state));
+            let entry = self.empty_segment(&state);
+            let made = self.make_segment(&entry, &state).await;
+            self.shared.health.judge(made)?;
+            self.sync_names().await?;
+            kept.push(entry);
         }
+        self.store_cut(&state).await?;
         let gone = self.adopt(&mut writer, &state, kept);
         self.remove_segments(&gone).await?;
         if let Some(cut) = cut {
@@ -67,7 +73,7 @@ impl DiskLog {
             writer.allocated = cut.summary.bytes;
         }
         if begins_anew {
-            self.make_active(&mut writer, &state).await?;
+            writer.allocated = SEGMENT_HEAD_BYTES;
         }
         Ok(())
     }
@@ -145,12 +151,27 @@ impl DiskLog {
         state.segments = vec![SegmentSummary::empty(at, made_at, NEVER)];
         state.epochs = EpochCache::default();
         state.producers = Producers::default();
+        let entry = self.empty_segment(&state);
+        // A file of that name is part of the log until the state is stored. Its head is of
+        // an older generation, so recovery makes it anew if a crash leaves that undone.
+        let in_place = self.view().segments.iter().any(|s| s.summary.base == at);
+        if !in_place {
+            let made = self.make_segment(&entry, &state).await;
+            self.shared.health.judge(made)?;
+            self.sync_names().await?;
+        }
         // Nothing of before may come back, wherever it lay.
         self.store_cut(&state).await?;
-        let kept = vec![self.empty_segment(&state)];
-        let gone = self.adopt(&mut writer, &state, kept);
+        let gone = self.adopt(&mut writer, &state, vec![entry.clone()]);
         self.remove_segments(&gone).await?;
-        self.make_active(&mut writer, &state).await
+        if in_place {
+            // The stored state says that it is empty: there is no way back.
+            let made = self.make_segment(&entry, &state).await;
+            self.shared.health.judge_sync(made)?;
+            self.sync_names().await?;
+        }
+        writer.allocated = SEGMENT_HEAD_BYTES;
+        Ok(())
     }
 
     pub(super) async fn raise_start(&self, start: Offset) -> Result<(), LogError> {
@@ -241,35 +262,36 @@ impl DiskLog {
         }
     }
 
-    /// Makes the file of the active segment, which [`DiskLog::empty_segment`] began.
-    async fn make_active(&self, writer: &mut Writer, state: &LogState) -> Result<(), LogError> {
-        let active = self.view().active().clone();
+    /// Makes the file that [`DiskLog::empty_segment`] began, durable but for its name. Until
+    /// a stored state names it recovery takes it for a left-over: it holds no frames.
+    async fn make_segment(&self, entry: &SegmentEntry, state: &LogState) -> io::Result<()> {
         let head = SegmentHead {
             partition: self.partition,
             generation: state.generation,
-            base: active.summary.base,
+            base: entry.summary.base,
             previous: state.chain,
-            made_at: active.summary.made_at,
+            made_at: entry.summary.made_at,
             sealed_bytes: 0,
         };
-        // The stored state says it exists: there is no way back.
-        let health = &self.shared.health;
-        health.judge_sync(active.segment.make(head).await)?;
+        entry.segment.make(head).await?;
         let disk = &self.shared.env.disk;
-        let path = active.segment.producers_path();
-        let stored = crate::sidecar::store_durably(disk, &path, &state.producers).await;
-        health.judge_sync(stored)?;
-        health.judge_sync(disk.sync_directory(&self.directory).await)?;
-        writer.allocated = SEGMENT_HEAD_BYTES;
-        Ok(())
+        let path = entry.segment.producers_path();
+        crate::sidecar::store_durably(disk, &path, &state.producers).await
     }
 
-    /// Removes segments that the stored state no longer names.
+    async fn sync_names(&self) -> Result<(), LogError> {
+        let synced = self.shared.env.disk.sync_directory(&self.directory).await;
+        self.shared.health.judge_sync(synced)
+    }
+
+    /// Removes segments that the stored state no longer names, but not a file that the
+    /// active segment took over.
     pub(super) async fn remove_segments(&self, gone: &[SegmentEntry]) -> Result<(), LogError> {
         if gone.is_empty() {
             return Ok(());
         }
         let disk = &self.shared.env.disk;
+        let active = self.view().active().segment.path.clone();
         for entry in gone {
             let segment = &entry.segment;
             for path in [
@@ -277,16 +299,18 @@ impl DiskLog {
                 segment.index_path(),
                 segment.producers_path(),
             ] {
+                if path == active {
+                    continue;
+                }
                 match disk.remove_file(&path).await {
-                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
                         return Err(self.shared.health.fail(error));
                     }
                     Ok(()) | Err(_) => {}
                 }
             }
         }
-        let synced = disk.sync_directory(&self.directory).await;
-        self.shared.health.judge_sync(synced)
+        self.sync_names().await
     }
 
     /// The place of the frame that holds `to`, with the producers' state there: folded
