@@ -64,7 +64,16 @@ impl TwoSlot {
     }
 
     /// Stores `value`, durable on return. After an error the value before it is still there.
+    /// The first value is stored in both files: with one of them empty, rot in the other
+    /// could not be told from a first store that was torn.
     pub(crate) async fn store<T: Serialize>(&mut self, value: T) -> io::Result<()> {
+        if self.number == 0 {
+            self.store_once(&value).await?;
+        }
+        self.store_once(&value).await
+    }
+
+    async fn store_once<T: Serialize>(&mut self, value: &T) -> io::Result<()> {
         let number = self.number + 1;
         let bytes = seal(&Numbered { number, value })?;
         let path = format!("{}.{}", self.path, number % 2);
