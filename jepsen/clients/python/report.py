@@ -49,8 +49,8 @@ def committed_all(seen, committed, ends):
             raise AssertionError(f"partition {partition}: committed {committed[partition]}, last record {last}, end {end}")
 
 
-def until(what, condition, seconds=30):
-    """Polls `condition` until it is true."""
+def until(what, condition, seconds=60):
+    """Polls `condition` until it is true; longer than a session timeout, after which a lost member is given up."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
