@@ -340,8 +340,7 @@ async fn follow_links(
 async fn carry_facts(env: Env, storage: Arc<Storage>, metadata: Metadata, broker: Broker) {
     loop {
         env.sleep(FACTS_INTERVAL).await;
-        let fsync_age = storage.health().await.fsync_age;
-        metadata.report_fsync_age(fsync_age.unwrap_or_default());
+        metadata.report_fsync_age(storage.fsync_age().unwrap_or_default());
         if let Some(until) = metadata.lease_until() {
             broker.set_lease(until);
         }

@@ -323,7 +323,15 @@ impl Storage {
         self.shared.health.watch()
     }
 
-    /// Facts for heartbeats and the console.
+    /// How long the oldest fsync under way lasts. Asks the disk nothing, so that it can
+    /// be told while the disk stalls.
+    #[must_use]
+    pub fn fsync_age(&self) -> Option<Duration> {
+        let shared = &self.shared;
+        shared.health.facts(shared.env.clock.now()).fsync_age
+    }
+
+    /// Facts for the console.
     pub async fn health(&self) -> StorageHealth {
         let shared = &self.shared;
         let (free_bytes, total_bytes) = shared.env.disk.space().await.unwrap_or_default();
