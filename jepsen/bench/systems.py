@@ -1,0 +1,133 @@
+"""What the benches run: three nodes of Weir, or of an incumbent, on loopback.
+
+The incumbents' scripts are looked for in $PEERS (default ../shared/peers), Weir's binary in
+$WEIR (default target/release/weir). Every system runs alone and is ended by its own process ids.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PEERS = Path(os.environ.get("PEERS", ROOT.parent / "shared" / "peers")).resolve()
+TICKS = os.sysconf("SC_CLK_TCK")
+SYSTEMS = ["weir-async", "weir-sync", "kafka", "kafka-fsync", "nats", "nats-fsync"]
+
+
+def cpu_seconds(pids):
+    total = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / TICKS
+
+
+def resident_mib(pids):
+    pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids)
+    return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+
+
+class Weir:
+    """`weir dev`; `mode` is the flush mode of its topics, sync or async."""
+
+    protocol = "kafka"
+
+    def __init__(self, mode, nodes=3):
+        self.nodes = nodes
+        self.data = None
+        self.configs = [f"weir.flush={mode}", f"min.insync.replicas={min(nodes, 2)}"]
+
+    def start(self):
+        self.data = self.data or tempfile.mkdtemp(prefix="weir-bench-")
+        binary = os.environ.get("WEIR", ROOT / "target" / "release" / "weir")
+        command = [binary, "dev", "--data", self.data, "--port-base", "15092", "--nodes",
+                   str(self.nodes), "--admin-port-base", "16080"]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        for line in self.process.stdout:
+            if "weir: ready" in line:
+                break
+        else:
+            sys.exit("weir dev ended before it was ready")
+        nodes = json.loads(Path(self.data, "cluster.json").read_text())["nodes"]
+        self.bootstrap = ",".join(node["kafka"] for node in nodes)
+        self.pids = [node["pid"] for node in nodes]
+
+    def kill(self):
+        """Ends every node and the supervisor as `kill -9` does; the data stays."""
+        self.process.kill()
+        self.process.wait()
+        for pid in self.pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+    def stop(self):
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(timeout=60)
+        self.wipe()
+
+    def wipe(self):
+        shutil.rmtree(self.data, ignore_errors=True)
+
+
+class Peer:
+    """An incumbent, by its script."""
+
+    def __init__(self, script, fsync):
+        self.script = [PEERS / f"{script}.sh"]
+        self.options = ["--fsync"] if fsync else []
+
+    def start(self):
+        command = self.script + ["start", "3"] + self.options
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        files = re.findall(r"pidfile=(\S+)", output)
+        self.pids = [int(Path(file).read_text().split()[0]) for file in files]
+
+    def stop(self):
+        for verb in ["stop", "wipe"]:
+            subprocess.run(self.script + [verb], check=False, capture_output=True)
+
+
+class Kafka(Peer):
+    protocol = "kafka"
+    bootstrap = "127.0.0.1:19092,127.0.0.1:29092,127.0.0.1:39092"
+
+    def __init__(self, fsync):
+        super().__init__("kafka", fsync)
+        self.configs = ["min.insync.replicas=2"] + (["flush.messages=1"] if fsync else [])
+
+
+class Nats(Peer):
+    protocol = "nats"
+    bootstrap = "127.0.0.1:14222,127.0.0.1:24222,127.0.0.1:34222"
+    configs = []
+
+    def __init__(self, fsync):
+        super().__init__("nats", fsync)
+
+
+def system(name):
+    kind, _, mode = name.partition("-")
+    if kind == "weir":
+        return Weir(mode)
+    return {"kafka": Kafka, "nats": Nats}[kind](mode == "fsync")
+
+
+def kafka_tool(bootstrap, *arguments, timeout=300):
+    """Runs one of Kafka's own tools and gives what it printed."""
+    environment = dict(os.environ, BOOTSTRAP=bootstrap)
+    return subprocess.run([PEERS / "kafka-tool.sh", *arguments], env=environment,
+                          capture_output=True, text=True, timeout=timeout).stdout
+
+
+def create_topic(target, topic, partitions=1):
+    configs = [x for config in target.configs for x in ("--config", config)]
+    kafka_tool(target.bootstrap, "topics", "--create", "--topic", topic, "--partitions",
+               str(partitions), "--replication-factor", "3", *configs)
