@@ -6,7 +6,6 @@
 
 mod cache;
 pub mod contract;
-mod durability;
 pub mod epochs;
 mod error;
 pub mod fault_disk;

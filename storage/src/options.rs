@@ -15,7 +15,8 @@ pub struct StorageOptions {
     /// replays and the disk space it takes. Default 8, at least 3. Appends wait when all
     /// are in use until a checkpoint frees one.
     pub wal_files_max: usize,
-    /// Bytes of sync-flush appends that may wait for a commit; then appends wait.
+    /// Bytes of appends that may wait for a commit; then appends wait: a slow disk pushes
+    /// back.
     /// Default 64 MiB, at least 1 MiB. One larger append still passes, alone.
     pub wal_queue_bytes: usize,
     /// Bytes appended to all logs after which a checkpoint is made, and so about what a
@@ -25,11 +26,8 @@ pub struct StorageOptions {
     pub tail_cache_bytes: usize,
     /// The longest that an async-flush append stays unflushed. Default 100 ms.
     pub async_flush_interval: Duration,
-    /// Unflushed bytes of one log that bring its flush forward. Default 256 KiB.
+    /// Unflushed bytes of all logs together that bring the flush forward. Default 256 KiB.
     pub async_flush_bytes: u64,
-    /// Unflushed bytes of one log at which its appends wait for the flush: a slow disk
-    /// pushes back. Default 64 MiB.
-    pub async_unflushed_max: u64,
     /// Free bytes below which logs answer `DiskFull`, except those of
     /// [`LogConfig::uses_reserve`]. Default 64 MiB.
     pub reserve_bytes: u64,
@@ -47,7 +45,6 @@ impl Default for StorageOptions {
             tail_cache_bytes: 64 * 1024 * 1024,
             async_flush_interval: Duration::from_millis(100),
             async_flush_bytes: 256 * 1024,
-            async_unflushed_max: 64 * MIB,
             reserve_bytes: 64 * MIB,
             trash_retention: Duration::from_secs(600),
         }
@@ -71,12 +68,12 @@ impl StorageOptions {
                 "wal_queue_bytes must be at least 1 MiB",
             ),
             (
-                self.checkpoint_bytes >= 64 * 1024,
-                "checkpoint_bytes must be at least 64 KiB",
+                self.async_flush_bytes <= self.wal_queue_bytes as u64,
+                "async_flush_bytes must not exceed wal_queue_bytes",
             ),
             (
-                self.async_flush_bytes <= self.async_unflushed_max,
-                "async_flush_bytes must not exceed async_unflushed_max",
+                self.checkpoint_bytes >= 64 * 1024,
+                "checkpoint_bytes must be at least 64 KiB",
             ),
         ];
         rules

@@ -11,7 +11,6 @@ use crate::StorageOptions;
 use crate::cache::TailCache;
 use crate::health::Health;
 use crate::log::disk::DiskLog;
-use crate::log::flush::Flusher;
 use crate::wal::Wal;
 
 /// Shared by `Storage`, its tasks and every log.
@@ -21,7 +20,6 @@ pub(crate) struct Shared {
     pub(crate) health: Arc<Health>,
     pub(crate) wal: Arc<Wal>,
     pub(crate) cache: TailCache,
-    pub(crate) flusher: Flusher,
     /// Logs with a checkpoint due.
     dirty: Mutex<BTreeMap<TopicPartition, Weak<DiskLog>>>,
     appended: AtomicU64,
@@ -42,7 +40,6 @@ impl Shared {
             health,
             wal,
             cache: TailCache::new(options.tail_cache_bytes),
-            flusher: Flusher::new(options.async_flush_interval),
             dirty: Mutex::default(),
             appended: AtomicU64::new(0),
             checkpoint: Arc::new(Notify::new()),

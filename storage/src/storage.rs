@@ -27,7 +27,6 @@ use crate::error::StorageError;
 use crate::health::{Health, StorageHealth};
 use crate::log::compact::CompactionReport;
 use crate::log::disk::DiskLog;
-use crate::log::flush::{FLUSH_WORKERS, Flusher};
 use crate::log::recover::{self, RecoveryReport};
 use crate::log::{LogError, PartitionLog};
 use crate::node_record::{NodeFile, NodeRecord, StartKind};
@@ -164,7 +163,7 @@ impl Storage {
             shared.health.clone(),
             Arc::new(move || wanted.notify_one()),
         );
-        let mut tasks = vec![
+        let tasks = vec![
             spawner.spawn_owned("wal-commit", committer.run()),
             spawner.spawn_owned(
                 "storage-checkpoint",
@@ -173,9 +172,6 @@ impl Storage {
             spawner.spawn_owned("wal-prepare", prepare_wal(shared.clone())),
             spawner.spawn_owned("storage-trash", empty_trash(shared.clone())),
         ];
-        for _ in 0..FLUSH_WORKERS {
-            tasks.push(spawner.spawn_owned("log-flush", Flusher::work(shared.clone())));
-        }
         *self.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
     }
 

@@ -1,4 +1,5 @@
-//! The node's write-ahead log: one file set for the sync-flush batches of all logs.
+//! The node's write-ahead log: one file set for the batches of all logs, in both flush
+//! modes. Sync flush commits at once, async flush within an interval or a few bytes.
 //!
 //! ```text
 //!  submit -> queue -> group commit: one write, one fdatasync -> on_committed per log
@@ -19,10 +20,12 @@ pub(crate) mod replay;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
-use weir_base::{Offset, TopicPartition};
+use weir_base::image::FlushMode;
+use weir_base::{Monotonic, Offset, TopicPartition};
 
 use crate::StorageOptions;
 use crate::log::LogError;
@@ -51,10 +54,20 @@ pub(crate) struct Framed {
 pub(crate) struct Submission {
     pub(crate) partition: TopicPartition,
     pub(crate) batches: Vec<Framed>,
+    /// Whether somebody waits for it, or it may wait for company.
+    pub(crate) flush: FlushMode,
     pub(crate) end: Offset,
     pub(crate) version: u64,
     pub(crate) sink: Arc<dyn CommitSink>,
     pub(crate) permit: OwnedSemaphorePermit,
+}
+
+impl Submission {
+    /// Bytes it takes in the log.
+    pub(crate) fn size(&self) -> usize {
+        let one = |framed: &Framed| record::RECORD_HEAD_BYTES + framed.frame.size();
+        self.batches.iter().map(one).sum()
+    }
 }
 
 /// Submissions that await their commit, in the order of their numbers.
@@ -62,6 +75,21 @@ pub(crate) struct Submission {
 struct Queue {
     waiting: VecDeque<(u64, Submission)>,
     next_lsn: u64,
+    /// Of all that wait.
+    bytes: usize,
+    /// One of them is of a sync-flush append.
+    urgent: bool,
+    /// When the first of the async-flush appends among them must be committed.
+    deadline: Option<Monotonic>,
+}
+
+/// When the next group is to be committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Due {
+    Now,
+    At(Monotonic),
+    /// Nothing waits.
+    Never,
 }
 
 /// The write-ahead log.
@@ -70,6 +98,8 @@ pub(crate) struct Wal {
     submitted: Notify,
     budget: Arc<Semaphore>,
     budget_permits: u32,
+    async_flush_interval: Duration,
+    async_flush_bytes: usize,
     pub(crate) files: Files,
     /// No file is free and the disk has no room for another.
     full: AtomicBool,
@@ -81,12 +111,14 @@ impl Wal {
         let budget_permits = u32::try_from(permits).unwrap_or(u32::MAX);
         Wal {
             queue: Mutex::new(Queue {
-                waiting: VecDeque::new(),
                 next_lsn: first_lsn,
+                ..Queue::default()
             }),
             submitted: Notify::new(),
             budget: Arc::new(Semaphore::new(budget_permits as usize)),
             budget_permits,
+            async_flush_interval: options.async_flush_interval,
+            async_flush_bytes: usize::try_from(options.async_flush_bytes).unwrap_or(usize::MAX),
             files,
             full: AtomicBool::new(false),
         }
@@ -110,13 +142,64 @@ impl Wal {
     }
 
     /// Queues an append. Never waits.
-    pub(crate) fn submit(&self, submission: Submission) {
+    pub(crate) fn submit(&self, submission: Submission, now: Monotonic) {
         let mut queue = self.queue();
         let lsn = queue.next_lsn;
         queue.next_lsn += submission.batches.len() as u64;
+        queue.bytes += submission.size();
+        let mut wake = queue.bytes >= self.async_flush_bytes;
+        match submission.flush {
+            FlushMode::Sync => {
+                queue.urgent = true;
+                wake = true;
+            }
+            FlushMode::Async => {
+                wake |= queue.deadline.is_none();
+                queue
+                    .deadline
+                    .get_or_insert(now + self.async_flush_interval);
+            }
+        }
         queue.waiting.push_back((lsn, submission));
         drop(queue);
-        self.submitted.notify_one();
+        if wake {
+            self.submitted.notify_one();
+        }
+    }
+
+    /// When the next group is due: at once for sync flush or many bytes, else within the
+    /// interval.
+    pub(crate) fn due(&self, now: Monotonic) -> Due {
+        let queue = self.queue();
+        match queue.deadline {
+            _ if queue.urgent || queue.bytes >= self.async_flush_bytes => Due::Now,
+            Some(deadline) if deadline > now => Due::At(deadline),
+            Some(_) => Due::Now,
+            None => Due::Never,
+        }
+    }
+
+    /// Takes what waits, in order, up to `bytes_max` but at least one submission.
+    pub(crate) fn take_group(&self, bytes_max: usize) -> Vec<(u64, Submission)> {
+        let mut queue = self.queue();
+        let mut bytes = 0;
+        let mut count = 0;
+        for (_, submission) in &queue.waiting {
+            let size = submission.size();
+            if count > 0 && bytes + size > bytes_max {
+                break;
+            }
+            bytes += size;
+            count += 1;
+        }
+        queue.bytes -= bytes;
+        let group = queue.waiting.drain(..count).collect();
+        // What is left was due already.
+        if queue.waiting.is_empty() {
+            queue.urgent = false;
+            queue.deadline = None;
+        }
+        group
     }
 
     /// The number the next record will have: all submitted so far have lower ones.

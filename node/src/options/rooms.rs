@@ -81,7 +81,6 @@ impl NodeOptions {
             tail_cache_bytes: self.storage.tail_cache_bytes.as_usize(),
             async_flush_interval: self.storage.async_flush_interval,
             async_flush_bytes: self.storage.async_flush_bytes.0,
-            async_unflushed_max: self.storage.async_unflushed_max.0,
             reserve_bytes: self.storage.reserve_bytes.0,
             trash_retention: self.storage.trash_retention,
         }

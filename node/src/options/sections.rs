@@ -148,7 +148,7 @@ section! {
         wal_file_bytes: ByteSize = "32MiB", bounds "64KiB to 1GiB", change "with `wal_files_max`: their product is disk space, and the most that a restart replays";
         /// Files of the write-ahead log. Appends wait when all are in use.
         wal_files_max: u32 = "8", bounds "3 to 1024", change "upwards when appends wait for checkpoints";
-        /// Bytes of sync-flush appends that may wait for a commit; then appends wait.
+        /// Bytes of appends that may wait for a commit; then appends wait.
         wal_queue_bytes: ByteSize = "64MiB", bounds "1MiB to 4GiB", change "downwards to bound memory";
         /// Bytes appended to all logs after which a checkpoint is made.
         checkpoint_bytes: ByteSize = "256MiB", bounds "64KiB to 64GiB", change "downwards for faster restarts, upwards for less disk work";
@@ -156,10 +156,8 @@ section! {
         tail_cache_bytes: ByteSize = "64MiB", bounds "1MiB to 64GiB", change "upwards when consumers lag a little more than fits";
         /// Longest time that an async-flush topic's data stays unflushed.
         async_flush_interval: Duration = "100ms", bounds "1ms to 10s", change "to trade the window of loss against disk work";
-        /// Unflushed bytes of one log that bring its flush forward.
+        /// Unflushed bytes of all async-flush topics together that bring the flush forward.
         async_flush_bytes: ByteSize = "256KiB", bounds "4KiB to 1GiB", change "with `async_flush_interval`";
-        /// Unflushed bytes of one log at which its appends wait for the flush.
-        async_unflushed_max: ByteSize = "64MiB", bounds "4KiB to 4GiB", change "downwards where the window of loss must stay small on a slow disk";
         /// Free bytes on the disk below which producers are refused; what frees space may still use them.
         reserve_bytes: ByteSize = "64MiB", bounds "0B to 1TiB", change "upwards on disks that others fill too";
         /// How long a removed log stays in the trash.

@@ -162,8 +162,8 @@ impl NodeOptions {
                 "below peer.stream_window_bytes, which could then never be used",
             ),
             (
-                self.storage.async_unflushed_max >= self.storage.async_flush_bytes,
-                "storage.async_unflushed_max",
+                self.storage.wal_queue_bytes >= self.storage.async_flush_bytes,
+                "storage.wal_queue_bytes",
                 "below storage.async_flush_bytes: appends would always wait for the timer",
             ),
             (

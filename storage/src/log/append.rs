@@ -10,7 +10,6 @@ use weir_base::image::FlushMode;
 use weir_base::{BatchError, LeaderEpoch, RecordBatch, Timestamp};
 
 use super::disk::{DiskLog, SegmentEntry, Writer};
-use super::flush::FlushQueued;
 use super::{AppendOutcome, LogError, batch_continues};
 use crate::producers::{Producers, Verdict};
 use crate::record_time::newest_in;
@@ -24,6 +23,12 @@ const ALLOCATE_STEP_MIN: u64 = 256 * 1024;
 const ALLOCATE_STEP_MAX: u64 = 16 * 1024 * 1024;
 /// Bodies up to this are copied beside their heads: dearer as an I/O vector.
 const COPY_BYTES_MAX: usize = 2048;
+
+/// The right to append, and how soon it is to be durable.
+struct Pass {
+    flush: FlushMode,
+    permit: OwnedSemaphorePermit,
+}
 
 impl DiskLog {
     pub(super) async fn leader_append(
@@ -41,7 +46,7 @@ impl DiskLog {
             }
             batch.verify_checksum()?;
         }
-        let permit = self.reserve(&batches, flush).await?;
+        let permit = self.reserve(&batches).await?;
         let writer = self.write_lock().await?;
         let now = self.append_time(now);
         let mut end = self.view().end;
@@ -63,7 +68,8 @@ impl DiskLog {
                 }
             });
         }
-        self.write(writer, accepted, now, staged, permit).await?;
+        let pass = Pass { flush, permit };
+        self.write(writer, accepted, now, staged, pass).await?;
         Ok(outcomes)
     }
 
@@ -73,7 +79,7 @@ impl DiskLog {
         batches: Vec<RecordBatch>,
         flush: FlushMode,
     ) -> Result<(), LogError> {
-        let permit = self.reserve(&batches, flush).await?;
+        let permit = self.reserve(&batches).await?;
         let writer = self.write_lock().await?;
         let now = self.append_time(now);
         let (mut end, mut last_epoch) = {
@@ -87,7 +93,8 @@ impl DiskLog {
             staged.borrow_from(&self.producers_state(), batch.header());
             staged.on_append(batch.header(), batch.base_offset(), end, now);
         }
-        self.write(writer, batches, now, staged, permit).await
+        let pass = Pass { flush, permit };
+        self.write(writer, batches, now, staged, pass).await
     }
 
     /// Broker time of an append never falls within a log (S-45).
@@ -95,39 +102,24 @@ impl DiskLog {
         now.max(self.view().active().summary.appended_at)
     }
 
-    /// Waits until there is room for the append: in the write-ahead log's queue for sync
-    /// flush, below the bound of unflushed bytes for async.
-    async fn reserve(
-        &self,
-        batches: &[RecordBatch],
-        flush: FlushMode,
-    ) -> Result<Option<OwnedSemaphorePermit>, LogError> {
+    /// Waits until there is room for the append in the write-ahead log's queue.
+    async fn reserve(&self, batches: &[RecordBatch]) -> Result<OwnedSemaphorePermit, LogError> {
         self.usable()?;
-        match flush {
-            FlushMode::Sync => {
-                let bytes = batches.iter().map(|b| b.size() + FRAME_HEAD_BYTES).sum();
-                let reserved = self.shared.wal.reserve(bytes).await;
-                // The queue closes when the directory fails.
-                self.shared.health.check()?;
-                reserved.map(Some)
-            }
-            FlushMode::Async => {
-                if self.view().unflushed_bytes > self.shared.options.async_unflushed_max {
-                    super::PartitionLog::flush(self).await?;
-                }
-                Ok(None)
-            }
-        }
+        let bytes = batches.iter().map(|b| b.size() + FRAME_HEAD_BYTES).sum();
+        let reserved = self.shared.wal.reserve(bytes).await;
+        // The queue closes when the directory fails.
+        self.shared.health.check()?;
+        reserved
     }
 
-    /// Writes stamped batches at the end; with a permit also to the write-ahead log.
+    /// Writes stamped batches at the end, and hands them to the write-ahead log.
     async fn write(
         &self,
         writer: OwnedMutexGuard<Writer>,
         batches: Vec<RecordBatch>,
         now: Timestamp,
         staged: Producers,
-        permit: Option<OwnedSemaphorePermit>,
+        pass: Pass,
     ) -> Result<(), LogError> {
         if batches.is_empty() {
             return Ok(());
@@ -137,7 +129,7 @@ impl DiskLog {
         let mut writer = self.roll_if_due(writer, bytes, now).await?;
         let (entry, durable) = {
             let view = self.view();
-            (view.active().clone(), view.durability.end())
+            (view.active().clone(), view.durable_end)
         };
         let position = entry.summary.bytes;
         self.allocate(&mut writer, &entry, position + bytes).await?;
@@ -153,7 +145,7 @@ impl DiskLog {
         // From here on nothing waits, so nothing can come between.
         writer.chain = chain;
         self.producers_state().absorb(staged);
-        self.publish_append(&entry, &batches, &framed, context.appended_at, permit);
+        self.publish_append(&entry, &batches, &framed, context.appended_at, pass);
         drop(writer);
         self.shared.cache.push(&self.tail, batches.into_iter());
         self.shared.appended(bytes);
@@ -166,11 +158,9 @@ impl DiskLog {
         batches: &[RecordBatch],
         framed: &[Framed],
         appended_at: Timestamp,
-        permit: Option<OwnedSemaphorePermit>,
+        pass: Pass,
     ) {
         let mut view = self.view();
-        let base = view.end;
-        let mut bytes = 0;
         for (batch, framed) in batches.iter().zip(framed) {
             let frame = &framed.frame;
             view.epochs.on_append(frame.epoch, frame.base);
@@ -185,7 +175,6 @@ impl DiskLog {
                 .summary
                 .on_frame(frame.end, size, newest, appended_at);
             view.end = frame.end;
-            bytes += size;
         }
         let newly_due = view.written(&entry.segment);
         let (end, version) = (view.end, view.version);
@@ -195,35 +184,19 @@ impl DiskLog {
         if newly_due {
             self.shared.dirty(&sink);
         }
-        let flush_now = match permit {
-            Some(permit) => {
-                let covered = view.durability.on_submitted(base, end);
-                self.shared.wal.submit(Submission {
-                    partition: self.partition,
-                    batches: framed.to_vec(),
-                    end,
-                    version,
-                    sink: sink.clone(),
-                    permit,
-                });
-                (!covered).then_some(FlushQueued::Now)
-            }
-            None => {
-                view.unflushed_bytes += bytes;
-                let enough = view.unflushed_bytes >= self.shared.options.async_flush_bytes;
-                Some(if enough {
-                    FlushQueued::Now
-                } else {
-                    FlushQueued::Timed
-                })
-            }
+        let submission = Submission {
+            partition: self.partition,
+            batches: framed.to_vec(),
+            flush: pass.flush,
+            end,
+            version,
+            sink,
+            permit: pass.permit,
         };
+        self.shared
+            .wal
+            .submit(submission, self.shared.env.clock.now());
         self.publish(&view);
-        if let Some(wanted) = flush_now.filter(|wanted| *wanted > view.flush_queued) {
-            view.flush_queued = wanted;
-            let now = self.shared.env.clock.now();
-            self.shared.flusher.wanted(&sink, wanted, now);
-        }
     }
 
     /// Begins a new segment if the active one is full or old.

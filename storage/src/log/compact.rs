@@ -76,7 +76,7 @@ impl DiskLog {
         let (segments, from) = {
             let view = self.view();
             let summaries: Vec<_> = view.segments.iter().map(|e| e.summary).collect();
-            let bound = below.min(view.durability.end());
+            let bound = below.min(view.durable_end);
             let count = plan(&summaries, view.compacted_to, bound);
             (view.segments[..count].to_vec(), view.compacted_to)
         };

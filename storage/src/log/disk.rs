@@ -23,13 +23,11 @@ use tokio::sync::{OwnedMutexGuard, oneshot, watch};
 use weir_base::image::FlushMode;
 use weir_base::{BoxFuture, LeaderEpoch, Offset, RecordBatch, Timestamp, TopicPartition};
 
-use super::flush::FlushQueued;
 use super::{
     AppendOutcome, EpochEnd, LogError, LogPosition, PartitionLog, ProducerSummary, ReadChunk,
 };
 use crate::LogConfig;
 use crate::cache::LogTail;
-use crate::durability::Durability;
 use crate::epochs::EpochCache;
 use crate::producers::Producers;
 use crate::record_time::newer;
@@ -75,7 +73,8 @@ pub(crate) struct View {
     pub(super) epochs: EpochCache,
     /// Never empty; the last is written to.
     pub(super) segments: Vec<SegmentEntry>,
-    pub(super) durability: Durability,
+    /// All below is fsynced, in segments or in the write-ahead log.
+    pub(super) durable_end: Offset,
     /// Counts cuts since the log was opened, to tell old commits and reads.
     pub(super) version: u64,
     /// Counts stored states other than checkpoints, which an older checkpoint must not
@@ -83,10 +82,6 @@ pub(crate) struct View {
     pub(super) layout: u64,
     /// Segments written to since they were last synced, oldest first.
     pub(super) unsynced: Vec<Arc<Segment>>,
-    /// Bytes that await an async flush.
-    pub(super) unflushed_bytes: u64,
-    /// What the flusher was told of them.
-    pub(super) flush_queued: FlushQueued,
     /// Something changed since the last stored state.
     pub(super) checkpoint_due: bool,
     pub(super) closed: bool,
@@ -144,7 +139,7 @@ impl View {
     pub(super) fn position(&self) -> LogPosition {
         LogPosition {
             start: self.start,
-            durable_end: self.durability.end(),
+            durable_end: self.durable_end,
             end: self.end,
             last_epoch: self.epochs.last(),
         }
@@ -205,11 +200,9 @@ impl DiskLog {
             end: parts.end,
             epochs: parts.epochs,
             segments: parts.segments,
-            durability: Durability::all(parts.end),
+            durable_end: parts.end,
             version: 0,
             unsynced: Vec::new(),
-            unflushed_bytes: 0,
-            flush_queued: FlushQueued::No,
             layout: 0,
             checkpoint_due: false,
             closed: false,
@@ -344,7 +337,7 @@ impl CommitSink for DiskLog {
     fn on_committed(&self, end: Offset, version: u64) {
         let mut view = self.view();
         if view.version == version {
-            view.durability.on_committed(end);
+            view.durable_end = view.durable_end.max(end);
             self.publish(&view);
         }
     }

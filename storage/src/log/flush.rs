@@ -1,113 +1,16 @@
-//! Making segments durable: for async flush, for barriers, and for checkpoints.
+//! Making segments durable: for barriers and for checkpoints.
 //!
-//! Async-flush appends never touch the write-ahead log. The first one that finds
-//! nothing queued queues its log for a flush within the interval; many unflushed bytes
-//! bring it forward. A few workers take logs from the queue one by one, so a log that is
-//! flushed never holds up the others for longer than that.
+//! Appends become durable in the write-ahead log. Syncing the segments makes them durable
+//! too, whatever the write-ahead log does: a full one, for instance, waits for just that.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::Arc;
 
-use tokio::sync::Notify;
-use weir_base::{Monotonic, Offset};
+use weir_base::Offset;
 
 use super::LogError;
 use super::disk::DiskLog;
 use crate::segment::Segment;
-use crate::shared::Shared;
 use crate::state::LogState;
-
-/// Workers that flush logs side by side.
-pub(crate) const FLUSH_WORKERS: usize = 4;
-
-/// How urgently a log waits for its flush.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum FlushQueued {
-    No,
-    Timed,
-    Now,
-}
-
-/// Logs that wait for a flush. At most two entries a log.
-pub(crate) struct Flusher {
-    queue: Mutex<Queue>,
-    wake: Notify,
-    interval: std::time::Duration,
-}
-
-#[derive(Default)]
-struct Queue {
-    now: VecDeque<Weak<DiskLog>>,
-    /// Deadlines never fall, since the interval is the same for all.
-    timed: VecDeque<(Monotonic, Weak<DiskLog>)>,
-}
-
-impl Flusher {
-    pub(crate) fn new(interval: std::time::Duration) -> Self {
-        Self {
-            queue: Mutex::default(),
-            wake: Notify::new(),
-            interval,
-        }
-    }
-
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Queues `log`.
-    pub(crate) fn wanted(&self, log: &Arc<DiskLog>, how: FlushQueued, now: Monotonic) {
-        let mut queue = self.queue();
-        let log = Arc::downgrade(log);
-        match how {
-            FlushQueued::No => return,
-            FlushQueued::Now => queue.now.push_back(log),
-            FlushQueued::Timed => queue.timed.push_back((now + self.interval, log)),
-        }
-        drop(queue);
-        self.wake.notify_one();
-    }
-
-    /// The next log to flush, or when there will be one.
-    fn next(&self, now: Monotonic) -> Result<Weak<DiskLog>, Option<Monotonic>> {
-        let mut queue = self.queue();
-        if let Some(log) = queue.now.pop_front() {
-            return Ok(log);
-        }
-        match queue.timed.front() {
-            Some((deadline, _)) if *deadline > now => Err(Some(*deadline)),
-            Some(_) => queue.timed.pop_front().map(|(_, log)| log).ok_or(None),
-            None => Err(None),
-        }
-    }
-
-    /// One worker: ends when the data directory fails.
-    pub(crate) async fn work(shared: Arc<Shared>) {
-        let flusher = &shared.flusher;
-        loop {
-            match flusher.next(shared.env.clock.now()) {
-                Ok(log) => {
-                    // Another worker may take the next one meanwhile.
-                    flusher.wake.notify_one();
-                    if let Some(log) = log.upgrade()
-                        && log.flush_segments(false).await.is_err()
-                    {
-                        return;
-                    }
-                }
-                Err(None) => flusher.wake.notified().await,
-                Err(Some(deadline)) => {
-                    let sleep = shared.env.clock.sleep_until(deadline);
-                    tokio::select! {
-                        biased;
-                        () = flusher.wake.notified() => {}
-                        () = sleep => {}
-                    }
-                }
-            }
-        }
-    }
-}
 
 impl DiskLog {
     /// Syncs the segments written to, and so makes all durable that is written now. Does
@@ -116,10 +19,8 @@ impl DiskLog {
         let health = &self.shared.health;
         health.check()?;
         let (segments, end, version) = {
-            let mut view = self.view();
-            view.flush_queued = FlushQueued::No;
-            view.unflushed_bytes = 0;
-            if !forced && view.durability.end() == view.end {
+            let view = self.view();
+            if !forced && view.durable_end == view.end {
                 return Ok(());
             }
             (view.unsynced.clone(), view.end, view.version)
@@ -146,7 +47,7 @@ impl DiskLog {
         if view.version != version {
             return;
         }
-        view.durability.on_synced(end);
+        view.durable_end = view.durable_end.max(end);
         // The one that was active then may have been written to since.
         let grown = view.end > end;
         let synced = if grown {

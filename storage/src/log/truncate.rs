@@ -15,7 +15,6 @@ use weir_base::Offset;
 use super::LogError;
 use super::disk::{DiskLog, SegmentEntry, Writer};
 use super::read::{BadFrame, WALK_BYTES, corrupt};
-use crate::durability::Durability;
 use crate::epochs::EpochCache;
 use crate::producers::Producers;
 use crate::record_time::newest_in;
@@ -244,9 +243,8 @@ impl DiskLog {
             let mut kept = view.segments.iter();
             !kept.any(|entry| Arc::ptr_eq(&entry.segment, &old.segment))
         });
-        view.durability = Durability::all(state.end);
+        view.durable_end = state.end;
         view.unsynced.clear();
-        view.unflushed_bytes = 0;
         view.version += 1;
         self.publish(&view);
         gone

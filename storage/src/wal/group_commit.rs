@@ -1,6 +1,7 @@
-//! Group commit: everything submitted while one fdatasync ran goes into the next.
+//! Group commit: everything submitted while one fdatasync ran goes into the next. Without
+//! sync-flush appends, a group waits for 256 KiB or 100 ms.
 //!
-//! Cost of one acknowledged sync-flush batch on this node:
+//! Cost of one batch on this node:
 //! - fsyncs: 1 / (batches in the group); the segment is synced by a checkpoint, once per
 //!   `checkpoint_bytes` and log;
 //! - writes: 1 `pwritev` to the segment, and its share of 1 to the write-ahead log;
@@ -22,7 +23,7 @@ use weir_base::Env;
 
 use super::files::WalFile;
 use super::record::{BLOCK_BYTES, RECORD_HEAD_BYTES, put_record_head};
-use super::{Submission, Wal};
+use super::{Due, Submission, Wal};
 use crate::health::Health;
 use crate::log::LogError;
 use crate::segment::frame::FRAME_PROBE_BYTES;
@@ -63,35 +64,31 @@ impl Committer {
     /// Commits group after group until the data directory fails.
     pub(crate) async fn run(mut self) {
         loop {
-            self.wal.submitted.notified().await;
-            while let Some(group) = self.take_group() {
-                if self.commit(group).await.is_err() {
-                    self.wal.close();
-                    return;
+            match self.wal.due(self.env.clock.now()) {
+                Due::Now => {
+                    let group = self.wal.take_group(GROUP_BYTES_MAX);
+                    if self.commit(group).await.is_err() {
+                        self.wal.close();
+                        return;
+                    }
+                }
+                Due::Never => self.wal.submitted.notified().await,
+                Due::At(deadline) => {
+                    let sleep = self.env.clock.sleep_until(deadline);
+                    tokio::select! {
+                        biased;
+                        () = self.wal.submitted.notified() => {}
+                        () = sleep => {}
+                    }
                 }
             }
         }
     }
 
-    fn take_group(&self) -> Option<Vec<(u64, Submission)>> {
-        let mut queue = self.wal.queue();
-        let mut bytes = 0;
-        let count = queue
-            .waiting
-            .iter()
-            .take_while(|(_, submission)| {
-                let first = bytes == 0;
-                bytes += size(submission);
-                first || bytes <= GROUP_BYTES_MAX
-            })
-            .count();
-        (count > 0).then(|| queue.waiting.drain(..count).collect())
-    }
-
     async fn commit(&mut self, group: Vec<(u64, Submission)>) -> Result<(), LogError> {
         self.health.check()?;
         let first_lsn = group.first().map_or(0, |(lsn, _)| *lsn);
-        let bytes = padded(group.iter().map(|(_, submission)| size(submission)).sum());
+        let bytes = padded(group.iter().map(|(_, submission)| submission.size()).sum());
         let (file, position) = self.room_for(bytes as u64, first_lsn).await?;
         let chunks = encode(&group, file.salt, bytes);
         let sync = self.health.sync_begins(self.env.clock.now());
@@ -131,11 +128,6 @@ impl Committer {
     }
 }
 
-fn size(submission: &Submission) -> usize {
-    let one = |frame: usize| RECORD_HEAD_BYTES + frame;
-    submission.batches.iter().map(|b| one(b.frame.size())).sum()
-}
-
 fn padded(bytes: usize) -> usize {
     bytes.next_multiple_of(BLOCK_BYTES)
 }
@@ -157,7 +149,7 @@ fn encode(group: &[(u64, Submission)], salt: u32, bytes: usize) -> Vec<Bytes> {
                 chunks.push(framed.body.clone());
             }
         }
-        used += size(submission);
+        used += submission.size();
     }
     chunks.push(heads.freeze());
     chunks.push(Bytes::from_static(&ZEROS).slice(..bytes - used));
