@@ -236,7 +236,7 @@ impl Core {
             Some(leader) if leader == self.me => self.lead(now, epoch, out),
             Some(leader) => {
                 self.role = Role::Follower(Follower::new(leader, epoch));
-                if mutant!(M1) {
+                if weir_base::mutant!(M1) {
                     return out.push(Effect::TruncateTo {
                         to: self.high_watermark,
                         acknowledged: 0,
@@ -585,7 +585,7 @@ impl Core {
     pub fn is_ready(&self) -> bool {
         match &self.role {
             Role::Leader(leader) => {
-                mutant!(M10)
+                weir_base::mutant!(M10)
                     || self.high_watermark >= leader.start() && leader.has_begun(self.position.end)
             }
             Role::Follower(_) | Role::Idle | Role::Failed => false,

@@ -4,20 +4,6 @@
 //! carries batches from leaders to followers. The node uses [`Replication`] and
 //! [`PartitionHandle`] and implements [`IsrAgreement`].
 
-#[cfg(feature = "mutants")]
-pub mod mutants;
-
-/// Whether the named bug is planted; never in a build without the feature.
-macro_rules! mutant {
-    ($name:ident) => {{
-        #[cfg(feature = "mutants")]
-        let planted = crate::mutants::is_planted(crate::mutants::Mutant::$name);
-        #[cfg(not(feature = "mutants"))]
-        let planted = false;
-        planted
-    }};
-}
-
 mod agreement;
 mod catch_up;
 pub mod core;

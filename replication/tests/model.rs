@@ -188,8 +188,9 @@ proptest! {
 #[cfg(feature = "mutants")]
 #[test]
 fn every_mutant_is_found() {
-    use weir_replication::mutants::{Mutant, plant};
-    for mutant in Mutant::ALL {
+    use Mutant::{M1, M2, M3, M4, M5, M9, M10, M26};
+    use weir_base::mutant::{Mutant, plant};
+    for mutant in [M1, M2, M3, M4, M5, M9, M10, M26] {
         plant(Some(mutant));
         let found = (0..2_000u64).find(|seed| {
             let setups = setups();

@@ -149,7 +149,9 @@ pub(super) fn renew_replica(
     let Some(kept) = record.replicas.iter_mut().find(|r| r.node == node) else {
         return Err(Refusal::NoReplica { at, node });
     };
-    *kept = replica(index, serial, at.index.0, node);
+    if !weir_base::mutant!(M22) {
+        *kept = replica(index, serial, at.index.0, node);
+    }
     record.partition_epoch = record.partition_epoch.next();
     Ok(Outcome::Partition(Box::new(record.clone())))
 }

@@ -102,7 +102,8 @@ pub(crate) fn is_ready(record: &PartitionRecord) -> Result<(), String> {
         .iter()
         .filter(|node| !record.removing.contains(node))
         .count();
-    if stays == 0 || stays < usize::try_from(record.min_isr).unwrap_or(usize::MAX) {
+    let enough = usize::try_from(record.min_isr).unwrap_or(usize::MAX);
+    if stays == 0 || (stays < enough && !weir_base::mutant!(M27)) {
         return Err(format!(
             "{stays} in-sync replicas would stay, {} are needed",
             record.min_isr

@@ -303,7 +303,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote<u64>) -> Result<(), StorageError<u64>> {
-        self.write(vec![Record::Vote(*vote)], true)
+        let sync = !weir_base::mutant!(M23);
+        self.write(vec![Record::Vote(*vote)], sync)
             .await
             .map_err(|e| StorageError::from(StorageIOError::write_vote(&e)))
     }

@@ -69,6 +69,14 @@ impl Partitions {
     /// Runs until the image's source is gone.
     pub(crate) async fn follow(mut self) {
         let mut images = self.broker.0.metadata.images();
+        if weir_base::mutant!(M24) {
+            let image = images.borrow().clone();
+            for at in self.storage.list_logs().await.unwrap_or_default() {
+                if image.partition(at).is_none() {
+                    self.storage.remove_log(at).await.ok();
+                }
+            }
+        }
         loop {
             let image = images.borrow_and_update().clone();
             self.apply(&image).await;

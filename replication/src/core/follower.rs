@@ -92,7 +92,7 @@ impl Follower {
         range: Option<(Offset, Offset)>,
         end: Offset,
     ) -> Result<Verdict, Gap> {
-        if !self.is_current(header.leader_epoch, header.session) && !mutant!(M26) {
+        if !self.is_current(header.leader_epoch, header.session) && !weir_base::mutant!(M26) {
             return Ok(Verdict::Ignore);
         }
         let next = match self.phase {

@@ -393,14 +393,14 @@ impl Leader {
             cx.flush(),
             cx.me,
             cx.position,
-            if mutant!(M2) {
+            if weir_base::mutant!(M2) {
                 self.isr.isr()
             } else {
                 self.isr.maximal()
             },
             &self.replicas,
         );
-        let enough = mutant!(M4) || self.isr.isr().len() >= cx.agreed.min_isr();
+        let enough = weir_base::mutant!(M4) || self.isr.isr().len() >= cx.agreed.min_isr();
         if enough && least > *cx.high_watermark {
             *cx.high_watermark = least;
             self.held_since = None;
@@ -446,7 +446,7 @@ impl Leader {
     /// Replicas outside the ISR that hold all it ever acknowledged. Having reached LESO
     /// in a session of this epoch proves it even while the watermark lags.
     fn returned<'a>(&'a self, cx: &'a Context<'_>) -> impl Iterator<Item = NodeId> + 'a {
-        let floor = if mutant!(M9) {
+        let floor = if weir_base::mutant!(M9) {
             *cx.high_watermark
         } else {
             self.start.max(*cx.high_watermark)
@@ -456,9 +456,9 @@ impl Leader {
             .filter(move |(node, replica)| {
                 !self.isr.isr().contains(node)
                     && replica.is_heard
-                    && replica
-                        .session
-                        .is_some_and(|s| mutant!(M3) || cx.agreed.may_join(**node, s.node_epoch))
+                    && replica.session.is_some_and(|s| {
+                        weir_base::mutant!(M3) || cx.agreed.may_join(**node, s.node_epoch)
+                    })
                     && replica.counted(cx.flush()) >= floor
             })
             .map(|(node, _)| *node)
@@ -548,7 +548,7 @@ fn proposal(
             .get(&node)
             .and_then(|replica| replica.session)
             .map(|session| session.node_epoch)
-            .filter(|_| !mutant!(M3));
+            .filter(|_| !weir_base::mutant!(M3));
         claimed
             .or_else(|| cx.agreed.node_epoch(node))
             .unwrap_or_default()

@@ -12,7 +12,7 @@ use super::leader::Replica;
 /// What a position counts for under a flush mode.
 pub(crate) fn counted(flush: FlushMode, end: Offset, durable_end: Offset) -> Offset {
     match flush {
-        FlushMode::Sync if mutant!(M5) => end,
+        FlushMode::Sync if weir_base::mutant!(M5) => end,
         FlushMode::Sync => durable_end,
         FlushMode::Async => end,
     }

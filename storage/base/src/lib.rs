@@ -14,6 +14,7 @@ pub mod image;
 pub mod invariant;
 pub mod limits;
 pub mod machine;
+pub mod mutant;
 pub mod offset;
 pub mod time;
 

@@ -88,7 +88,9 @@ impl DiskLog {
     ) -> LogState {
         let end = place.summary.end.max(start);
         let mut state = self.snapshot(writer);
-        state.generation += 1;
+        if !weir_base::mutant!(M8) {
+            state.generation += 1;
+        }
         state.end = end;
         state.chain = place.chain;
         state.segments = kept.iter().map(|entry| entry.summary).collect();
@@ -99,7 +101,9 @@ impl DiskLog {
                 .push(SegmentSummary::empty(end, made_at, made_at));
         }
         state.epochs.truncate_to(place.summary.end);
-        state.producers = place.producers.clone();
+        if !weir_base::mutant!(M11) {
+            state.producers = place.producers.clone();
+        }
         state
     }
 
@@ -123,6 +127,9 @@ impl DiskLog {
         state: &LogState,
         chain: u32,
     ) -> Result<(), LogError> {
+        if weir_base::mutant!(M8) {
+            return Ok(());
+        }
         let health = &self.shared.health;
         let file = health.judge(last.segment.file().await)?;
         health.judge_sync(file.truncate(last.summary.bytes).await)?;

@@ -1,0 +1,112 @@
+//! Bugs that can be planted, to prove that the tests and the simulator find them.
+//!
+//! `mutant!(M6)` stands at the line that the bug spoils and is `false` in every build
+//! without the feature `mutants`: no release holds a trace of it. One bug is planted at a
+//! time, in the thread that runs the simulation.
+
+/// Whether the named bug is planted.
+#[cfg(not(feature = "mutants"))]
+#[macro_export]
+macro_rules! mutant {
+    ($name:ident) => {
+        false
+    };
+}
+
+/// Whether the named bug is planted.
+#[cfg(feature = "mutants")]
+#[macro_export]
+macro_rules! mutant {
+    ($name:ident) => {
+        $crate::mutant::is_planted($crate::mutant::Mutant::$name)
+    };
+}
+
+#[cfg(feature = "mutants")]
+pub use planted::{Mutant, is_planted, plant};
+
+#[cfg(feature = "mutants")]
+mod planted {
+    use std::cell::Cell;
+
+    thread_local! {
+        static PLANTED: Cell<Option<Mutant>> = const { Cell::new(None) };
+    }
+
+    /// Plants `mutant` in this thread, or none.
+    pub fn plant(mutant: Option<Mutant>) {
+        PLANTED.set(mutant);
+    }
+
+    /// Whether it is the one planted in this thread.
+    #[must_use]
+    pub fn is_planted(mutant: Mutant) -> bool {
+        PLANTED.get() == Some(mutant)
+    }
+
+    macro_rules! mutants {
+        ($($(#[$doc:meta])* $name:ident,)*) => {
+            /// A planted bug, by its number in the list of mutants.
+            #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+            pub enum Mutant {
+                $($(#[$doc])* $name,)*
+            }
+
+            impl Mutant {
+                /// All of them.
+                pub const ALL: &[Mutant] = &[$(Mutant::$name,)*];
+            }
+        };
+    }
+
+    mutants! {
+        /// A new follower truncates to its high watermark (S-02).
+        M1,
+        /// The watermark counts the agreed ISR only (S-07).
+        M2,
+        /// An ISR proposal names the newest boot instead of the one that was seen (S-05).
+        M3,
+        /// The watermark ignores min ISR (S-01, S-04).
+        M4,
+        /// Written counts as durable (S-14).
+        M5,
+        /// A new segment's name is not synced (S-40).
+        M6,
+        /// A failed fsync is tried again, and the second try is believed (S-41).
+        M7,
+        /// A cut moves the end alone: old bytes stay valid behind it (S-10).
+        M8,
+        /// A follower joins the ISR before the leader epoch's start offset.
+        M9,
+        /// A new leader serves before its watermark reached that offset (S-21).
+        M10,
+        /// A cut leaves the producers as they were.
+        M11,
+        /// Only the last batch of a producer is known again.
+        M12,
+        /// A batch sent again is answered as out of order, for the client to try anew (S-19).
+        M13,
+        /// A cut journal leaves the machine's state as it was (S-11).
+        M18,
+        /// Corruption below the durable end is cut away like a torn tail (S-16).
+        M19,
+        /// After a power loss a copy that may lack its tail keeps its place (S-15).
+        M20,
+        /// A leader without its lease acknowledges in async replication (S-08).
+        M21,
+        /// A replica made anew keeps its name (S-06).
+        M22,
+        /// A vote is answered before it is on the disk (S-42).
+        M23,
+        /// Logs that the image does not name yet are deleted at the start (S-13).
+        M24,
+        /// A follower accepts data of lower epochs and old sessions.
+        M26,
+        /// A reassignment ends with too few in sync (S-18).
+        M27,
+        /// A new controller fences who has not reported to it yet.
+        M30,
+        /// A follower whose stream was reset never opens another.
+        L2,
+    }
+}
