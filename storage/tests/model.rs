@@ -338,6 +338,29 @@ proptest! {
     }
 }
 
+/// Each planted bug of cuts and segments must be found within a bounded number of runs.
+#[cfg(feature = "mutants")]
+#[test]
+fn every_mutant_is_found() {
+    use proptest::strategy::ValueTree as _;
+    use weir_base::mutant::{Mutant, plant};
+    for mutant in [Mutant::M6, Mutant::M8, Mutant::M11] {
+        let mut runner = proptest::test_runner::TestRunner::deterministic();
+        let runs = (any::<u8>(), prop::collection::vec(op(), 1..60));
+        let found = (0..2_000).find(|_| {
+            let (seed, ops) = runs.new_tree(&mut runner).unwrap().current();
+            std::panic::catch_unwind(|| {
+                plant(Some(mutant));
+                run(seed, 600, 0, 0, ops);
+            })
+            .is_err()
+        });
+        plant(None);
+        assert!(found.is_some(), "{mutant:?} survives");
+        println!("{mutant:?} found in run {}", found.unwrap());
+    }
+}
+
 /// A checkpoint beside the first commit once took the log file just begun for an old one.
 #[test]
 fn a_checkpoint_spares_the_file_being_begun() {
