@@ -40,7 +40,10 @@ pub(crate) fn batch(error: &BatchError) -> ResponseError {
         | BatchError::Length { .. }
         | BatchError::Checksum { .. }
         | BatchError::Count { .. }
-        | BatchError::Record { .. } => ResponseError::CorruptMessage,
+        | BatchError::Record { .. }
+        | BatchError::Decompress => ResponseError::CorruptMessage,
+        // Java's producer halves a batch of several records and tries again.
+        BatchError::Expands { .. } => ResponseError::MessageTooLarge,
         BatchError::Magic { .. } | BatchError::Trailing { .. } => ResponseError::InvalidRecord,
         BatchError::Codec { .. } => ResponseError::UnsupportedCompressionType,
     }

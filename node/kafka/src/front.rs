@@ -57,6 +57,12 @@ impl KafkaOptions {
                 "1 MiB to 1 GiB",
             ),
             (
+                "decompressed_bytes_max",
+                self.decompressed_bytes_max,
+                mib..=1024 * mib,
+                "1 MiB to 1 GiB",
+            ),
+            (
                 "request_bytes_max",
                 self.request_bytes_max,
                 64 * 1024..=64 * mib,

@@ -3,7 +3,8 @@
 //! One task drives everything, so there is no channel between reading, handling and
 //! writing. A request starts as soon as it is read: its future is polled once before
 //! the next frame is looked at, which queues produce batches in request order; a fetch
-//! that waits for data holds back later *responses*, not later requests.
+//! that waits for data holds back later *responses*, not later requests. Only compressed
+//! batches hold back later requests, until their records were looked at.
 //!
 //! ```text
 //! socket -> FrameReader -> route() -> [ in flight, oldest first ] -> ChunkWriter -> socket
@@ -44,6 +45,28 @@ pub(crate) enum Reply {
 /// A request being handled.
 pub(crate) type Handling = BoxFuture<'static, Result<Reply, CloseReason>>;
 
+/// A request that was looked at.
+pub(crate) enum Started {
+    /// It is under way, and the next one may start.
+    Handling(Handling),
+    /// It is not: something has to be looked at first, which takes a while. The next one
+    /// starts once that is done, so that their order stays.
+    Checking(BoxFuture<'static, Handling>),
+}
+
+/// Lets every other task have its turn.
+pub(crate) async fn yield_now() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 /// Serves one connection to its end and says why it ended.
 pub(crate) async fn run(shared: Arc<Shared>, connection: Connection) {
     let remote = connection.remote;
@@ -77,6 +100,7 @@ struct InFlight {
 }
 
 enum Step {
+    Checking(BoxFuture<'static, Handling>),
     Handling(Handling),
     Done(Result<Reply, CloseReason>),
 }
@@ -161,10 +185,11 @@ impl Session {
 
     /// Polls what is being handled and queues what is done, oldest first.
     fn poll_handlers(&mut self, cx: &mut Context<'_>) -> bool {
-        for request in &mut self.in_flight {
-            request.poll(cx);
-        }
         let mut progress = false;
+        for request in &mut self.in_flight {
+            // The end of a check lets the next request be read.
+            progress |= request.poll(cx);
+        }
         while self.writer.queued() < self.shared.options.connection_bytes_max {
             let oldest = self.in_flight.front();
             if !oldest.is_some_and(|oldest| matches!(oldest.step, Step::Done(_))) {
@@ -180,7 +205,7 @@ impl Session {
                 Step::Done(Ok(Reply::Chunks(chunks))) => {
                     chunks.into_iter().for_each(|chunk| self.writer.push(chunk));
                 }
-                Step::Done(Ok(Reply::Nothing)) | Step::Handling(_) => {}
+                Step::Done(Ok(Reply::Nothing)) | Step::Checking(_) | Step::Handling(_) => {}
                 Step::Done(Err(reason)) => self.end(reason),
             }
         }
@@ -190,7 +215,9 @@ impl Session {
     /// Reads one request, if there is room for it, and starts it.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> bool {
         let options = &self.shared.options;
+        let checking = |last: &InFlight| matches!(last.step, Step::Checking(_));
         if self.ending.is_some()
+            || self.in_flight.back().is_some_and(checking)
             || self.in_flight.len() >= options.in_flight_max
             || self.request_bytes >= options.connection_bytes_max
             || self.writer.queued() >= options.connection_bytes_max
@@ -214,11 +241,12 @@ impl Session {
         self.last_request = self.shared.env.clock.now();
         let bytes = frame.len();
         match route(&self.shared, self.connection.remote, frame) {
-            Ok(handling) => {
-                let mut request = InFlight {
-                    bytes,
-                    step: Step::Handling(handling),
+            Ok(started) => {
+                let step = match started {
+                    Started::Handling(handling) => Step::Handling(handling),
+                    Started::Checking(checking) => Step::Checking(checking),
                 };
+                let mut request = InFlight { bytes, step };
                 request.poll(cx);
                 self.request_bytes += bytes;
                 self.in_flight.push_back(request);
@@ -237,11 +265,20 @@ impl Session {
 }
 
 impl InFlight {
-    fn poll(&mut self, cx: &mut Context<'_>) {
+    /// Whether a check came to its end.
+    fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut checked = false;
+        if let Step::Checking(checking) = &mut self.step
+            && let Poll::Ready(handling) = checking.as_mut().poll(cx)
+        {
+            self.step = Step::Handling(handling);
+            checked = true;
+        }
         if let Step::Handling(handling) = &mut self.step
             && let Poll::Ready(result) = handling.as_mut().poll(cx)
         {
             self.step = Step::Done(result);
         }
+        checked
     }
 }

@@ -60,6 +60,7 @@ impl NodeOptions {
             },
             auto_create_topics: self.kafka.auto_create_topics,
             produce_bytes_max: self.kafka.produce_bytes_max.as_usize(),
+            decompressed_bytes_max: self.kafka.decompressed_bytes_max.as_usize(),
             request_bytes_max: self.kafka.request_bytes_max.as_usize(),
             fetch_bytes_max: self.kafka.fetch_bytes_max.as_usize(),
             in_flight_max: count(self.kafka.in_flight_max),
