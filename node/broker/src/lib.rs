@@ -16,6 +16,7 @@ mod groups;
 mod host;
 mod journal;
 mod partitions;
+mod presence;
 mod read;
 mod resigning;
 
