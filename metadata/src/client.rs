@@ -27,12 +27,12 @@ pub use admin::IsrChange;
 
 use crate::command::{Refusal, Registration, StartKind};
 use crate::controller::task::Controller;
+use crate::{feed, probe};
 use crate::gossip::{Gossip, GossipService};
 use crate::image_store::ImageStore;
 use crate::options::MetadataOptions;
 use crate::raft::{Group, RaftService};
 use crate::service::ControllerService;
-use crate::{feed, probe};
 
 /// What a node knows of itself when it starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,6 +88,17 @@ pub struct Health {
     pub is_healthy: bool,
     /// How long this node's oldest fsync lasts, as the controller was told.
     pub fsync_age: Duration,
+}
+
+/// How far a voter is in the metadata group's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RaftProgress {
+    /// The term it is in.
+    pub term: u64,
+    /// The last entry of its log; 0 before the first.
+    pub last: u64,
+    /// The last entry it applied; 0 before the first.
+    pub applied: u64,
 }
 
 /// See the module.
@@ -280,6 +291,17 @@ impl Metadata {
             is_healthy: applied_age <= Duration::from_secs(5),
             fsync_age,
         }
+    }
+
+    /// How far this voter is in the group's log; `None` on a node that is none.
+    #[must_use]
+    pub fn raft_progress(&self) -> Option<RaftProgress> {
+        let (term, last, applied) = self.0.group.as_ref()?.progress();
+        Some(RaftProgress {
+            term,
+            last,
+            applied,
+        })
     }
 
     /// Tells how long the oldest fsync under way here lasts; carried by heartbeats.

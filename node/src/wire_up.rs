@@ -14,7 +14,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::OnceCell;
 use weir_api::console::Health;
-use weir_api::{ClusterApi, Front, FrontContext};
+use weir_api::{ClusterApi, Front, FrontContext, MetricsSource};
 use weir_base::image::Endpoint;
 use weir_base::{Env, NodeId};
 use weir_broker::{Broker, BrokerOptions};
@@ -24,6 +24,7 @@ use weir_metadata::{Metadata, MetadataError, NodeFacts};
 use weir_peer::{LinkEvent, NodeIdentity, PeerNode, QuicEnv, Service};
 use weir_storage::{StartKind, Storage};
 
+use crate::measure::NodeMetrics;
 use crate::options::{HostPort, NodeOptions};
 
 /// How often facts that nobody pushes (lease, fsync age) are carried between rooms.
@@ -181,7 +182,13 @@ pub async fn start_node(
             }
             weir_kafka::StartError::Options(error) => StartError::Kafka(error),
         })?;
-    console.attach(broker.api(), Vec::new());
+    let rooms = NodeMetrics {
+        storage: Arc::clone(&storage),
+        metadata: metadata.clone(),
+    };
+    let metrics: Vec<Arc<dyn MetricsSource>> =
+        vec![Arc::new(broker.clone()), kafka.metrics(), Arc::new(rooms)];
+    console.attach(broker.api(), metrics);
 
     env.tasks.spawn(
         "link-events",

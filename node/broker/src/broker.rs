@@ -10,7 +10,7 @@ use weir_peer::{PeerService, Peers};
 use weir_replication::{Replication, ReplicationOptions};
 use weir_storage::Storage;
 
-use crate::agreement::Agreement;
+use crate::agreement::{Agreement, IsrChanges};
 use crate::cut::CutKeeper;
 use crate::duties;
 use crate::groups::Groups;
@@ -51,6 +51,7 @@ pub(crate) struct Inner {
     pub(crate) replication: Replication,
     pub(crate) groups: Groups,
     pub(crate) presence: Arc<Presence>,
+    pub(crate) changes: Arc<IsrChanges>,
 }
 
 impl Broker {
@@ -66,10 +67,12 @@ impl Broker {
     ) -> Broker {
         let groups = Groups::new(&env, options);
         let resigning = Resigning::new(env.clone(), node, metadata.clone());
+        let changes = Arc::new(IsrChanges::default());
         let agreement = Arc::new(Agreement {
             metadata: metadata.clone(),
             resigning: resigning.clone(),
             cut: CutKeeper::new(env.clone()),
+            changes: Arc::clone(&changes),
         });
         let presence = Presence::new(env.clone(), Arc::clone(&peers));
         let replication =
@@ -81,6 +84,7 @@ impl Broker {
             replication,
             groups,
             presence,
+            changes,
         };
         let broker = Broker(Arc::new(inner));
         let partitions = Partitions::new(broker.clone(), Arc::clone(&storage), resigning);

@@ -15,6 +15,7 @@ mod duties;
 mod groups;
 mod host;
 mod journal;
+mod measure;
 mod partitions;
 mod presence;
 mod read;

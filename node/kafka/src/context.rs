@@ -13,6 +13,7 @@ use weir_base::{Entropy, Env, Monotonic, NodeId};
 use weir_wire::WireOptions;
 
 use crate::handlers::fetch::sessions::FetchSessions;
+use crate::meter::Meter;
 
 /// The name of this front's endpoint in the cluster image.
 pub(crate) const ENDPOINT: &str = "kafka";
@@ -80,6 +81,7 @@ pub(crate) struct Shared {
     pub(crate) entropy: Entropy,
     /// Held while a compressed batch is looked into.
     pub(crate) checks: Semaphore,
+    pub(crate) meter: Meter,
     fetch_sessions: Mutex<FetchSessions>,
     /// Since when fenced nodes were seen to be so.
     fenced: Mutex<BTreeMap<NodeId, Monotonic>>,
@@ -90,6 +92,7 @@ impl Shared {
         Self {
             entropy: env.entropy.fork("kafka-front"),
             checks: Semaphore::new(CHECKS_MAX),
+            meter: Meter::new(),
             fetch_sessions: Mutex::new(FetchSessions::new(options.fetch_sessions_max)),
             fenced: Mutex::default(),
             env,

@@ -70,6 +70,7 @@ pub(crate) async fn yield_now() {
 /// Serves one connection to its end and says why it ended.
 pub(crate) async fn run(shared: Arc<Shared>, connection: Connection) {
     let remote = connection.remote;
+    shared.meter.connected();
     let mut session = Session::new(shared, connection);
     let reason = poll_fn(|cx| session.poll(cx)).await;
     if reason.is_remarkable() {
@@ -95,7 +96,10 @@ struct Session {
 }
 
 struct InFlight {
+    /// The request's key, if it has one.
+    api: i16,
     bytes: usize,
+    began: Monotonic,
     step: Step,
 }
 
@@ -200,14 +204,22 @@ impl Session {
             };
             progress = true;
             self.request_bytes -= done.bytes;
+            let queued = self.writer.queued();
             match done.step {
                 Step::Done(Ok(Reply::One(chunk))) => self.writer.push(chunk),
                 Step::Done(Ok(Reply::Chunks(chunks))) => {
                     chunks.into_iter().for_each(|chunk| self.writer.push(chunk));
                 }
                 Step::Done(Ok(Reply::Nothing)) | Step::Checking(_) | Step::Handling(_) => {}
-                Step::Done(Err(reason)) => self.end(reason),
+                Step::Done(Err(reason)) => {
+                    self.end(reason);
+                    continue;
+                }
             }
+            let bytes_out = self.writer.queued() - queued;
+            let took = self.shared.env.clock.now().since(done.began);
+            let meter = &self.shared.meter;
+            meter.answered(done.api, done.bytes, bytes_out, took);
         }
         progress
     }
@@ -240,13 +252,21 @@ impl Session {
         };
         self.last_request = self.shared.env.clock.now();
         let bytes = frame.len();
+        let api = frame
+            .first_chunk()
+            .map_or(-1, |key| i16::from_be_bytes(*key));
         match route(&self.shared, self.connection.remote, frame) {
             Ok(started) => {
                 let step = match started {
                     Started::Handling(handling) => Step::Handling(handling),
                     Started::Checking(checking) => Step::Checking(checking),
                 };
-                let mut request = InFlight { bytes, step };
+                let mut request = InFlight {
+                    api,
+                    bytes,
+                    began: self.last_request,
+                    step,
+                };
                 request.poll(cx);
                 self.request_bytes += bytes;
                 self.in_flight.push_back(request);
