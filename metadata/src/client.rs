@@ -1,6 +1,6 @@
 //! [`Metadata`]: this node's handle on the cluster's metadata.
 //!
-//! Owns the wiring (group or feed, controller, control port, gossip) and the way from a
+//! Owns the wiring (group or feed, controller, gossip) and the way from a
 //! call to the controller and back: find it, ask, wait until the answer's entry is
 //! applied here. Called by the broker and the composition root. What is definitely not
 //! done and what may have been done are different errors, always.
@@ -27,7 +27,7 @@ pub use admin::IsrChange;
 
 use crate::command::{Refusal, Registration, StartKind};
 use crate::controller::task::Controller;
-use crate::{feed, probe};
+use crate::feed;
 use crate::gossip::{Gossip, GossipService};
 use crate::image_store::ImageStore;
 use crate::options::MetadataOptions;
@@ -140,7 +140,7 @@ impl Metadata {
     /// register on the peer link. `register` comes next.
     ///
     /// # Errors
-    /// [`MetadataError::Start`]: bad options, damaged files, a taken control port.
+    /// [`MetadataError::Start`]: bad options, damaged files.
     pub async fn start(
         env: Env,
         peers: Peers,
@@ -156,11 +156,6 @@ impl Metadata {
         }
         let failed = |error: std::io::Error| MetadataError::Start(error.to_string());
         me.start_kind = boot::start_kind(&*env.disk, &me).await.map_err(failed)?;
-        if options.control_listen {
-            probe::listen(&env, &me.peer_address, options.control_bind)
-                .await
-                .map_err(failed)?;
-        }
         let store = Arc::new(ImageStore::new());
         let ids: BTreeSet<NodeId> = voters.keys().copied().collect();
         let (tell, told) = watch::channel(None);

@@ -11,7 +11,8 @@
 //! ```
 //!
 //! Who pushes back: while `in_flight_max` requests or `connection_bytes_max` bytes are
-//! under way, or that much is queued to be written, nothing is read.
+//! under way, or that much is queued to be written, nothing is read but what it takes to
+//! notice that the client is gone, which ends all that it waits for.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -30,6 +31,9 @@ use crate::handlers::route;
 const ROUNDS_PER_POLL: usize = 8;
 /// Requests started before the answers that are ready leave.
 const FRAMES_PER_ROUND: usize = 16;
+
+/// Bytes read ahead while no request may start, to notice that the client is gone.
+const AHEAD_BYTES: usize = 64 * 1024;
 
 /// A response, ready to be written.
 #[derive(Debug)]
@@ -228,21 +232,26 @@ impl Session {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> bool {
         let options = &self.shared.options;
         let checking = |last: &InFlight| matches!(last.step, Step::Checking(_));
-        if self.ending.is_some()
-            || self.in_flight.back().is_some_and(checking)
+        if self.ending.is_some() {
+            return false;
+        }
+        if self.in_flight.back().is_some_and(checking)
             || self.in_flight.len() >= options.in_flight_max
             || self.request_bytes >= options.connection_bytes_max
             || self.writer.queued() >= options.connection_bytes_max
         {
-            return false;
+            let stream = &mut *self.connection.stream;
+            let closed = self.reader.poll_closed(cx, stream, AHEAD_BYTES);
+            if closed.is_ready() {
+                self.peer_closed();
+            }
+            return closed.is_ready();
         }
         let frame = match self.reader.poll_next(cx, &mut *self.connection.stream) {
             Poll::Pending => return false,
             Poll::Ready(Ok(Some(frame))) => frame,
             Poll::Ready(Ok(None)) => {
-                // Nobody is left to answer.
-                self.in_flight.clear();
-                self.end(CloseReason::PeerClosed);
+                self.peer_closed();
                 return true;
             }
             Poll::Ready(Err(error)) => {
@@ -274,6 +283,12 @@ impl Session {
             Err(reason) => self.end(reason),
         }
         true
+    }
+
+    /// Nobody is left to answer.
+    fn peer_closed(&mut self) {
+        self.in_flight.clear();
+        self.end(CloseReason::PeerClosed);
     }
 
     /// Reads no more; answers under way still leave.

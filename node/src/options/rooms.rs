@@ -99,7 +99,6 @@ impl NodeOptions {
             session: self.metadata.session_timeout,
             snapshot_every: u64::from(self.metadata.snapshot_every),
             rebalance: self.metadata.rebalance_interval,
-            control_listen: false,
             ..MetadataOptions::default()
         }
     }
@@ -147,11 +146,7 @@ mod tests {
         assert_eq!(options.peer_options().validate(), Ok(()));
         assert_eq!(options.storage_options(), StorageOptions::default());
         assert_eq!(options.storage_options().validate(), Ok(()));
-        let metadata = MetadataOptions {
-            control_listen: options.metadata_options().control_listen,
-            ..MetadataOptions::default()
-        };
-        assert_eq!(options.metadata_options(), metadata);
+        assert_eq!(options.metadata_options(), MetadataOptions::default());
         assert_eq!(options.metadata_options().validate(), Ok(()));
         assert_eq!(options.replication_options(), ReplicationOptions::default());
         assert_eq!(options.group_options(), GroupOptions::default());
