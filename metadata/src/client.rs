@@ -1,6 +1,6 @@
 //! [`Metadata`]: this node's handle on the cluster's metadata.
 //!
-//! Owns the wiring (group or feed, controller, control port, gossip) and the way from a
+//! Owns the wiring (group or feed, controller, gossip) and the way from a
 //! call to the controller and back: find it, ask, wait until the answer's entry is
 //! applied here. Called by the broker and the composition root. What is definitely not
 //! done and what may have been done are different errors, always.
@@ -27,12 +27,12 @@ pub use admin::IsrChange;
 
 use crate::command::{Refusal, Registration, StartKind};
 use crate::controller::task::Controller;
+use crate::feed;
 use crate::gossip::{Gossip, GossipService};
 use crate::image_store::ImageStore;
 use crate::options::MetadataOptions;
 use crate::raft::{Group, RaftService};
 use crate::service::ControllerService;
-use crate::{feed, probe};
 
 /// What a node knows of itself when it starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +90,17 @@ pub struct Health {
     pub fsync_age: Duration,
 }
 
+/// How far a voter is in the metadata group's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RaftProgress {
+    /// The term it is in.
+    pub term: u64,
+    /// The last entry of its log; 0 before the first.
+    pub last: u64,
+    /// The last entry it applied; 0 before the first.
+    pub applied: u64,
+}
+
 /// See the module.
 #[derive(Clone)]
 pub struct Metadata(Arc<Inner>);
@@ -129,7 +140,7 @@ impl Metadata {
     /// register on the peer link. `register` comes next.
     ///
     /// # Errors
-    /// [`MetadataError::Start`]: bad options, damaged files, a taken control port.
+    /// [`MetadataError::Start`]: bad options, damaged files.
     pub async fn start(
         env: Env,
         peers: Peers,
@@ -145,11 +156,6 @@ impl Metadata {
         }
         let failed = |error: std::io::Error| MetadataError::Start(error.to_string());
         me.start_kind = boot::start_kind(&*env.disk, &me).await.map_err(failed)?;
-        if options.control_listen {
-            probe::listen(&env, &me.peer_address, options.control_bind)
-                .await
-                .map_err(failed)?;
-        }
         let store = Arc::new(ImageStore::new());
         let ids: BTreeSet<NodeId> = voters.keys().copied().collect();
         let (tell, told) = watch::channel(None);
@@ -280,6 +286,17 @@ impl Metadata {
             is_healthy: applied_age <= Duration::from_secs(5),
             fsync_age,
         }
+    }
+
+    /// How far this voter is in the group's log; `None` on a node that is none.
+    #[must_use]
+    pub fn raft_progress(&self) -> Option<RaftProgress> {
+        let (term, last, applied) = self.0.group.as_ref()?.progress();
+        Some(RaftProgress {
+            term,
+            last,
+            applied,
+        })
     }
 
     /// Tells how long the oldest fsync under way here lasts; carried by heartbeats.

@@ -23,7 +23,9 @@ mod service;
 pub mod topic_options;
 
 pub use ask::{ConfigChange, ConfigOp, ConfigResource, NewTopic, Resignation};
-pub use client::{AlterRefused, Health, IsrChange, Metadata, MetadataError, NodeFacts};
+pub use client::{
+    AlterRefused, Health, IsrChange, Metadata, MetadataError, NodeFacts, RaftProgress,
+};
 pub use command::{Refusal, StartKind};
 pub use options::MetadataOptions;
 

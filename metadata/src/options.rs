@@ -1,6 +1,5 @@
 //! What an operator may tune about metadata. All durations are read at start only.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Timeouts and bounds of the metadata group, the controller and its clients.
@@ -32,12 +31,6 @@ pub struct MetadataOptions {
     pub fsync_age_max: Duration,
     /// How often preferred leaders are restored and stuck moves are ended. Default 30 s.
     pub rebalance: Duration,
-    /// Where the control port listens; `None`: at the peer address's port, on loopback
-    /// if that is a loopback address, else on every interface.
-    pub control_bind: Option<SocketAddr>,
-    /// Whether to listen on the control port at all. Default yes; no where the links
-    /// between nodes hold the TCP port of that number already.
-    pub control_listen: bool,
     /// How often gossip probes a member. Default 500 ms.
     pub gossip_period: Duration,
 }
@@ -57,8 +50,6 @@ impl Default for MetadataOptions {
             requests_max: 1024,
             fsync_age_max: Duration::from_secs(5),
             rebalance: Duration::from_secs(30),
-            control_bind: None,
-            control_listen: true,
             gossip_period: Duration::from_millis(500),
         }
     }

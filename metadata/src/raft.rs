@@ -233,6 +233,17 @@ impl Group {
         self.standing.clone()
     }
 
+    /// The term, the last entry of the log and the last one applied.
+    pub(crate) fn progress(&self) -> (u64, u64, u64) {
+        let metrics = self.raft.metrics().borrow().clone();
+        let applied = metrics.last_applied.map_or(0, |at| at.index);
+        (
+            metrics.current_term,
+            metrics.last_log_index.unwrap_or(0),
+            applied,
+        )
+    }
+
     /// Whether what this voter has is fresh: it follows a leader, or leads with a
     /// majority that answered lately.
     pub(crate) fn is_in_touch(&self) -> bool {

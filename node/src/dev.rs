@@ -32,6 +32,10 @@ const READY_POLL: Duration = Duration::from_millis(10);
 /// How long a start may take before its reasons are shown, and shown again.
 const READY_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long leaders are waited for once all nodes are there. An election takes tenths of
+/// a second, a recovery after a crash some seconds; what has no leader then lost its data.
+const LEADERS_PATIENCE: Duration = Duration::from_secs(20);
+
 /// What `weir dev` can be told.
 #[derive(Debug, Clone, clap::Args)]
 pub struct DevArgs {
@@ -263,9 +267,11 @@ impl Cluster {
     }
 }
 
-/// Asks all nodes until all are ready.
+/// Asks all nodes until all are ready, all see all of them active, and every partition has
+/// a leader. Partitions that get none hold nobody up for ever: they are told of.
 async fn until_ready(plan: &Plan) {
     let mut complain_at = now() + READY_PATIENCE;
+    let mut nodes_since = None;
     loop {
         let mut waiting = Vec::new();
         for node in &plan.nodes {
@@ -274,7 +280,22 @@ async fn until_ready(plan: &Plan) {
             }
         }
         if waiting.is_empty() {
-            return;
+            let lacks = readiness::lacks(plan).await;
+            if lacks.nothing() {
+                return;
+            }
+            waiting = lacks.nodes;
+            if let Some((without, all)) = lacks.leaderless {
+                let since = *nodes_since.get_or_insert_with(now);
+                if waiting.is_empty() && now() >= since + LEADERS_PATIENCE {
+                    say(&format!(
+                        "{without} of {all} partitions have no leader, because the replicas that may lead \
+                         are missing or damaged: going on without them; `weir topic describe` names them"
+                    ));
+                    return;
+                }
+                waiting.push(format!("{without} of {all} partitions have no leader"));
+            }
         }
         if now() >= complain_at {
             say(&format!("not ready yet: {}", waiting.join("; ")));

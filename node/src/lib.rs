@@ -3,6 +3,7 @@
 pub mod certificates;
 pub mod dev;
 pub mod logging;
+mod measure;
 pub mod options;
 pub mod serve;
 pub mod wire_up;

@@ -5,7 +5,7 @@
 //! storage, links, metadata, broker, fronts, registration. Stop is the reverse: drain
 //! leadership, close the fronts, leave, stop replication, close the logs cleanly.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::OnceCell;
 use weir_api::console::Health;
-use weir_api::{ClusterApi, Front, FrontContext};
+use weir_api::{ClusterApi, Front, FrontContext, MetricsSource};
 use weir_base::image::Endpoint;
 use weir_base::{Env, NodeId};
 use weir_broker::{Broker, BrokerOptions};
@@ -24,6 +24,7 @@ use weir_metadata::{Metadata, MetadataError, NodeFacts};
 use weir_peer::{LinkEvent, NodeIdentity, PeerNode, QuicEnv, Service};
 use weir_storage::{StartKind, Storage};
 
+use crate::measure::NodeMetrics;
 use crate::options::{HostPort, NodeOptions};
 
 /// How often facts that nobody pushes (lease, fsync age) are carried between rooms.
@@ -41,6 +42,8 @@ pub struct RunningNode {
     broker: Broker,
     kafka: KafkaFront,
     drain_wait: Duration,
+    voters: BTreeSet<NodeId>,
+    env: Env,
 }
 
 /// Why a node could not be started.
@@ -141,6 +144,7 @@ pub async fn start_node(
 
     let facts = node_facts(options, env, &storage);
     let voters = voters(options, &facts);
+    let voter_ids: BTreeSet<NodeId> = voters.keys().copied().collect();
     let (metadata, services) = Metadata::start(
         env.clone(),
         peers.clone(),
@@ -167,6 +171,7 @@ pub async fn start_node(
         &broker_options,
     );
     links.register(Service::Replication, broker.replication_service());
+    links.register(Service::Broker, broker.broker_service());
 
     let context = FrontContext {
         env: env.clone(),
@@ -180,7 +185,13 @@ pub async fn start_node(
             }
             weir_kafka::StartError::Options(error) => StartError::Kafka(error),
         })?;
-    console.attach(broker.api(), Vec::new());
+    let rooms = NodeMetrics {
+        storage: Arc::clone(&storage),
+        metadata: metadata.clone(),
+    };
+    let metrics: Vec<Arc<dyn MetricsSource>> =
+        vec![Arc::new(broker.clone()), kafka.metrics(), Arc::new(rooms)];
+    console.attach(broker.api(), metrics);
 
     env.tasks.spawn(
         "link-events",
@@ -217,6 +228,8 @@ pub async fn start_node(
         broker,
         kafka,
         drain_wait: options.node.stop_timeout / 3,
+        voters: voter_ids,
+        env: env.clone(),
     })
 }
 
@@ -231,8 +244,14 @@ impl RunningNode {
             }
         }
         self.kafka.drain().await;
-        if let Err(error) = self.metadata.leave(LEAVE_WAIT).await {
-            tracing::warn!(%error, "left without saying so");
+        tokio::select! {
+            biased;
+            left = self.metadata.leave(LEAVE_WAIT) => if let Err(error) = left {
+                tracing::warn!(%error, "left without saying so");
+            },
+            () = self.until_nobody_can_agree() => {
+                tracing::info!("the cluster stops: nobody is left to tell");
+            }
         }
         self.broker.shut_down();
         self.metadata.shutdown().await;
@@ -248,6 +267,22 @@ impl RunningNode {
         let image = self.broker.image();
         let mut nodes = image.nodes.values();
         nodes.any(|node| node.id != self.node && node.is_active())
+    }
+
+    /// Completes when fewer voters than a majority are there: nothing is agreed any more.
+    async fn until_nobody_can_agree(&self) {
+        loop {
+            let image = self.broker.image();
+            let is_there = |voter: &&NodeId| {
+                let active = image.nodes.get(voter).is_some_and(|node| node.is_active());
+                **voter == self.node || active && !self.broker.is_gone(**voter)
+            };
+            let there = self.voters.iter().filter(is_there).count();
+            if there * 2 <= self.voters.len() {
+                return;
+            }
+            self.env.sleep(FACTS_INTERVAL).await;
+        }
     }
 
     /// The broker, for tests that look inside.

@@ -7,14 +7,16 @@
 )]
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::net::{TcpListener, UdpSocket};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
+use weir_base::Timestamp;
+use weir_base::batch::BatchBuilder;
 
 const WEIR: &str = env!("CARGO_BIN_EXE_weir");
 
@@ -256,6 +258,106 @@ fn a_cluster_gets_ready_keeps_what_it_had_and_grows() {
 
     signal(u64::from(both.process.id()), "-INT");
     assert_eq!(both.process.wait().unwrap().code(), Some(0));
+}
+
+/// The text of `/metrics`.
+fn scrape(ports: (u16, u16)) -> String {
+    let url = format!("http://127.0.0.1:{}/metrics", ports.1);
+    let mut answer = ureq::get(url).call().unwrap();
+    answer.body_mut().read_to_string().unwrap()
+}
+
+/// The number behind `sample`, name and labels.
+fn measured(text: &str, sample: &str) -> Option<f64> {
+    let mut lines = text.lines().filter_map(|line| line.rsplit_once(' '));
+    let (_, value) = lines.find(|(name, _)| *name == sample)?;
+    value.parse().ok()
+}
+
+/// One record to partition 0, as version 3 of the request; gives the error code.
+fn produce(kafka: u16, topic: &str) -> i16 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let now = Timestamp(i64::try_from(now.as_millis()).unwrap());
+    let batch = BatchBuilder::new(now)
+        .record(Some(b"k"), Some(b"v"))
+        .build()
+        .to_bytes();
+    let length = u8::try_from(topic.len()).unwrap();
+    let batch_length = u32::try_from(batch.len()).unwrap().to_be_bytes();
+    let frame = [
+        // Produce, version 3, correlation 1, client id "t".
+        &[0, 0, 0, 3, 0, 0, 0, 1, 0, 1, b't'][..],
+        // No transaction, acks of all, 5 s; one topic with one partition, 0.
+        &[
+            0xff, 0xff, 0xff, 0xff, 0, 0, 0x13, 0x88, 0, 0, 0, 1, 0, length,
+        ],
+        topic.as_bytes(),
+        &[0, 0, 0, 1, 0, 0, 0, 0],
+        &batch_length,
+        &batch,
+    ]
+    .concat();
+    let mut stream = TcpStream::connect(("127.0.0.1", kafka)).unwrap();
+    let size = u32::try_from(frame.len()).unwrap().to_be_bytes();
+    stream.write_all(&[&size[..], &frame].concat()).unwrap();
+    let mut answer = vec![0; 4 + 4 + 4 + 2 + topic.len() + 4 + 4 + 2];
+    stream.read_exact(&mut answer).unwrap();
+    i16::from_be_bytes(*answer.last_chunk().unwrap())
+}
+
+#[test]
+fn what_a_node_does_is_measured() {
+    let data = tempfile::tempdir().unwrap();
+    let ports = free_ports();
+    let (_alone, _) = start_ready(data.path(), 1, ports);
+    weir(ports, "topic create counted --replication-factor 1");
+    described(ports, "counted", 1);
+    let before = scrape(ports);
+    for gauge in [
+        "weir_ready",
+        "weir_raft_term",
+        "weir_node_partitions_led",
+        "weir_process_open_files",
+    ] {
+        assert!(
+            measured(&before, gauge).unwrap() >= 1.0,
+            "{gauge}: {before}"
+        );
+    }
+    assert!(measured(&before, "weir_process_resident_bytes").unwrap() > 1e6);
+    assert_eq!(produce(ports.0, "counted"), 0);
+    let after = scrape(ports);
+    for (moves, by) in [
+        ("weir_kafka_requests_total{api=\"Produce\"}", 1.0),
+        ("weir_kafka_request_bytes_total{api=\"Produce\"}", 100.0),
+        ("weir_kafka_response_bytes_total{api=\"Produce\"}", 20.0),
+        ("weir_kafka_request_seconds_count{api=\"Produce\"}", 1.0),
+        ("weir_kafka_connections_total", 1.0),
+        ("weir_fsync_seconds_count", 1.0),
+        ("weir_wal_bytes_total", 4096.0),
+        ("weir_log_bytes{topic=\"counted\"}", 100.0),
+    ] {
+        let was = measured(&before, moves).unwrap_or(0.0);
+        let is = measured(&after, moves).unwrap_or(0.0);
+        assert!(is >= was + by, "{moves}: {was}, then {is}\n{after}");
+    }
+    // An idle controller commits and applies something every two seconds.
+    let applied = measured(&before, "weir_raft_applied_index").unwrap();
+    eventually("the metadata's log goes on", || {
+        (measured(&scrape(ports), "weir_raft_applied_index").unwrap() > applied).then_some(())
+    });
+    for line in after.lines().filter(|line| !line.starts_with('#')) {
+        let name = line.split(['{', ' ']).next().unwrap();
+        let family = ["_bucket", "_sum", "_count"]
+            .iter()
+            .find_map(|suffix| name.strip_suffix(suffix))
+            .unwrap_or(name);
+        let told = |kind: &str| after.contains(&format!("# {kind} {family} "));
+        assert!(
+            name.starts_with("weir_") && told("HELP") && told("TYPE"),
+            "{line}"
+        );
+    }
 }
 
 #[test]

@@ -17,6 +17,37 @@ use crate::log::LogError;
 /// Durations remembered for the percentile.
 const SAMPLES_MAX: usize = 512;
 
+/// Upper bounds of the histogram of fsyncs.
+pub const FSYNC_BOUNDS: [Duration; 10] = [
+    Duration::from_micros(100),
+    Duration::from_micros(250),
+    Duration::from_micros(500),
+    Duration::from_millis(1),
+    Duration::from_micros(2_500),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(50),
+    Duration::from_millis(250),
+    Duration::from_secs(1),
+];
+
+/// Counters for a scrape: they start at zero with the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StorageCounters {
+    /// Fsyncs that succeeded.
+    pub fsyncs: u64,
+    /// How long they took together.
+    pub fsync_total: Duration,
+    /// How many took at most each of [`FSYNC_BOUNDS`].
+    pub fsyncs_at_most: [u64; FSYNC_BOUNDS.len()],
+    /// Bytes written to the write-ahead log, padding included.
+    pub wal_bytes: u64,
+    /// Files of the write-ahead log that await a checkpoint.
+    pub wal_files_used: u64,
+    /// Bytes of recent batches in memory.
+    pub cache_bytes: u64,
+}
+
 /// Shared by everything that writes to one data directory.
 pub(crate) struct Health {
     failure: watch::Sender<Option<Arc<io::Error>>>,
@@ -27,6 +58,10 @@ pub(crate) struct Health {
 struct Syncs {
     samples: VecDeque<Duration>,
     count: u64,
+    total: Duration,
+    /// Fsyncs that took at most each of [`FSYNC_BOUNDS`] and more than the one before it.
+    within: [u64; FSYNC_BOUNDS.len()],
+    wal_bytes: u64,
     last_success: Option<Monotonic>,
     /// When the oldest one still running began, by number.
     running: std::collections::BTreeMap<u64, Monotonic>,
@@ -133,7 +168,37 @@ impl Health {
             }
             syncs.samples.push_back(now.since(began));
             syncs.count += 1;
+            let took = now.since(began);
+            syncs.total += took;
+            let bound = FSYNC_BOUNDS.iter().position(|bound| took <= *bound);
+            if let Some(within) = bound.and_then(|at| syncs.within.get_mut(at)) {
+                *within += 1;
+            }
             syncs.last_success = Some(now);
+        }
+    }
+
+    /// Bytes were written to the write-ahead log.
+    pub(crate) fn logged(&self, bytes: usize) {
+        let mut syncs = self.syncs.lock().unwrap_or_else(PoisonError::into_inner);
+        syncs.wal_bytes += bytes as u64;
+    }
+
+    /// The counters kept here; the rest are the caller's.
+    pub(crate) fn counters(&self) -> StorageCounters {
+        let syncs = self.syncs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut fsyncs_at_most = syncs.within;
+        let mut seen = 0;
+        for within in &mut fsyncs_at_most {
+            seen += *within;
+            *within = seen;
+        }
+        StorageCounters {
+            fsyncs: syncs.count,
+            fsync_total: syncs.total,
+            fsyncs_at_most,
+            wal_bytes: syncs.wal_bytes,
+            ..StorageCounters::default()
         }
     }
 
@@ -207,6 +272,9 @@ mod tests {
         let stuck = health.sync_begins(Monotonic(0));
         let facts = health.facts(Monotonic(200_000));
         assert_eq!(facts.fsync_p99, Duration::from_micros(99));
+        let counters = health.counters();
+        assert_eq!(counters.fsyncs_at_most[0], 100);
+        assert_eq!(counters.fsync_total, Duration::from_micros(5_050));
         assert_eq!(
             (facts.fsyncs, facts.fsync_running),
             (100, Duration::from_micros(200))

@@ -26,7 +26,7 @@ mod wal;
 
 pub use error::StorageError;
 pub use fault_disk::{Crash, SimDisk, SimFaults};
-pub use health::StorageHealth;
+pub use health::{FSYNC_BOUNDS, StorageCounters, StorageHealth};
 pub use log::compact::CompactionReport;
 pub use log::recover::{RecoveredTail, RecoveryReport};
 pub use log::{

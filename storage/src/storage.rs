@@ -24,6 +24,7 @@ use weir_base::env::TaskHandle;
 use weir_base::{Disk, Env, Offset, Timestamp, TopicPartition, Uuid};
 
 use crate::error::StorageError;
+use crate::health::StorageCounters;
 use crate::health::{Health, StorageHealth};
 use crate::log::compact::CompactionReport;
 use crate::log::disk::DiskLog;
@@ -325,6 +326,17 @@ impl Storage {
     pub fn fsync_age(&self) -> Option<Duration> {
         let shared = &self.shared;
         shared.health.facts(shared.env.clock.now()).fsync_age
+    }
+
+    /// What a scrape reads, without asking the disk.
+    #[must_use]
+    pub fn counters(&self) -> StorageCounters {
+        let shared = &self.shared;
+        StorageCounters {
+            wal_files_used: shared.wal.files.used() as u64,
+            cache_bytes: shared.cache.bytes() as u64,
+            ..shared.health.counters()
+        }
     }
 
     /// Facts for the console.

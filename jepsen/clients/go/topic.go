@@ -97,7 +97,8 @@ func printLeader(topic string, partition int32) error {
 func printAll(topic string, partition int32) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	client, err := connect(kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {partition: kgo.NewOffset().AtStart()}}))
+	// A new leader begins with a control record, which may be the last of all.
+	client, err := connect(kgo.KeepControlRecords(), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {partition: kgo.NewOffset().AtStart()}}))
 	if err != nil {
 		return err
 	}
@@ -118,7 +119,9 @@ func printAll(topic string, partition int32) error {
 			return fmt.Errorf("read up to %d of %d: %w", next, end.Offset, ctx.Err())
 		}
 		fetches.EachRecord(func(r *kgo.Record) {
-			fmt.Fprintf(out, "%d %s\n", r.Offset, r.Value)
+			if !r.Attrs.IsControl() {
+				fmt.Fprintf(out, "%d %s\n", r.Offset, r.Value)
+			}
 			next = r.Offset + 1
 		})
 	}

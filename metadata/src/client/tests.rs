@@ -93,6 +93,15 @@ impl Cluster {
             .map(|id| (NodeId(*id), format!("127.0.0.1:{}", 7000 + id)))
             .collect();
         let peers = self.net.client(id);
+        // As the links do in a whole node, for their tethers.
+        let port = u16::try_from(7000 + id).unwrap();
+        let listener = env.net.listen(([127, 0, 0, 1], port).into()).await.unwrap();
+        env.tasks.spawn("control-port", async move {
+            let mut held = Vec::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                held.push(stream);
+            }
+        });
         let (metadata, services) =
             Metadata::start(env, peers, facts, voters, MetadataOptions::default())
                 .await

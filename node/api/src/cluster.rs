@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use weir_base::image::ClusterImage;
-use weir_base::{NodeId, Timestamp};
+use weir_base::{BoxFuture, NodeId, Timestamp};
 
 /// The image and this node's place in it.
 pub trait ClusterApi: Send + Sync {
@@ -26,6 +26,14 @@ pub trait ClusterApi: Send + Sync {
     fn is_gone(&self, node: NodeId) -> bool {
         let _unused = node;
         false
+    }
+
+    /// Asks `nodes` whether they are there, for some tens of milliseconds at most:
+    /// afterwards [`ClusterApi::is_gone`] also knows of those whose process ended just
+    /// before the call. Takes a round trip while all is well.
+    fn sign_of_life(&self, nodes: Vec<NodeId>) -> BoxFuture<'static, ()> {
+        drop(nodes);
+        Box::pin(std::future::ready(()))
     }
 
     /// The wall clock.

@@ -11,7 +11,7 @@ mod groups;
 mod log;
 mod partition;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -20,7 +20,7 @@ use weir_base::image::{
     TopicRecord,
 };
 use weir_base::{
-    Entropy, Env, LeaderEpoch, NodeEpoch, NodeId, PartitionEpoch, Timestamp, TopicId,
+    BoxFuture, Entropy, Env, LeaderEpoch, NodeEpoch, NodeId, PartitionEpoch, Timestamp, TopicId,
     TopicPartition,
 };
 
@@ -47,6 +47,9 @@ struct State {
     partitions: BTreeMap<TopicPartition, FakePartition>,
     next_producer_id: i64,
     groups: groups::FakeGroups,
+    /// Nodes whose process ended, and those of them that this is known of.
+    ended: BTreeSet<NodeId>,
+    gone: BTreeSet<NodeId>,
     /// Who coordinates all groups, if not this node.
     coordinator: Option<NodeId>,
 }
@@ -139,6 +142,11 @@ impl FakeBroker {
         self.0.held.send_replace(hold);
     }
 
+    /// Ends a node's process. Nobody knows until it is asked for a sign of life.
+    pub fn end_process(&self, node: NodeId) {
+        self.state().ended.insert(node);
+    }
+
     /// Makes `node` the coordinator of all groups.
     pub fn set_coordinator(&self, node: NodeId) {
         self.state().coordinator = Some(node);
@@ -227,6 +235,22 @@ impl ClusterApi for FakeBroker {
 
     fn controller(&self) -> Option<NodeId> {
         Some(self.0.node)
+    }
+
+    fn is_gone(&self, node: NodeId) -> bool {
+        self.state().gone.contains(&node)
+    }
+
+    fn sign_of_life(&self, nodes: Vec<NodeId>) -> BoxFuture<'static, ()> {
+        let broker = self.clone();
+        Box::pin(async move {
+            let mut state = broker.state();
+            let silent: Vec<NodeId> = nodes
+                .into_iter()
+                .filter(|node| state.ended.contains(node))
+                .collect();
+            state.gone.extend(silent);
+        })
     }
 
     fn now(&self) -> Timestamp {

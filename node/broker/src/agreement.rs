@@ -1,5 +1,8 @@
 //! Carries replication's proposals and troubles to the metadata group.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use weir_base::image::PartitionRecord;
 use weir_base::{BoxFuture, FaultClass, NodeId};
 use weir_metadata::command::Refusal;
@@ -14,6 +17,14 @@ pub(crate) struct Agreement {
     pub(crate) metadata: Metadata,
     pub(crate) resigning: Resigning,
     pub(crate) cut: CutKeeper,
+    pub(crate) changes: Arc<IsrChanges>,
+}
+
+/// How often an ISR changed on this node's word.
+#[derive(Debug, Default)]
+pub(crate) struct IsrChanges {
+    pub(crate) shrinks: AtomicU64,
+    pub(crate) expands: AtomicU64,
 }
 
 impl IsrAgreement for Agreement {
@@ -22,6 +33,7 @@ impl IsrAgreement for Agreement {
         change: IsrChange,
     ) -> BoxFuture<'static, Result<PartitionRecord, IsrRefusal>> {
         let metadata = self.metadata.clone();
+        let changes = Arc::clone(&self.changes);
         Box::pin(async move {
             let leader = change.leader;
             let refusal = |error| refusal(error, leader);
@@ -35,7 +47,15 @@ impl IsrAgreement for Agreement {
                 partition_epoch: change.partition_epoch,
                 isr: change.isr,
             };
-            metadata.alter_partition(proposal).await.map_err(refusal)
+            let image = metadata.image();
+            let before = image.partition(proposal.at).map_or(0, |of| of.isr.len());
+            let agreed = metadata.alter_partition(proposal).await.map_err(refusal)?;
+            if agreed.isr.len() < before {
+                changes.shrinks.fetch_add(1, Ordering::Relaxed);
+            } else {
+                changes.expands.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(agreed)
         })
     }
 

@@ -1,7 +1,6 @@
 //! The broker's one object.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use weir_api::Api;
 use weir_api::groups::GroupOptions;
@@ -11,11 +10,12 @@ use weir_peer::{PeerService, Peers};
 use weir_replication::{Replication, ReplicationOptions};
 use weir_storage::Storage;
 
-use crate::agreement::Agreement;
+use crate::agreement::{Agreement, IsrChanges};
 use crate::cut::CutKeeper;
 use crate::duties;
 use crate::groups::Groups;
 use crate::partitions::Partitions;
+use crate::presence::{Here, Presence};
 use crate::resigning::Resigning;
 
 /// What an operator may tune.
@@ -50,8 +50,8 @@ pub(crate) struct Inner {
     pub(crate) metadata: Metadata,
     pub(crate) replication: Replication,
     pub(crate) groups: Groups,
-    /// Nodes whose process is known to have ended, until they are back.
-    pub(crate) gone: Mutex<BTreeSet<NodeId>>,
+    pub(crate) presence: Arc<Presence>,
+    pub(crate) changes: Arc<IsrChanges>,
 }
 
 impl Broker {
@@ -67,11 +67,14 @@ impl Broker {
     ) -> Broker {
         let groups = Groups::new(&env, options);
         let resigning = Resigning::new(env.clone(), node, metadata.clone());
+        let changes = Arc::new(IsrChanges::default());
         let agreement = Arc::new(Agreement {
             metadata: metadata.clone(),
             resigning: resigning.clone(),
             cut: CutKeeper::new(env.clone()),
+            changes: Arc::clone(&changes),
         });
+        let presence = Presence::new(env.clone(), Arc::clone(&peers));
         let replication =
             Replication::start(env.clone(), node, peers, agreement, options.replication);
         let inner = Inner {
@@ -80,7 +83,8 @@ impl Broker {
             metadata,
             replication,
             groups,
-            gone: Mutex::default(),
+            presence,
+            changes,
         };
         let broker = Broker(Arc::new(inner));
         let partitions = Partitions::new(broker.clone(), Arc::clone(&storage), resigning);
@@ -94,6 +98,12 @@ impl Broker {
     #[must_use]
     pub fn replication_service(&self) -> Arc<dyn PeerService> {
         self.0.replication.service()
+    }
+
+    /// What answers other nodes' brokers: a sign of life.
+    #[must_use]
+    pub fn broker_service(&self) -> Arc<dyn PeerService> {
+        Arc::new(Here)
     }
 
     /// Until when this node may act as leader without asking anybody (I10).

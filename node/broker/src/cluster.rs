@@ -1,12 +1,11 @@
 //! The cluster as this node sees it.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::watch;
 use weir_api::{ClusterApi, NotLeader};
 use weir_base::image::ClusterImage;
-use weir_base::{NodeId, Timestamp, TopicPartition};
+use weir_base::{BoxFuture, NodeId, Timestamp, TopicPartition};
 
 use crate::Broker;
 
@@ -28,7 +27,11 @@ impl ClusterApi for Broker {
     }
 
     fn is_gone(&self, node: NodeId) -> bool {
-        self.gone().contains(&node)
+        self.0.presence.is_gone(node)
+    }
+
+    fn sign_of_life(&self, nodes: Vec<NodeId>) -> BoxFuture<'static, ()> {
+        Box::pin(Arc::clone(&self.0.presence).sign_of_life(nodes))
     }
 
     fn now(&self) -> Timestamp {
@@ -39,16 +42,7 @@ impl ClusterApi for Broker {
 impl Broker {
     /// Notes what the links tell of another node's process.
     pub fn set_gone(&self, node: NodeId, is_gone: bool) {
-        let mut gone = self.gone();
-        if is_gone {
-            gone.insert(node);
-        } else {
-            gone.remove(&node);
-        }
-    }
-
-    fn gone(&self) -> MutexGuard<'_, BTreeSet<NodeId>> {
-        self.0.gone.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.presence.set_gone(node, is_gone);
     }
 
     /// Who leads `at` as far as the image knows; `None` if there is no such partition.

@@ -15,7 +15,9 @@ mod duties;
 mod groups;
 mod host;
 mod journal;
+mod measure;
 mod partitions;
+mod presence;
 mod read;
 mod resigning;
 

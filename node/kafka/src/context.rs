@@ -6,15 +6,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kafka_protocol::protocol::StrBytes;
+use tokio::sync::Semaphore;
 use weir_api::Api;
 use weir_api::image::{ClusterImage, Endpoint};
 use weir_base::{Entropy, Env, Monotonic, NodeId};
 use weir_wire::WireOptions;
 
 use crate::handlers::fetch::sessions::FetchSessions;
+use crate::meter::Meter;
 
 /// The name of this front's endpoint in the cluster image.
 pub(crate) const ENDPOINT: &str = "kafka";
+
+/// Compressed batches looked into at a time: what bounds the memory that takes.
+const CHECKS_MAX: usize = 4;
 
 /// Options of the Kafka front. All need a restart.
 #[derive(Debug, Clone)]
@@ -27,6 +32,10 @@ pub struct KafkaOptions {
     pub auto_create_topics: bool,
     /// Largest produce request in bytes. Default 100 MiB; 1 MiB to 1 GiB.
     pub produce_bytes_max: usize,
+    /// Most bytes that the records of one compressed batch may take once decompressed; a
+    /// larger batch is refused. Up to eight times this may be held for a moment, by all
+    /// connections together. Default 64 MiB; 1 MiB to 1 GiB.
+    pub decompressed_bytes_max: usize,
     /// Largest request of any other kind in bytes. Default 8 MiB; 64 KiB to 64 MiB.
     /// Decoding such a request may take some thirty times its size for a moment.
     pub request_bytes_max: usize,
@@ -52,6 +61,7 @@ impl Default for KafkaOptions {
             wire: WireOptions::default(),
             auto_create_topics: true,
             produce_bytes_max: 100 * 1024 * 1024,
+            decompressed_bytes_max: 64 * 1024 * 1024,
             request_bytes_max: 8 * 1024 * 1024,
             fetch_bytes_max: 55 * 1024 * 1024,
             in_flight_max: 64,
@@ -69,6 +79,9 @@ pub(crate) struct Shared {
     pub(crate) api: Api,
     pub(crate) options: KafkaOptions,
     pub(crate) entropy: Entropy,
+    /// Held while a compressed batch is looked into.
+    pub(crate) checks: Semaphore,
+    pub(crate) meter: Meter,
     fetch_sessions: Mutex<FetchSessions>,
     /// Since when fenced nodes were seen to be so.
     fenced: Mutex<BTreeMap<NodeId, Monotonic>>,
@@ -78,6 +91,8 @@ impl Shared {
     pub(crate) fn new(env: Env, api: Api, options: KafkaOptions) -> Self {
         Self {
             entropy: env.entropy.fork("kafka-front"),
+            checks: Semaphore::new(CHECKS_MAX),
+            meter: Meter::new(),
             fetch_sessions: Mutex::new(FetchSessions::new(options.fetch_sessions_max)),
             fenced: Mutex::default(),
             env,

@@ -16,12 +16,16 @@ pub(crate) fn append(error: &AppendError) -> ResponseError {
         AppendError::NotLeader(_) | AppendError::LeadershipLost(_) => {
             ResponseError::NotLeaderOrFollower
         }
-        AppendError::NotEnoughReplicas { .. } => ResponseError::NotEnoughReplicas,
+        // Overload means that nothing was appended and that trying again helps. Every
+        // producer takes this code so; a throttling one is final to librdkafka, and a
+        // timeout would leave it open whether the batch is there.
+        AppendError::NotEnoughReplicas { .. } | AppendError::Overloaded => {
+            ResponseError::NotEnoughReplicas
+        }
         AppendError::NotEnoughReplicasAfterAppend { .. } => {
             ResponseError::NotEnoughReplicasAfterAppend
         }
-        // Overload has no code that every producer retries but this one.
-        AppendError::TimedOut(_) | AppendError::Overloaded => ResponseError::RequestTimedOut,
+        AppendError::TimedOut(_) => ResponseError::RequestTimedOut,
         AppendError::Batch(error) => batch(error),
         AppendError::TooLarge { .. } => ResponseError::MessageTooLarge,
         AppendError::Timestamp { .. } => ResponseError::InvalidTimestamp,
@@ -40,7 +44,10 @@ pub(crate) fn batch(error: &BatchError) -> ResponseError {
         | BatchError::Length { .. }
         | BatchError::Checksum { .. }
         | BatchError::Count { .. }
-        | BatchError::Record { .. } => ResponseError::CorruptMessage,
+        | BatchError::Record { .. }
+        | BatchError::Decompress => ResponseError::CorruptMessage,
+        // Java's producer halves a batch of several records and tries again.
+        BatchError::Expands { .. } => ResponseError::MessageTooLarge,
         BatchError::Magic { .. } | BatchError::Trailing { .. } => ResponseError::InvalidRecord,
         BatchError::Codec { .. } => ResponseError::UnsupportedCompressionType,
     }

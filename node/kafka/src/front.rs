@@ -5,16 +5,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use thiserror::Error;
-use weir_api::{Front, FrontContext};
+use weir_api::{Front, FrontContext, MetricsSource};
 use weir_base::BoxFuture;
 use weir_wire::{Connection, Serve, Server};
 
 use crate::context::{ENDPOINT, KafkaOptions, Shared};
+use crate::meter::FrontMetrics;
 use crate::session;
 
 /// The Kafka front, listening.
 pub struct KafkaFront {
     server: Arc<Server>,
+    shared: Arc<Shared>,
 }
 
 /// Options outside their bounds.
@@ -53,6 +55,12 @@ impl KafkaOptions {
             (
                 "produce_bytes_max",
                 self.produce_bytes_max,
+                mib..=1024 * mib,
+                "1 MiB to 1 GiB",
+            ),
+            (
+                "decompressed_bytes_max",
+                self.decompressed_bytes_max,
                 mib..=1024 * mib,
                 "1 MiB to 1 GiB",
             ),
@@ -108,12 +116,13 @@ impl KafkaFront {
         let (address, wire) = (options.listen, options.wire.clone());
         let env = context.env.clone();
         let shared = Arc::new(Shared::new(context.env, context.api, options));
-        let sessions = Arc::new(Sessions(shared));
+        let sessions = Arc::new(Sessions(shared.clone()));
         let server = Server::start(env, "kafka", address, wire, sessions)
             .await
             .map_err(|error| StartError::Listen { address, error })?;
         Ok(KafkaFront {
             server: Arc::new(server),
+            shared,
         })
     }
 
@@ -121,6 +130,15 @@ impl KafkaFront {
     #[must_use]
     pub fn local_address(&self) -> SocketAddr {
         self.server.local_address()
+    }
+
+    /// What it counts: requests, bytes, times and connections.
+    #[must_use]
+    pub fn metrics(&self) -> Arc<dyn MetricsSource> {
+        Arc::new(FrontMetrics {
+            shared: self.shared.clone(),
+            server: self.server.clone(),
+        })
     }
 
     /// Connections open now.

@@ -46,7 +46,7 @@ use kafka_protocol::messages::{self, ApiKey, FetchRequest};
 use crate::close::CloseReason;
 use crate::codec::{RequestHead, versions};
 use crate::context::{Call, Shared};
-use crate::session::{Handling, Reply};
+use crate::session::{Handling, Reply, Started};
 
 /// Decodes a request with the crate, hands it to its handler and encodes what that gives.
 macro_rules! answer {
@@ -71,13 +71,14 @@ pub(crate) fn route(
     shared: &Arc<Shared>,
     remote: SocketAddr,
     mut frame: Bytes,
-) -> Result<Handling, CloseReason> {
+) -> Result<Started, CloseReason> {
     let head = RequestHead::read(&mut frame)?;
     let api = head.api as i16;
     let row = versions::row(head.api).ok_or(CloseReason::UnknownApi(api))?;
     if !(row.min..=row.max).contains(&head.version) {
         if head.api as i16 == ApiKey::ApiVersions as i16 {
-            return Ok(Box::pin(async move { api_versions::unsupported(head) }));
+            let answer = Box::pin(async move { api_versions::unsupported(head) });
+            return Ok(Started::Handling(answer));
         }
         return Err(CloseReason::UnsupportedVersion {
             api,
@@ -94,8 +95,8 @@ pub(crate) fn route(
         client_id: head.client_id.clone(),
         remote,
     };
-    Ok(match api {
-        ApiKey::Produce => produce::start(head, &call, frame)?,
+    let handling: Handling = match api {
+        ApiKey::Produce => return produce::start(head, &call, frame),
         ApiKey::Fetch => {
             let request: FetchRequest = head.decode(frame)?;
             Box::pin(async move { Ok(fetch::handle(&head, call, request).await) })
@@ -269,7 +270,8 @@ pub(crate) fn route(
             call
         ),
         _ => return Err(CloseReason::UnknownApi(api as i16)),
-    })
+    };
+    Ok(Started::Handling(handling))
 }
 
 #[cfg(test)]

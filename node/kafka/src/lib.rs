@@ -13,6 +13,7 @@ mod context;
 mod errors;
 mod front;
 mod handlers;
+mod meter;
 mod session;
 
 pub use context::KafkaOptions;

@@ -3,14 +3,16 @@
 //! One task drives everything, so there is no channel between reading, handling and
 //! writing. A request starts as soon as it is read: its future is polled once before
 //! the next frame is looked at, which queues produce batches in request order; a fetch
-//! that waits for data holds back later *responses*, not later requests.
+//! that waits for data holds back later *responses*, not later requests. Only compressed
+//! batches hold back later requests, until their records were looked at.
 //!
 //! ```text
 //! socket -> FrameReader -> route() -> [ in flight, oldest first ] -> ChunkWriter -> socket
 //! ```
 //!
 //! Who pushes back: while `in_flight_max` requests or `connection_bytes_max` bytes are
-//! under way, or that much is queued to be written, nothing is read.
+//! under way, or that much is queued to be written, nothing is read but what it takes to
+//! notice that the client is gone, which ends all that it waits for.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -30,6 +32,9 @@ const ROUNDS_PER_POLL: usize = 8;
 /// Requests started before the answers that are ready leave.
 const FRAMES_PER_ROUND: usize = 16;
 
+/// Bytes read ahead while no request may start, to notice that the client is gone.
+const AHEAD_BYTES: usize = 64 * 1024;
+
 /// A response, ready to be written.
 #[derive(Debug)]
 pub(crate) enum Reply {
@@ -44,9 +49,32 @@ pub(crate) enum Reply {
 /// A request being handled.
 pub(crate) type Handling = BoxFuture<'static, Result<Reply, CloseReason>>;
 
+/// A request that was looked at.
+pub(crate) enum Started {
+    /// It is under way, and the next one may start.
+    Handling(Handling),
+    /// It is not: something has to be looked at first, which takes a while. The next one
+    /// starts once that is done, so that their order stays.
+    Checking(BoxFuture<'static, Handling>),
+}
+
+/// Lets every other task have its turn.
+pub(crate) async fn yield_now() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 /// Serves one connection to its end and says why it ended.
 pub(crate) async fn run(shared: Arc<Shared>, connection: Connection) {
     let remote = connection.remote;
+    shared.meter.connected();
     let mut session = Session::new(shared, connection);
     let reason = poll_fn(|cx| session.poll(cx)).await;
     if reason.is_remarkable() {
@@ -72,11 +100,15 @@ struct Session {
 }
 
 struct InFlight {
+    /// The request's key, if it has one.
+    api: i16,
     bytes: usize,
+    began: Monotonic,
     step: Step,
 }
 
 enum Step {
+    Checking(BoxFuture<'static, Handling>),
     Handling(Handling),
     Done(Result<Reply, CloseReason>),
 }
@@ -161,10 +193,11 @@ impl Session {
 
     /// Polls what is being handled and queues what is done, oldest first.
     fn poll_handlers(&mut self, cx: &mut Context<'_>) -> bool {
-        for request in &mut self.in_flight {
-            request.poll(cx);
-        }
         let mut progress = false;
+        for request in &mut self.in_flight {
+            // The end of a check lets the next request be read.
+            progress |= request.poll(cx);
+        }
         while self.writer.queued() < self.shared.options.connection_bytes_max {
             let oldest = self.in_flight.front();
             if !oldest.is_some_and(|oldest| matches!(oldest.step, Step::Done(_))) {
@@ -175,14 +208,22 @@ impl Session {
             };
             progress = true;
             self.request_bytes -= done.bytes;
+            let queued = self.writer.queued();
             match done.step {
                 Step::Done(Ok(Reply::One(chunk))) => self.writer.push(chunk),
                 Step::Done(Ok(Reply::Chunks(chunks))) => {
                     chunks.into_iter().for_each(|chunk| self.writer.push(chunk));
                 }
-                Step::Done(Ok(Reply::Nothing)) | Step::Handling(_) => {}
-                Step::Done(Err(reason)) => self.end(reason),
+                Step::Done(Ok(Reply::Nothing)) | Step::Checking(_) | Step::Handling(_) => {}
+                Step::Done(Err(reason)) => {
+                    self.end(reason);
+                    continue;
+                }
             }
+            let bytes_out = self.writer.queued() - queued;
+            let took = self.shared.env.clock.now().since(done.began);
+            let meter = &self.shared.meter;
+            meter.answered(done.api, done.bytes, bytes_out, took);
         }
         progress
     }
@@ -190,20 +231,27 @@ impl Session {
     /// Reads one request, if there is room for it, and starts it.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> bool {
         let options = &self.shared.options;
-        if self.ending.is_some()
+        let checking = |last: &InFlight| matches!(last.step, Step::Checking(_));
+        if self.ending.is_some() {
+            return false;
+        }
+        if self.in_flight.back().is_some_and(checking)
             || self.in_flight.len() >= options.in_flight_max
             || self.request_bytes >= options.connection_bytes_max
             || self.writer.queued() >= options.connection_bytes_max
         {
-            return false;
+            let stream = &mut *self.connection.stream;
+            let closed = self.reader.poll_closed(cx, stream, AHEAD_BYTES);
+            if closed.is_ready() {
+                self.peer_closed();
+            }
+            return closed.is_ready();
         }
         let frame = match self.reader.poll_next(cx, &mut *self.connection.stream) {
             Poll::Pending => return false,
             Poll::Ready(Ok(Some(frame))) => frame,
             Poll::Ready(Ok(None)) => {
-                // Nobody is left to answer.
-                self.in_flight.clear();
-                self.end(CloseReason::PeerClosed);
+                self.peer_closed();
                 return true;
             }
             Poll::Ready(Err(error)) => {
@@ -213,11 +261,20 @@ impl Session {
         };
         self.last_request = self.shared.env.clock.now();
         let bytes = frame.len();
+        let api = frame
+            .first_chunk()
+            .map_or(-1, |key| i16::from_be_bytes(*key));
         match route(&self.shared, self.connection.remote, frame) {
-            Ok(handling) => {
+            Ok(started) => {
+                let step = match started {
+                    Started::Handling(handling) => Step::Handling(handling),
+                    Started::Checking(checking) => Step::Checking(checking),
+                };
                 let mut request = InFlight {
+                    api,
                     bytes,
-                    step: Step::Handling(handling),
+                    began: self.last_request,
+                    step,
                 };
                 request.poll(cx);
                 self.request_bytes += bytes;
@@ -226,6 +283,12 @@ impl Session {
             Err(reason) => self.end(reason),
         }
         true
+    }
+
+    /// Nobody is left to answer.
+    fn peer_closed(&mut self) {
+        self.in_flight.clear();
+        self.end(CloseReason::PeerClosed);
     }
 
     /// Reads no more; answers under way still leave.
@@ -237,11 +300,20 @@ impl Session {
 }
 
 impl InFlight {
-    fn poll(&mut self, cx: &mut Context<'_>) {
+    /// Whether a check came to its end.
+    fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut checked = false;
+        if let Step::Checking(checking) = &mut self.step
+            && let Poll::Ready(handling) = checking.as_mut().poll(cx)
+        {
+            self.step = Step::Handling(handling);
+            checked = true;
+        }
         if let Step::Handling(handling) = &mut self.step
             && let Poll::Ready(result) = handling.as_mut().poll(cx)
         {
             self.step = Step::Done(result);
         }
+        checked
     }
 }

@@ -222,6 +222,25 @@ fn a_client_that_goes_away_takes_its_waiting_requests_with_it() {
 }
 
 #[test]
+fn it_is_noticed_also_while_no_further_request_may_start() {
+    run(async {
+        let fixture = Fixture::with(KafkaOptions {
+            in_flight_max: 1,
+            ..KafkaOptions::default()
+        })
+        .await;
+        fixture.topic("t", 1).await;
+        let mut client = fixture.client().await;
+        client.send(11, &fetch(0, -1, 20_000, &[(0, 0)])).await;
+        client.stream.shutdown().await.unwrap();
+        assert!(client.frame().await.is_none());
+        while fixture.front.connections() > 0 {
+            tokio::task::yield_now().await;
+        }
+    });
+}
+
+#[test]
 fn draining_answers_what_is_under_way_and_closes() {
     run(async {
         let fixture = Fixture::start().await;

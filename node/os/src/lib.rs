@@ -12,6 +12,7 @@ mod clock;
 pub mod disk;
 mod entropy;
 mod net;
+pub mod process;
 mod quic;
 mod signal;
 mod tasks;

@@ -60,6 +60,7 @@ impl NodeOptions {
             },
             auto_create_topics: self.kafka.auto_create_topics,
             produce_bytes_max: self.kafka.produce_bytes_max.as_usize(),
+            decompressed_bytes_max: self.kafka.decompressed_bytes_max.as_usize(),
             request_bytes_max: self.kafka.request_bytes_max.as_usize(),
             fetch_bytes_max: self.kafka.fetch_bytes_max.as_usize(),
             in_flight_max: count(self.kafka.in_flight_max),
@@ -97,7 +98,6 @@ impl NodeOptions {
             session: self.metadata.session_timeout,
             snapshot_every: u64::from(self.metadata.snapshot_every),
             rebalance: self.metadata.rebalance_interval,
-            control_listen: false,
             ..MetadataOptions::default()
         }
     }
@@ -145,11 +145,7 @@ mod tests {
         assert_eq!(options.peer_options().validate(), Ok(()));
         assert_eq!(options.storage_options(), StorageOptions::default());
         assert_eq!(options.storage_options().validate(), Ok(()));
-        let metadata = MetadataOptions {
-            control_listen: options.metadata_options().control_listen,
-            ..MetadataOptions::default()
-        };
-        assert_eq!(options.metadata_options(), metadata);
+        assert_eq!(options.metadata_options(), MetadataOptions::default());
         assert_eq!(options.metadata_options().validate(), Ok(()));
         assert_eq!(options.replication_options(), ReplicationOptions::default());
         assert_eq!(options.group_options(), GroupOptions::default());

@@ -56,6 +56,8 @@ section! {
         drain_grace: Duration = "5s", bounds "0ms to 5m", change "upwards for clients that wait long for acknowledgements";
         /// Largest produce request; a connection that announces more is closed.
         produce_bytes_max: ByteSize = "100MiB", bounds "1MiB to 1GiB", change "downwards to bound memory, upwards when clients batch more";
+        /// Most bytes that the records of one compressed batch may take once decompressed; a larger batch is refused. Up to eight times as much may be held for a moment, by all connections together.
+        decompressed_bytes_max: ByteSize = "64MiB", bounds "1MiB to 1GiB", change "downwards to bound memory, upwards for large batches of very compressible records";
         /// Largest request of any other kind. Decoding one takes a multiple of its size for a moment.
         request_bytes_max: ByteSize = "8MiB", bounds "64KiB to 64MiB", change "for requests about very many topics";
         /// Most data of one fetch response, whatever the client asks.

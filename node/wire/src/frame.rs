@@ -112,6 +112,28 @@ impl FrameReader {
         }
     }
 
+    /// Completes when the peer has closed and nothing it sent is left to be read: for
+    /// while no frame is wanted. Reads ahead for that until `ahead` bytes are held, and
+    /// notices nothing behind those.
+    pub fn poll_closed<S: AsyncRead + Unpin + ?Sized>(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut S,
+        ahead: usize,
+    ) -> Poll<()> {
+        while self.buffer.len() < ahead {
+            self.make_room(READ_BYTES_MIN);
+            let mut read = pin!(stream.read_buf(&mut self.buffer));
+            match std::task::ready!(read.as_mut().poll(cx)) {
+                Ok(0) | Err(_) if self.buffer.is_empty() => return Poll::Ready(()),
+                // What is held comes first; the end is seen again behind it.
+                Ok(0) | Err(_) => return Poll::Pending,
+                Ok(_) => {}
+            }
+        }
+        Poll::Pending
+    }
+
     /// The length of the frame at the front of the buffer, if its length field is there.
     fn announced(&self) -> Result<Option<usize>, FrameError> {
         let Some(field) = self.buffer.first_chunk::<LENGTH_BYTES>() else {
@@ -174,6 +196,35 @@ mod tests {
         let mut reader = FrameReader::new(10);
         let error = next(&mut reader, &[0, 0, 0, 3, 1]).await.unwrap_err();
         assert!(matches!(error, FrameError::Truncated { have: 5 }));
+    }
+
+    #[tokio::test]
+    async fn an_end_is_noticed_while_no_frame_is_wanted_but_behind_what_was_sent() {
+        async fn closed(reader: &mut FrameReader, from: &mut tokio::io::DuplexStream) -> bool {
+            poll_fn(|cx| Poll::Ready(reader.poll_closed(cx, from, 64).is_ready())).await
+        }
+        let mut reader = FrameReader::new(10);
+        let (client, mut server) = tokio::io::duplex(200);
+        assert!(!closed(&mut reader, &mut server).await);
+        drop(client);
+        assert!(closed(&mut reader, &mut server).await);
+
+        let (mut client, mut server) = tokio::io::duplex(200);
+        client.write_all(&[0, 0, 0, 1, 7]).await.unwrap();
+        drop(client);
+        assert!(!closed(&mut reader, &mut server).await, "a frame is left");
+        let mut next = async || poll_fn(|cx| reader.poll_next(cx, &mut server)).await;
+        assert_eq!(next().await.unwrap().as_deref(), Some(&[7][..]));
+        assert!(next().await.unwrap().is_none());
+
+        let mut reader = FrameReader::new(10);
+        let (mut client, mut server) = tokio::io::duplex(200_000);
+        client.write_all(&[0; 190_000]).await.unwrap();
+        assert!(!closed(&mut reader, &mut server).await);
+        assert!(
+            reader.buffer.len() <= 2 * READ_BYTES,
+            "reading ahead has a bound"
+        );
     }
 
     #[tokio::test]

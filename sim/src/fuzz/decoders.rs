@@ -1,12 +1,15 @@
 //! Pure decoders.
 
 use bytes::Bytes;
-use weir_base::batch::Compression;
+use weir_base::batch::{Compression, RecordsCheck, decompress, read_records};
 use weir_base::image::ClusterImage;
 use weir_base::machine::{Decision, Machine};
 use weir_base::{LeaderEpoch, Offset, RecordBatch, Timestamp};
 use weir_coordinator::{GroupMachine, GroupRecord};
 use weir_metadata::command::Proposal;
+
+/// What a few bytes of a compressed batch may become.
+const DECOMPRESSED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Record batches, back to back.
 ///
@@ -32,6 +35,9 @@ fn one_batch(batch: RecordBatch) {
     if let Ok(records) = &records {
         assert_eq!(records.len(), header.record_count as usize);
     }
+    if header.attributes.compression() != Compression::None {
+        inside(&batch);
+    }
     let verified = batch.verify();
     if verified.is_ok() {
         let plain = header.attributes.compression() == Compression::None;
@@ -47,6 +53,23 @@ fn one_batch(batch: RecordBatch) {
     let stamped = stamped.with_log_append_time(Timestamp(5));
     assert_eq!(stamped.verify_checksum(), Ok(()));
     assert_eq!(RecordBatch::parse(&stamped.to_bytes()), Ok(stamped));
+}
+
+/// What comes out of a codec is bounded, and the check of it in pieces agrees with
+/// reading it whole.
+fn inside(batch: &RecordBatch) {
+    let checked = RecordsCheck::new(batch, DECOMPRESSED_BYTES_MAX).run();
+    let whole = decompress(batch, DECOMPRESSED_BYTES_MAX);
+    if let Ok(body) = &whole {
+        assert!(body.len() <= DECOMPRESSED_BYTES_MAX);
+    }
+    let records = whole.and_then(|body| read_records(batch.header(), body));
+    let first = batch.base_offset();
+    let numbered = records.is_ok_and(|records| {
+        let mut records = (0..).zip(&records);
+        records.all(|(n, record)| record.offset == first + n)
+    });
+    assert_eq!(checked.is_ok(), numbered, "checked as read");
 }
 
 /// An entry of the metadata log, applied twice to an empty cluster.

@@ -11,7 +11,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::{
     Decodable, Encodable, Request, StrBytes, decode_request_header_from_buffer,
 };
-use weir_base::batch::BatchBuilder;
+use weir_base::batch::{BatchBuilder, Compression, compress};
 use weir_base::image::{Endpoint, FlushMode};
 use weir_base::{
     LeaderEpoch, NodeEpoch, NodeId, Offset, PartitionEpoch, RecordBatch, Timestamp, TopicId,
@@ -33,6 +33,9 @@ pub fn made() -> Vec<Seed> {
     let mut seeds = Vec::new();
     let mut add = |target, name: &str, bytes| seeds.push((target, name.to_owned(), bytes));
     for (name, batch) in batches() {
+        add("batch", name, batch.to_bytes().to_vec());
+    }
+    for (name, batch) in compressed() {
         add("batch", name, batch.to_bytes().to_vec());
     }
     let all: Vec<RecordBatch> = batches().into_iter().map(|(_, batch)| batch).collect();
@@ -77,6 +80,30 @@ fn batches() -> Vec<(&'static str, RecordBatch)> {
         ("headers", headers),
         ("produced", contract::produced(7, 0, 0, 4)),
         ("appended", appended),
+    ]
+}
+
+/// The same records under every codec, in every form that clients write.
+fn compressed() -> Vec<(&'static str, RecordBatch)> {
+    let plain = contract::batch(20);
+    let packed = |codec| {
+        let body = compress(plain.body(), codec).unwrap_or_default();
+        plain.with_records(body, 20, codec).unwrap_or(plain.clone())
+    };
+    let raw = packed(Compression::Snappy);
+    let length = u32::try_from(raw.body().len()).unwrap_or(0);
+    let framed = [
+        &b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01"[..],
+        &length.to_be_bytes(),
+        raw.body(),
+    ];
+    let framed = raw.with_records(framed.concat().into(), 20, Compression::Snappy);
+    vec![
+        ("gzip", packed(Compression::Gzip)),
+        ("lz4", packed(Compression::Lz4)),
+        ("zstd", packed(Compression::Zstd)),
+        ("snappy-framed", framed.unwrap_or(raw.clone())),
+        ("snappy", raw),
     ]
 }
 

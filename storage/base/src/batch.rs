@@ -13,13 +13,16 @@
 //! stamping copies nothing.
 
 mod builder;
+mod compression;
 mod header;
 mod record;
+mod scan;
 
 use bytes::Bytes;
 use thiserror::Error;
 
 pub use builder::BatchBuilder;
+pub use compression::{CheckedRecords, Decompressor, RecordsCheck, compress, decompress};
 pub use header::{Attributes, BatchHeader, Compression};
 pub use record::{Record, RecordHeader, read_records};
 
@@ -75,6 +78,15 @@ pub enum BatchError {
     Record {
         /// Its position in the batch.
         index: usize,
+    },
+    /// What should be compressed records is not.
+    #[error("records of the batch do not decompress")]
+    Decompress,
+    /// Compressed records that are larger than allowed.
+    #[error("records of the batch decompress to more than {max} bytes: send smaller batches")]
+    Expands {
+        /// The limit in bytes.
+        max: usize,
     },
     /// A compression codec number that does not exist.
     #[error("record batch names unknown compression codec {codec}")]
@@ -165,6 +177,42 @@ impl RecordBatch {
             batches.push(batch);
         }
         Ok(batches)
+    }
+
+    /// This batch with other records, and with length, codec and checksum to match: `body`
+    /// is `count` of its records, compressed as `codec` says.
+    ///
+    /// # Errors
+    /// `Length` if they are too large for a batch.
+    pub fn with_records(
+        &self,
+        body: Bytes,
+        count: u32,
+        codec: Compression,
+    ) -> Result<RecordBatch, BatchError> {
+        let length = BATCH_HEADER_BYTES - LENGTH_PREFIX_BYTES + body.len();
+        let mut header = self.header;
+        header.length = i32::try_from(length).unwrap_or(i32::MAX);
+        size_from_length(header.length)?;
+        header.record_count = count;
+        header.attributes.set_compression(codec);
+        let mut batch = Self::from_parts(header, body);
+        batch.header.crc = batch.checksum();
+        batch.head = batch.header.encode();
+        Ok(batch)
+    }
+
+    /// This batch up to a later offset and time: for one without records, which then
+    /// stands for more offsets.
+    #[must_use]
+    pub fn stretched(&self, last_offset_delta: u32, newest: crate::Timestamp) -> RecordBatch {
+        let mut header = self.header;
+        header.last_offset_delta = last_offset_delta;
+        header.max_timestamp = header.max_timestamp.max(newest);
+        let mut batch = Self::from_parts(header, self.body.clone());
+        batch.header.crc = batch.checksum();
+        batch.head = batch.header.encode();
+        batch
     }
 
     fn from_parts(header: BatchHeader, body: Bytes) -> RecordBatch {
@@ -271,9 +319,9 @@ impl RecordBatch {
         crc32c::crc32c_append(crc32c::crc32c(&self.head[21..]), &self.body)
     }
 
-    /// Everything a broker checks of a batch from a client: the checksum, and for an
-    /// uncompressed batch that its records are as many and as numbered as it says.
-    /// (The records of a compressed batch are the client's business: it is stored as sent.)
+    /// What a broker checks of a batch from a client at once: the checksum, and for an
+    /// uncompressed batch that its records are as many and as numbered as it says. Those of a
+    /// compressed batch are for [`RecordsCheck`], whose cost wants to be spread.
     ///
     /// # Errors
     /// `Checksum`, `Count` or `Record`.

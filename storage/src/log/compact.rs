@@ -6,15 +6,18 @@
 //! no gaps: a batch that loses all its records stays as an empty one, and empty
 //! neighbours are joined.
 //!
-//! Left whole, and not counted as holders of a key: compressed batches (their records
-//! cannot be seen without the codec), control batches and transactional ones (an aborted
-//! record must not displace a committed one). Records without a key stay.
+//! Compressed batches are opened, and what is left of one is compressed again with its
+//! codec. Left whole, and not counted as holders of a key: control batches, transactional
+//! ones (an aborted record must not displace a committed one), and batches that do not
+//! decompress into 64 MiB: the front refuses those, unless it is set otherwise.
+//! Records without a key stay.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use weir_base::batch::{BATCH_HEADER_BYTES, Compression, Record};
+use weir_base::batch::{Compression, Record, compress, decompress, read_records};
+use weir_base::limits::DECOMPRESSED_BYTES_CEILING;
 use weir_base::{Offset, OpenMode, RecordBatch, Timestamp};
 
 use super::LogError;
@@ -29,10 +32,6 @@ use crate::state::{NEVER, SegmentSummary};
 const KEY_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Bookkeeping bytes counted for a key.
 const KEY_ENTRY_BYTES: usize = 96;
-/// Bytes before a batch's length field ends.
-const LENGTH_PREFIX_BYTES: usize = 12;
-/// Bytes of a batch that its checksum leaves out.
-const UNSUMMED_BYTES: usize = 21;
 
 /// What a round of compaction did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -109,7 +108,7 @@ impl DiskLog {
         for entry in segments.iter().filter(|e| e.summary.end > from) {
             let mut walk = self.walk_of(entry).await?;
             while let Some((_, batch)) = self.next_batch(&mut walk, entry).await? {
-                for record in visible(&batch)?.unwrap_or_default() {
+                for record in visible(&batch)?.unwrap_or_default().0 {
                     if let Some(key) = record.key {
                         // A copy, so that the map does not hold whole segments in memory.
                         let key = Bytes::copy_from_slice(&key);
@@ -269,16 +268,21 @@ fn encode(
     (chunks, summary)
 }
 
-/// The records of a batch that compaction may look into.
-fn visible(batch: &RecordBatch) -> Result<Option<Vec<Record>>, LogError> {
-    let attributes = batch.header().attributes;
-    let opaque = attributes.is_control()
-        || attributes.is_transactional()
-        || attributes.compression() != Compression::None;
-    if opaque {
+/// The records of a batch that compaction may look into, and their bytes, decompressed.
+fn visible(batch: &RecordBatch) -> Result<Option<(Vec<Record>, Bytes)>, LogError> {
+    let header = batch.header();
+    if header.attributes.is_control() || header.attributes.is_transactional() {
         return Ok(None);
     }
-    Ok(Some(batch.records()?))
+    if header.attributes.compression() == Compression::None || batch.body().is_empty() {
+        return Ok(Some((batch.records()?, batch.body().clone())));
+    }
+    // Nothing is known to be wrong with the disk: the checksum holds, the client wrote this.
+    let Ok(body) = decompress(batch, DECOMPRESSED_BYTES_CEILING) else {
+        return Ok(None);
+    };
+    let records = read_records(header, body.clone()).ok();
+    Ok(records.map(|records| (records, body)))
 }
 
 /// The batch without the records that later ones displace; `None` if it stays as it is.
@@ -287,7 +291,7 @@ fn compact_batch(
     latest: &Latest,
     drop_tombstones: bool,
 ) -> Result<Option<RecordBatch>, LogError> {
-    let Some(records) = visible(batch)? else {
+    let Some((records, body)) = visible(batch)? else {
         return Ok(None);
     };
     let stays = |record: &Record| match &record.key {
@@ -302,17 +306,27 @@ fn compact_batch(
     if records.iter().all(stays) {
         return Ok(None);
     }
-    let mut body = BytesMut::new();
+    let mut kept = BytesMut::new();
     let mut count = 0;
-    for (record, raw) in records.iter().zip(raw_records(batch.body())) {
+    for (record, raw) in records.iter().zip(raw_records(&body)) {
         if stays(record) {
-            body.extend_from_slice(&raw);
+            kept.extend_from_slice(&raw);
             count += 1;
         }
     }
-    let mut header = *batch.header();
-    header.record_count = count;
-    Ok(Some(rebuild(header, &body)?))
+    Ok(Some(repacked(batch, kept.freeze(), count)?))
+}
+
+/// `batch` with only these records, under its codec if that makes them smaller.
+fn repacked(batch: &RecordBatch, records: Bytes, count: u32) -> Result<RecordBatch, LogError> {
+    let codec = batch.header().attributes.compression();
+    if codec != Compression::None
+        && let Ok(packed) = compress(&records, codec)
+        && packed.len() < records.len()
+    {
+        return Ok(batch.with_records(packed, count, codec)?);
+    }
+    Ok(batch.with_records(records, count, Compression::None)?)
 }
 
 /// The records' bytes, each with its length in front.
@@ -350,25 +364,10 @@ fn join(left: &RecordBatch, right: &RecordBatch) -> Option<RecordBatch> {
     if !fits {
         return None;
     }
-    let mut header = *left.header();
-    header.last_offset_delta = u32::try_from(right.end_offset() - left.base_offset() - 1)
+    let last_offset_delta = u32::try_from(right.end_offset() - left.base_offset() - 1)
         .ok()
         .filter(|delta| i32::try_from(*delta).is_ok())?;
-    header.max_timestamp = header.max_timestamp.max(right.header().max_timestamp);
-    rebuild(header, &[]).ok()
-}
-
-/// A batch with this header, but for length and checksum, and this body.
-fn rebuild(
-    mut header: weir_base::BatchHeader,
-    body: &[u8],
-) -> Result<RecordBatch, weir_base::BatchError> {
-    let length = BATCH_HEADER_BYTES + body.len() - LENGTH_PREFIX_BYTES;
-    header.length = i32::try_from(length).unwrap_or(i32::MAX);
-    header.crc = 0;
-    let summed = crc32c::crc32c(&header.encode()[UNSUMMED_BYTES..]);
-    header.crc = crc32c::crc32c_append(summed, body);
-    RecordBatch::parse(&[&header.encode()[..], body].concat().into())
+    Some(left.stretched(last_offset_delta, right.header().max_timestamp))
 }
 
 #[cfg(test)]
@@ -407,6 +406,45 @@ mod tests {
         let offsets: Vec<u64> = left.records().unwrap().iter().map(|r| r.offset.0).collect();
         assert_eq!(offsets, [11, 12]);
         assert_eq!(compact_batch(&left, &latest, false).unwrap(), None);
+    }
+
+    #[test]
+    fn compressed_batches_are_opened_and_closed_again() {
+        let codecs = [
+            Compression::Gzip,
+            Compression::Snappy,
+            Compression::Lz4,
+            Compression::Zstd,
+        ];
+        let value = "a value that compresses, and compresses, and compresses";
+        let full = batch(
+            10,
+            &[("a", Some(value)), ("b", Some(value)), ("a", Some(value))],
+        );
+        let latest = latest(&[("a", 12), ("b", 11)]);
+        let gone = self::latest(&[("a", 99), ("b", 99)]);
+        for codec in codecs {
+            let packed = compress(full.body(), codec).unwrap();
+            let packed = full.with_records(packed, 3, codec).unwrap();
+            let (records, _) = visible(&packed).unwrap().unwrap();
+            assert_eq!(records, full.records().unwrap());
+            let left = compact_batch(&packed, &latest, false).unwrap().unwrap();
+            left.verify_checksum().unwrap();
+            assert_eq!(left.header().attributes.compression(), codec);
+            assert_eq!(left.end_offset(), Offset(13));
+            let (records, _) = visible(&left).unwrap().unwrap();
+            let offsets: Vec<u64> = records.iter().map(|r| r.offset.0).collect();
+            assert_eq!(offsets, [11, 12], "{codec:?}");
+            // Nothing left: an empty batch has no codec, and can be joined.
+            let none = compact_batch(&packed, &gone, false);
+            let none = none.unwrap().unwrap();
+            assert_eq!(none.header().attributes.compression(), Compression::None);
+            assert!(join(&none, &none.clone().stamped(Offset(13), LeaderEpoch(3))).is_some());
+            // What does not decompress stays whole.
+            let junk = Bytes::from_static(b"junk");
+            let junk = full.with_records(junk, 3, codec).unwrap();
+            assert_eq!(compact_batch(&junk, &latest, false).unwrap(), None);
+        }
     }
 
     #[test]

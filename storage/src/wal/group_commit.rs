@@ -99,6 +99,7 @@ impl Committer {
         self.health
             .sync_ends(sync, self.env.clock.now(), result.is_ok());
         self.health.judge_sync(result)?;
+        self.health.logged(bytes);
         self.current = Some((file, position + bytes as u64));
         tell(group);
         Ok(())

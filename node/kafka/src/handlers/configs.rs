@@ -1,9 +1,12 @@
-//! What the config handlers share: which resource a request means.
+//! What the config handlers share: which resource a request means, and changing one
+//! after the other.
 
+use kafka_protocol::protocol::StrBytes;
 use weir_api::AdminError;
-use weir_api::admin::ConfigResource;
+use weir_api::admin::{ConfigChange, ConfigResource};
 
 use crate::context::Call;
+use crate::errors::{self, NONE};
 
 /// Kafka's numbers of resource types.
 const TOPIC: i8 = 2;
@@ -37,4 +40,53 @@ pub(super) fn resource(
             Err(AdminError::InvalidRequest(why))
         }
     }
+}
+
+/// A resource to be changed, as a request names it.
+pub(super) struct Wanted {
+    pub(super) kind: i8,
+    pub(super) name: StrBytes,
+    pub(super) changes: Result<Vec<ConfigChange>, AdminError>,
+}
+
+/// What came of it.
+pub(super) struct Altered {
+    pub(super) kind: i8,
+    pub(super) name: StrBytes,
+    pub(super) code: i16,
+    pub(super) message: Option<StrBytes>,
+}
+
+/// Changes one resource after the other; each is changed as a whole or not at all.
+/// `replace` drops what is not among its changes.
+pub(super) async fn alter_all(
+    call: &Call,
+    resources: impl Iterator<Item = Wanted>,
+    replace: bool,
+    validate_only: bool,
+) -> Vec<Altered> {
+    let mut all = Vec::new();
+    for wanted in resources {
+        let Wanted {
+            kind,
+            name,
+            changes,
+        } = wanted;
+        let altered = async {
+            let resource = resource(call, kind, &name, true)?;
+            let admin = &call.shared.api.admin;
+            let altering = admin.alter_configs(resource, changes?, replace, validate_only);
+            altering.await
+        };
+        let error = altered.await.err();
+        all.push(Altered {
+            code: error
+                .as_ref()
+                .map_or(NONE, |error| errors::admin(error).code()),
+            message: error.map(|error| StrBytes::from_string(error.to_string())),
+            kind,
+            name,
+        });
+    }
+    all
 }

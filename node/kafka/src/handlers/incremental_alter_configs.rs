@@ -5,44 +5,36 @@ use kafka_protocol::messages::incremental_alter_configs_request::{
 };
 use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
-use kafka_protocol::protocol::StrBytes;
 use weir_api::AdminError;
 use weir_api::admin::ConfigChange;
 
-use super::configs::resource;
+use super::configs::{Altered, Wanted, alter_all};
 use crate::context::Call;
-use crate::errors;
 
 pub(super) async fn handle(
     call: Call,
     request: IncrementalAlterConfigsRequest,
 ) -> IncrementalAlterConfigsResponse {
-    let mut responses = Vec::with_capacity(request.resources.len());
-    for wanted in request.resources {
-        let mut response = AlterConfigsResourceResponse::default()
-            .with_resource_type(wanted.resource_type)
-            .with_resource_name(wanted.resource_name.clone());
-        if let Err(error) = alter(&call, wanted, request.validate_only).await {
-            response.error_code = errors::admin(&error).code();
-            response.error_message = Some(StrBytes::from_string(error.to_string()));
-        }
-        responses.push(response);
-    }
+    let wanted = request.resources.into_iter().map(wanted);
+    let altered = alter_all(&call, wanted, false, request.validate_only).await;
+    let responses = altered.into_iter().map(response).collect();
     IncrementalAlterConfigsResponse::default().with_responses(responses)
 }
 
-async fn alter(
-    call: &Call,
-    wanted: AlterConfigsResource,
-    validate_only: bool,
-) -> Result<(), AdminError> {
-    let resource = resource(call, wanted.resource_type, &wanted.resource_name, true)?;
-    let changes = wanted.configs.into_iter().map(change);
-    let changes = changes.collect::<Result<Vec<_>, _>>()?;
-    let admin = &call.shared.api.admin;
-    admin
-        .alter_configs(resource, changes, false, validate_only)
-        .await
+fn wanted(resource: AlterConfigsResource) -> Wanted {
+    Wanted {
+        kind: resource.resource_type,
+        name: resource.resource_name,
+        changes: resource.configs.into_iter().map(change).collect(),
+    }
+}
+
+fn response(altered: Altered) -> AlterConfigsResourceResponse {
+    AlterConfigsResourceResponse::default()
+        .with_resource_type(altered.kind)
+        .with_resource_name(altered.name)
+        .with_error_code(altered.code)
+        .with_error_message(altered.message)
 }
 
 fn change(config: AlterableConfig) -> Result<ConfigChange, AdminError> {

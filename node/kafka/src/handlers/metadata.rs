@@ -25,6 +25,10 @@ use crate::errors;
 /// finds it again only by its next refresh, a second later.
 const LINGER: Duration = Duration::from_secs(10);
 
+/// How long an answer waits for the next leader of a partition whose leader's process
+/// ended. Elections take a fifth of that; meanwhile later answers on the connection wait.
+const LEADER_WAIT: Duration = Duration::from_millis(500);
+
 /// The image, and who is known to be gone before it says so.
 #[derive(Clone, Copy)]
 struct Seen<'a> {
@@ -42,7 +46,7 @@ pub(super) async fn handle(call: Call, request: MetadataRequest) -> MetadataResp
     {
         create_missing(&call.shared, wanted).await;
     }
-    let image = call.shared.image();
+    let image = with_leaders(&call.shared, wanted.as_deref()).await;
     let cluster = &call.shared.api.cluster;
     let nodes = image.nodes.keys().copied();
     let gone: BTreeSet<NodeId> = nodes.filter(|node| cluster.is_gone(*node)).collect();
@@ -62,6 +66,46 @@ pub(super) async fn handle(call: Call, request: MetadataRequest) -> MetadataResp
         response.cluster_id = Some(StrBytes::from_string(cluster_id(&image)));
     }
     response
+}
+
+/// The image, once no partition of what is asked for is led by a node whose process is
+/// gone, or the wait for its next leader is over. librdkafka asks once when it loses a
+/// leader; told of the old one or of none it asks again a second later.
+async fn with_leaders(
+    shared: &Shared,
+    wanted: Option<&[MetadataRequestTopic]>,
+) -> Arc<ClusterImage> {
+    let cluster = &shared.api.cluster;
+    let image = cluster.image();
+    let me = cluster.node();
+    let others = leaders(&image, wanted).filter(|node| *node != me);
+    let others: BTreeSet<NodeId> = others.collect();
+    if others.is_empty() {
+        return image;
+    }
+    cluster.sign_of_life(others.into_iter().collect()).await;
+    let is_led =
+        |image: &Arc<ClusterImage>| !leaders(image, wanted).any(|node| cluster.is_gone(node));
+    let mut images = cluster.images();
+    let elected = async { drop(images.wait_for(is_led).await) };
+    let _in_time: Option<()> = shared.env.timeout(LEADER_WAIT, elected).await;
+    cluster.image()
+}
+
+/// The leaders of all partitions of what is asked for.
+fn leaders<'a>(
+    image: &'a ClusterImage,
+    wanted: Option<&'a [MetadataRequestTopic]>,
+) -> impl Iterator<Item = NodeId> + 'a {
+    let named = wanted.into_iter().flatten().filter_map(|wanted| {
+        if let Some(id) = topic_id(wanted.topic_id) {
+            return image.topic(id);
+        }
+        image.topics.get(wanted.name.as_ref()?.as_str())
+    });
+    let all = image.topics.values().filter(move |_| wanted.is_none());
+    let partitions = named.chain(all).flat_map(|topic| &topic.partitions);
+    partitions.filter_map(|partition| partition.leader)
 }
 
 /// The cluster's id in the form that clients print: base64 of 16 bytes.

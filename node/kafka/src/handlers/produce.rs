@@ -1,7 +1,12 @@
 //! Produce: one record batch a partition, checked here, appended in request order.
 //!
-//! All batches of a request are handed to the log before the request's future exists,
-//! so that the order of requests on a connection is the order of appends.
+//! All batches of a request are handed to the log before the next request is looked at,
+//! so that the order of requests on a connection is the order of appends. A batch whose
+//! records are compressed is looked into first, in small steps between which other
+//! connections have their turn; this one's next requests wait for it.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
@@ -12,6 +17,7 @@ use kafka_protocol::messages::{BrokerId, ProduceResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use weir_api::image::ClusterImage;
 use weir_api::{Acks, AppendError, Appended};
+use weir_base::batch::{Compression, RecordsCheck};
 use weir_base::{BatchError, BoxFuture, RecordBatch, Timestamp, TopicPartition};
 
 use super::topics::{self, WriteRules, add_endpoint, leader_hint};
@@ -21,7 +27,12 @@ use crate::codec::fetch::LeaderEndpoint;
 use crate::codec::produce::{Produce, ProduceTopic};
 use crate::context::{Call, Shared, millis};
 use crate::errors::{self, NONE};
-use crate::session::{Handling, Reply};
+use crate::session::{Handling, Reply, Started, yield_now};
+
+/// Pieces of records, of some 32 KiB, looked at before other connections get a turn.
+const STEPS_PER_TURN: u32 = 4;
+const KEY_NEEDED: AppendError =
+    AppendError::InvalidRecord("records of a compacted topic need a key");
 
 /// Why a partition's batch was not appended or not acknowledged.
 #[derive(Debug)]
@@ -75,20 +86,43 @@ impl From<AppendError> for Failure {
 
 type Appending = BoxFuture<'static, Result<Appended, AppendError>>;
 
-/// One partition's answer in the making.
-struct Part {
-    index: i32,
-    started: Result<Appending, Failure>,
+/// One topic's partitions, each with its answer in the making.
+struct Topic<T> {
+    name: StrBytes,
+    id: weir_base::Uuid,
+    parts: Vec<Part<T>>,
 }
 
-/// Hands every batch to the log and gives the future of the response.
-pub(super) fn start(head: RequestHead, call: &Call, body: Bytes) -> Result<Handling, CloseReason> {
+struct Part<T> {
+    index: i32,
+    step: Result<T, Failure>,
+}
+
+/// A batch that only its compressed records may yet keep from the log.
+struct Admitted {
+    to: TopicPartition,
+    batch: RecordBatch,
+    /// The topic is compacted.
+    keys_needed: bool,
+}
+
+impl Admitted {
+    fn is_compressed(&self) -> bool {
+        self.batch.header().attributes.compression() != Compression::None
+    }
+}
+
+/// Hands every batch to the log and gives the future of the response; if there is
+/// something to decompress, a future that does so first.
+#[expect(
+    clippy::async_yields_async,
+    reason = "the session takes the next request between the two"
+)]
+pub(super) fn start(head: RequestHead, call: &Call, body: Bytes) -> Result<Started, CloseReason> {
     let request = Produce::decode(body, head.version)
         .ok_or_else(|| head.malformed("produce request does not parse"))?;
     let image = call.shared.image();
-    let acks = request.acks;
     let producing = Producing {
-        shared: &call.shared,
         image: &image,
         version: head.version,
         acks: match request.acks {
@@ -102,59 +136,136 @@ pub(super) fn start(head: RequestHead, call: &Call, body: Bytes) -> Result<Handl
         now: call.shared.api.cluster.now(),
     };
     let topics = request.topics.into_iter().map(|t| producing.topic(t));
-    let topics: Vec<(StrBytes, weir_base::Uuid, Vec<Part>)> = topics.collect();
-    let shared = call.shared.clone();
-    Ok(Box::pin(async move {
+    let mut topics: Vec<Topic<Admitted>> = topics.collect();
+    let appends = Appends {
+        shared: call.shared.clone(),
+        head,
+        acks: producing.acks,
+        timeout: producing.timeout,
+    };
+    let mut admitted = topics.iter().flat_map(|topic| &topic.parts);
+    if !admitted.any(|part| part.step.as_ref().is_ok_and(Admitted::is_compressed)) {
+        return Ok(Started::Handling(appends.begin(topics)));
+    }
+    Ok(Started::Checking(Box::pin(async move {
+        look_inside(&appends.shared, &mut topics).await;
+        appends.begin(topics)
+    })))
+}
+
+/// Turns what has bad records inside into failures.
+async fn look_inside(shared: &Shared, topics: &mut [Topic<Admitted>]) {
+    let parts = topics.iter_mut().flat_map(|topic| &mut topic.parts);
+    for part in parts {
+        if let Ok(admitted) = &part.step
+            && admitted.is_compressed()
+            && let Err(error) = check_inside(shared, admitted).await
+        {
+            part.step = Err(error.into());
+        }
+    }
+}
+
+async fn check_inside(shared: &Shared, admitted: &Admitted) -> Result<(), AppendError> {
+    // What is held while decompressing is bounded for the node, not for a connection.
+    let _turn = shared.checks.acquire().await;
+    let limit = shared.options.decompressed_bytes_max;
+    let mut check = RecordsCheck::new(&admitted.batch, limit);
+    let mut steps = 0u32;
+    let checked = loop {
+        if let Some(checked) = check.step().map_err(AppendError::Batch)? {
+            break checked;
+        }
+        steps += 1;
+        if steps.is_multiple_of(STEPS_PER_TURN) {
+            yield_now().await;
+        }
+    };
+    if admitted.keys_needed && checked.without_key {
+        return Err(KEY_NEEDED);
+    }
+    Ok(())
+}
+
+/// What appending takes besides the batches.
+struct Appends {
+    shared: Arc<Shared>,
+    head: RequestHead,
+    acks: Result<Acks, ()>,
+    timeout: Duration,
+}
+
+impl Appends {
+    /// Hands the batches to the log, in order, before it returns.
+    fn begin(self, topics: Vec<Topic<Admitted>>) -> Handling {
+        let acks = self.acks.unwrap_or(Acks::All);
+        let append = |part: Part<Admitted>| Part {
+            index: part.index,
+            step: part.step.map(|Admitted { to, batch, .. }| {
+                self.shared.api.log.append(to, batch, acks, self.timeout)
+            }),
+        };
+        let topics = topics.into_iter().map(|topic| Topic {
+            name: topic.name,
+            id: topic.id,
+            parts: topic.parts.into_iter().map(append).collect(),
+        });
+        let topics: Vec<Topic<Appending>> = topics.collect();
+        Box::pin(self.finish(topics))
+    }
+
+    /// Waits for the log and answers.
+    async fn finish(self, topics: Vec<Topic<Appending>>) -> Result<Reply, CloseReason> {
+        let version = self.head.version;
         let mut responses = Vec::with_capacity(topics.len());
         let mut endpoints = Vec::new();
         let mut failed = None;
-        for (name, id, parts) in topics {
-            let mut partitions = Vec::with_capacity(parts.len());
-            for part in parts {
-                let done = match part.started {
+        for topic in topics {
+            let mut partitions = Vec::with_capacity(topic.parts.len());
+            for part in topic.parts {
+                let done = match part.step {
                     Ok(appending) => appending.await.map_err(Failure::from),
                     Err(failure) => Err(failure),
                 };
                 if let Err(failure) = &done {
-                    add_endpoint(&mut endpoints, &shared.image(), failure.leader_node);
+                    add_endpoint(&mut endpoints, &self.shared.image(), failure.leader_node);
                     failed.get_or_insert(failure.code);
                 }
-                partitions.push(partition_response(head.version, part.index, done));
+                partitions.push(partition_response(version, part.index, done));
             }
-            let mut topic = TopicProduceResponse::default().with_partition_responses(partitions);
-            if head.version >= 13 {
-                topic.topic_id = topics::wire_id(id);
+            let mut response = TopicProduceResponse::default().with_partition_responses(partitions);
+            if version >= 13 {
+                response.topic_id = topics::wire_id(topic.id);
             } else {
-                topic.name = TopicName(name);
+                response.name = TopicName(topic.name);
             }
-            responses.push(topic);
+            responses.push(response);
         }
-        if acks == 0 {
+        if self.acks == Ok(Acks::None) {
             return match failed {
                 None => Ok(Reply::Nothing),
                 Some(code) => Err(CloseReason::Unacknowledged(code.to_string())),
             };
         }
         let mut response = ProduceResponse::default().with_responses(responses);
-        if head.version >= 10 {
+        if version >= 10 {
             response.node_endpoints = endpoints.iter().map(node_endpoint).collect();
         }
-        head.encode(&response).map(Reply::One)
-    }))
+        self.head.encode(&response).map(Reply::One)
+    }
 }
 
 struct Producing<'a> {
-    shared: &'a Shared,
     image: &'a ClusterImage,
     version: i16,
     acks: Result<Acks, ()>,
     transactional: bool,
-    timeout: std::time::Duration,
+    timeout: Duration,
     now: Timestamp,
 }
 
 impl Producing<'_> {
-    fn topic(&self, topic: ProduceTopic) -> (StrBytes, weir_base::Uuid, Vec<Part>) {
+    fn topic(&self, topic: ProduceTopic) -> Topic<Admitted> {
         let record = if self.version >= 13 {
             self.image.topic(topic.id)
         } else {
@@ -162,18 +273,22 @@ impl Producing<'_> {
         };
         let rules = record.map(|record| WriteRules::of(self.image, record));
         let parts = topic.partitions.into_iter().map(|part| {
-            let started = match record.zip(rules) {
+            let step = match record.zip(rules) {
                 None => Err(Failure::new(self.unknown_topic(), "topic does not exist")),
                 Some((record, rules)) => topics::partition(record, part.index)
                     .ok_or_else(|| AppendError::UnknownPartition.into())
-                    .and_then(|to| self.append(to, &rules, part.records)),
+                    .and_then(|to| self.admitted(to, &rules, part.records)),
             };
             Part {
                 index: part.index,
-                started,
+                step,
             }
         });
-        (topic.name, topic.id, parts.collect())
+        Topic {
+            name: topic.name,
+            id: topic.id,
+            parts: parts.collect(),
+        }
     }
 
     fn unknown_topic(&self) -> ResponseError {
@@ -184,13 +299,13 @@ impl Producing<'_> {
         }
     }
 
-    fn append(
+    fn admitted(
         &self,
         to: TopicPartition,
         rules: &WriteRules,
         records: Option<Bytes>,
-    ) -> Result<Appending, Failure> {
-        let acks = self.acks.map_err(|()| {
+    ) -> Result<Admitted, Failure> {
+        self.acks.map_err(|()| {
             Failure::new(
                 ResponseError::InvalidRequiredAcks,
                 "acks must be -1, 0 or 1",
@@ -206,8 +321,11 @@ impl Producing<'_> {
                 "transactions are not supported",
             ));
         }
-        let batch = admit(batch, rules, self.now)?;
-        Ok(self.shared.api.log.append(to, batch, acks, self.timeout))
+        Ok(Admitted {
+            to,
+            batch: admit(batch, rules, self.now)?,
+            keys_needed: rules.compacted,
+        })
     }
 }
 
@@ -224,8 +342,8 @@ fn parse(records: &Bytes) -> Result<RecordBatch, BatchError> {
     }
 }
 
-/// Checks a batch against the topic's rules and stamps it with the broker's time if
-/// the topic wants that.
+/// Checks a batch against the topic's rules, all but compressed records, and stamps it
+/// with the broker's time if the topic wants that.
 fn admit(
     batch: RecordBatch,
     rules: &WriteRules,
@@ -244,12 +362,9 @@ fn admit(
             "control batches are the broker's",
         ));
     }
-    // Compressed records are stored as sent, unread.
-    let readable = header.attributes.codec() == 0;
+    let readable = header.attributes.compression() == Compression::None;
     if rules.compacted && readable && has_record_without_key(&batch)? {
-        return Err(AppendError::InvalidRecord(
-            "records of a compacted topic need a key",
-        ));
+        return Err(KEY_NEEDED);
     }
     if rules.log_append_time {
         return Ok(batch.with_log_append_time(now));

@@ -51,8 +51,14 @@ impl Fixture {
     pub(super) fn feed_bytes(&self, frame: Bytes) -> Result<(), CloseReason> {
         let _entered = self.runtime.enter();
         let remote = SocketAddr::from(([127, 0, 0, 1], 1));
-        let mut handling = route(&self.shared, remote, frame)?;
         let mut context = Context::from_waker(Waker::noop());
+        let mut handling = match route(&self.shared, remote, frame)? {
+            Started::Handling(handling) => handling,
+            Started::Checking(mut checking) => match checking.as_mut().poll(&mut context) {
+                std::task::Poll::Ready(handling) => handling,
+                std::task::Poll::Pending => return Ok(()),
+            },
+        };
         match handling.as_mut().poll(&mut context) {
             std::task::Poll::Ready(reply) => reply.map(|_| ()),
             std::task::Poll::Pending => Ok(()),

@@ -146,6 +146,17 @@ impl Attributes {
         }
     }
 
+    pub(super) fn set_compression(&mut self, codec: Compression) {
+        let number = match codec {
+            Compression::None => 0,
+            Compression::Gzip => 1,
+            Compression::Snappy => 2,
+            Compression::Lz4 => 3,
+            Compression::Zstd => 4,
+        };
+        self.0 = self.0 & !0x07 | number;
+    }
+
     /// Whether timestamps are the broker's.
     #[must_use]
     pub fn is_log_append_time(self) -> bool {
