@@ -86,7 +86,6 @@ impl Cluster {
             endpoints: BTreeMap::new(),
             rack: None,
             start_kind,
-            boot_id: env.disk.boot_id(),
         };
         let voters = VOTERS
             .iter()
