@@ -6,6 +6,20 @@
 //! silent nodes, elects partition leaders, places replicas. Gossip only suspects; Raft
 //! decides. See `README.md` for the picture, the reading order and the failure table.
 
+#[cfg(feature = "mutants")]
+pub mod mutants;
+
+/// Whether the named bug is planted; never in a build without the feature.
+macro_rules! mutant {
+    ($name:ident) => {{
+        #[cfg(feature = "mutants")]
+        let planted = crate::mutants::is_planted(crate::mutants::Mutant::$name);
+        #[cfg(not(feature = "mutants"))]
+        let planted = false;
+        planted
+    }};
+}
+
 pub mod apply;
 mod ask;
 mod client;
@@ -22,7 +36,7 @@ mod raft;
 mod service;
 pub mod topic_options;
 
-pub use ask::{ConfigChange, ConfigOp, ConfigResource, NewTopic, Resignation};
+pub use ask::{ConfigChange, ConfigOp, ConfigResource, LogEnd, NewTopic, Resignation};
 pub use client::{AlterRefused, Health, IsrChange, Metadata, MetadataError, NodeFacts};
 pub use command::{Refusal, StartKind};
 pub use options::MetadataOptions;

@@ -285,7 +285,8 @@ fn node_facts(options: &NodeOptions, storage: &Storage) -> NodeFacts {
         start_kind: match storage.start_kind() {
             StartKind::Fresh | StartKind::Clean => weir_metadata::StartKind::Clean,
             StartKind::ProcessCrash => weir_metadata::StartKind::SameBoot,
-            StartKind::Unclean | StartKind::TailSuspect => weir_metadata::StartKind::Unclean,
+            StartKind::Unclean => weir_metadata::StartKind::Unclean,
+            StartKind::TailSuspect => weir_metadata::StartKind::TailSuspect,
         },
     }
 }

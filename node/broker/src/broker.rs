@@ -15,6 +15,7 @@ use crate::agreement::Agreement;
 use crate::cut::CutKeeper;
 use crate::duties;
 use crate::groups::Groups;
+use crate::inspection;
 use crate::partitions::Partitions;
 use crate::resigning::Resigning;
 
@@ -85,6 +86,8 @@ impl Broker {
         let broker = Broker(Arc::new(inner));
         let partitions = Partitions::new(broker.clone(), Arc::clone(&storage), resigning);
         env.tasks.spawn("broker-partitions", partitions.follow());
+        env.tasks
+            .spawn("broker-inspection", inspection::run(broker.clone()));
         env.tasks
             .spawn("broker-duties", duties::run(broker.clone(), storage));
         broker
