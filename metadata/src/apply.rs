@@ -115,6 +115,11 @@ fn apply_command(draft: &mut Draft<'_>, command: &Command) -> ItemResult {
             partition_epoch,
             node,
         } => partition::renew_replica(draft, *at, *partition_epoch, *node),
+        Command::SuspectReplica {
+            at,
+            partition_epoch,
+            node,
+        } => partition::suspect_replica(draft, *at, *partition_epoch, *node),
     }
 }
 

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use weir_base::{LeaderEpoch, NodeEpoch, NodeId, PartitionEpoch, TopicId, TopicPartition, Uuid};
+use weir_base::{
+    LeaderEpoch, NodeEpoch, NodeId, Offset, PartitionEpoch, TopicId, TopicPartition, Uuid,
+};
 
 use crate::command::{IsrProposal, Outcome, Refusal, Registration};
 
@@ -74,6 +76,19 @@ pub enum Resignation {
         /// The epoch; if it is over by now, this is done.
         epoch: LeaderEpoch,
     },
+}
+
+/// Where a node's copy of a partition ends, told while nobody leads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogEnd {
+    /// The partition.
+    pub at: TopicPartition,
+    /// The record under which the log was looked at.
+    pub partition_epoch: PartitionEpoch,
+    /// Epoch of its last batch.
+    pub last_epoch: LeaderEpoch,
+    /// Log end offset.
+    pub end: Offset,
 }
 
 /// A sign of life. Not in the Raft log.
@@ -152,6 +167,12 @@ pub(crate) enum Ask {
         epoch: NodeEpoch,
         what: Resignation,
     },
+    /// Where the asker's copies end of partitions that only suspects could lead.
+    LogEnds {
+        node: NodeId,
+        epoch: NodeEpoch,
+        ends: Vec<LogEnd>,
+    },
 }
 
 impl Ask {
@@ -168,7 +189,8 @@ impl Ask {
             | Ask::Leave { .. }
             | Ask::Suspect { .. }
             | Ask::Probe(_)
-            | Ask::Resign { .. } => true,
+            | Ask::Resign { .. }
+            | Ask::LogEnds { .. } => true,
             Ask::CreateTopic { validate_only, .. }
             | Ask::CreatePartitions { validate_only, .. }
             | Ask::AlterConfigs { validate_only, .. } => *validate_only,
@@ -186,9 +208,10 @@ impl Ask {
             Ask::Heartbeat(heartbeat) => heartbeat.node == from,
             Ask::Register(registration) => registration.id == from,
             Ask::AlterPartition(proposal) => proposal.leader == from,
-            Ask::Drain { node, .. } | Ask::Leave { node, .. } | Ask::Resign { node, .. } => {
-                *node == from
-            }
+            Ask::Drain { node, .. }
+            | Ask::Leave { node, .. }
+            | Ask::Resign { node, .. }
+            | Ask::LogEnds { node, .. } => *node == from,
             Ask::CreateTopic { .. }
             | Ask::DeleteTopic(_)
             | Ask::CreatePartitions { .. }

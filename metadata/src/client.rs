@@ -5,11 +5,10 @@
 //! applied here. Called by the broker and the composition root. What is definitely not
 //! done and what may have been done are different errors, always.
 //!
-//! On crash: nothing here is durable but `metadata/boot`; see `raft` for the rest.
+//! On crash: nothing here is durable; see `raft` for the rest.
 
 mod admin;
 mod asking;
-mod boot;
 mod membership;
 mod watching;
 
@@ -50,11 +49,8 @@ pub struct NodeFacts {
     pub endpoints: BTreeMap<String, Endpoint>,
     /// Its rack, if told.
     pub rack: Option<String>,
-    /// Whether its last run ended with everything flushed. `Unclean` is taken for
-    /// `SameBoot` if the boot id is that of the last start.
+    /// How it was started, and the starts before it that the cluster was not told of.
     pub start_kind: StartKind,
-    /// Names this boot of the machine (`Disk::boot_id`).
-    pub boot_id: String,
 }
 
 /// Why a call failed.
@@ -144,7 +140,7 @@ impl Metadata {
     pub async fn start(
         env: Env,
         peers: Peers,
-        mut me: NodeFacts,
+        me: NodeFacts,
         voters: BTreeMap<NodeId, String>,
         options: MetadataOptions,
     ) -> Result<(Self, Vec<(Service, Arc<dyn PeerService>)>), MetadataError> {
@@ -155,7 +151,6 @@ impl Metadata {
             return Err(MetadataError::Start(said));
         }
         let failed = |error: std::io::Error| MetadataError::Start(error.to_string());
-        me.start_kind = boot::start_kind(&*env.disk, &me).await.map_err(failed)?;
         let store = Arc::new(ImageStore::new());
         let ids: BTreeSet<NodeId> = voters.keys().copied().collect();
         let (tell, told) = watch::channel(None);

@@ -164,6 +164,15 @@ pub enum Command {
         /// Whose copy.
         node: NodeId,
     },
+    /// Marks an eligible leader whose log may end too early.
+    SuspectReplica {
+        /// The partition.
+        at: TopicPartition,
+        /// The fence.
+        partition_epoch: PartitionEpoch,
+        /// Whose copy.
+        node: NodeId,
+    },
 }
 
 /// How a node started.
@@ -175,6 +184,9 @@ pub enum StartKind {
     SameBoot,
     /// Writes that were not flushed may be lost.
     Unclean,
+    /// As `Unclean`, and what was flushed last may be, too: the end of its write-ahead log
+    /// is torn or rotten, and it cannot tell which.
+    TailSuspect,
 }
 
 /// What a node tells of itself when it boots.

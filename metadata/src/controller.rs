@@ -7,6 +7,7 @@
 
 pub mod elect;
 pub mod fence;
+pub mod inspect;
 pub mod place;
 pub(crate) mod plan;
 pub mod reassign;

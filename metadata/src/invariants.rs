@@ -66,6 +66,7 @@ pub fn check_partition(
         ("isr", &record.isr),
         ("elr", &record.elr),
         ("last known elr", &record.last_known_elr),
+        ("suspects", &record.suspects),
     ] {
         ensure(is_sorted_set(set), I6, || {
             describe(&format!("{name} is not sorted"))
@@ -83,6 +84,11 @@ pub fn check_partition(
         record.isr.len() < min_isr(record) || record.elr.is_empty(),
         I6,
         || describe("the isr is full and the elr is not empty"),
+    )?;
+    ensure(
+        record.suspects.iter().all(|n| record.elr.contains(n)),
+        I6,
+        || describe("a suspect outside the elr"),
     )?;
     if let Some(leader) = record.leader {
         ensure(record.isr.contains(&leader), I5, || {

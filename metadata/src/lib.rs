@@ -6,7 +6,6 @@
 //! silent nodes, elects partition leaders, places replicas. Gossip only suspects; Raft
 //! decides. See `README.md` for the picture, the reading order and the failure table.
 
-pub mod apply;
 mod ask;
 mod client;
 pub mod command;
@@ -22,7 +21,7 @@ mod raft;
 mod service;
 pub mod topic_options;
 
-pub use ask::{ConfigChange, ConfigOp, ConfigResource, NewTopic, Resignation};
+pub use ask::{ConfigChange, ConfigOp, ConfigResource, LogEnd, NewTopic, Resignation};
 pub use client::{
     AlterRefused, Health, IsrChange, Metadata, MetadataError, NodeFacts, RaftProgress,
 };

@@ -2,7 +2,9 @@
 //! accepted by `apply`, and I1, I5, I6, I7, I9 and I10 hold after every step.
 //!
 //! Beside the image the test keeps its own truth: which nodes lost unflushed writes
-//! and so may not lead an async-flush partition before they were in sync again (S-04).
+//! and so may not lead an async-flush partition before they were in sync again (S-04);
+//! and which suspects do lack acknowledged records of a sync-flush partition, and so may
+//! not lead while another member of ISR and ELR has them.
 
 #![expect(
     clippy::unwrap_used,
@@ -13,11 +15,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use weir_base::image::{ClusterImage, FlushMode, NodeState};
-use weir_base::{NodeId, TopicPartition, Uuid};
+use weir_base::{LeaderEpoch, NodeId, Offset, TopicPartition, Uuid};
+use weir_metadata::LogEnd;
 use weir_metadata::apply::apply;
 use weir_metadata::command::{
     Command, IsrProposal, Item, ItemResult, Proposal, Registration, StartKind,
 };
+use weir_metadata::controller::inspect::LogEnds;
 use weir_metadata::controller::{elect, fence, place, reassign, resign};
 use weir_metadata::invariants::{check_image, check_step};
 
@@ -26,6 +30,10 @@ const NODES: u32 = 5;
 #[derive(Debug, Clone)]
 enum Event {
     Boot(u32, StartKind),
+    /// A suspect start, and whether records are missing.
+    Suspect(u32, bool),
+    /// All members that are there tell where their logs end.
+    Inspect(u8),
     Fence(u32),
     Unfence(u32),
     Drain(u32),
@@ -59,6 +67,8 @@ fn event() -> impl Strategy<Value = Event> {
     let topic = 0..4_u8;
     prop_oneof![
         3 => (node.clone(), start_kind()).prop_map(|(n, s)| Event::Boot(n, s)),
+        3 => (node.clone(), any::<bool>()).prop_map(|(n, loses)| Event::Suspect(n, loses)),
+        3 => topic.clone().prop_map(Event::Inspect),
         4 => node.clone().prop_map(Event::Fence),
         6 => node.clone().prop_map(Event::Unfence),
         1 => node.prop_map(Event::Drain),
@@ -85,6 +95,8 @@ struct World {
     image: ClusterImage,
     /// Copies of partitions that may lack acknowledged records.
     spoiled: BTreeSet<(TopicPartition, NodeId)>,
+    /// Copies of sync-flush partitions, relied on, that lost their end with a power loss.
+    short: BTreeSet<(TopicPartition, NodeId)>,
     leaders: BTreeMap<(TopicPartition, u32), NodeId>,
     fresh: u8,
 }
@@ -101,8 +113,10 @@ impl World {
         check_image(&self.image).unwrap_or_else(|v| panic!("{v}"));
         check_step(&before, &self.image).unwrap_or_else(|v| panic!("{v}"));
         if result.is_err() {
-            let mut same = before;
-            same.version = index;
+            let same = ClusterImage {
+                version: index,
+                ..before.clone()
+            };
             assert_eq!(self.image, same, "a refused item changed something");
         }
         for (at, record) in self.image.partitions() {
@@ -118,6 +132,17 @@ impl World {
                 !self.spoiled.contains(&(at, leader)),
                 "S-04: {leader} may have lost records of {at} and leads it: {record:?}"
             );
+            if !self.short.contains(&(at, leader)) {
+                continue;
+            }
+            let former = before.partition(at).unwrap();
+            let mut members = former.isr.iter().chain(&former.elr);
+            assert!(
+                members.all(|member| self.short.contains(&(at, *member))),
+                "S-14: {leader} lost records of {at} that others have, and leads it: {record:?}"
+            );
+            // Nobody has them: what is left is the truth from here on.
+            self.short.retain(|(of, _)| *of != at);
         }
         result
     }
@@ -153,10 +178,35 @@ impl World {
         // In sync means caught up: such a copy is whole again.
         for node in isr {
             self.spoiled.remove(&(at, *node));
+            self.short.remove(&(at, *node));
         }
         self.plan(vec![Command::AlterPartition(proposal)]);
         let next = reassign::plan_progress(&self.image, at);
         self.plan(next);
+    }
+
+    fn inspect(&mut self, at: TopicPartition) {
+        let record = self.image.partition(at).unwrap().clone();
+        let mut ends = LogEnds::default();
+        for node in record.isr.iter().chain(&record.elr) {
+            let known = &self.image.nodes[node];
+            let end = if self.short.contains(&(at, *node)) {
+                9
+            } else {
+                10
+            };
+            if known.is_active() {
+                let told = LogEnd {
+                    at,
+                    partition_epoch: record.partition_epoch,
+                    last_epoch: LeaderEpoch(1),
+                    end: Offset(end),
+                };
+                ends.tell(*node, known.epoch, told);
+            }
+        }
+        let item = ends.plan(&self.image, at);
+        self.plan(item);
     }
 
     fn set(&mut self, topic: u8, key: &str, value: &str) {
@@ -172,9 +222,27 @@ impl World {
 
     fn step(&mut self, event: Event) {
         match event {
+            Event::Suspect(node, loses) => {
+                let id = NodeId(node);
+                let lost: Vec<_> = self
+                    .image
+                    .partitions()
+                    .filter(|(_, p)| p.durability.flush == FlushMode::Sync)
+                    .filter(|(_, p)| p.isr.contains(&id) || p.elr.contains(&id))
+                    .map(|(at, _)| (at, id))
+                    .filter(|_| loses)
+                    .collect();
+                self.short.extend(lost);
+                self.step(Event::Boot(node, StartKind::TailSuspect));
+            }
+            Event::Inspect(topic) => {
+                if let Some(at) = self.first_partition(topic) {
+                    self.inspect(at);
+                }
+            }
             Event::Boot(node, start) => {
                 let id = NodeId(node);
-                if start == StartKind::Unclean {
+                if matches!(start, StartKind::Unclean | StartKind::TailSuspect) {
                     let lost: Vec<_> = self
                         .image
                         .partitions()
@@ -439,9 +507,47 @@ proptest! {
             world.step(Event::Boot(node, StartKind::SameBoot));
             world.step(Event::Unfence(node));
         }
+        let all: Vec<_> = world.image.partitions().map(|(at, _)| at).collect();
+        for at in all {
+            world.inspect(at);
+        }
         for (at, record) in world.image.partitions() {
             let none_eligible = record.isr.is_empty() && record.elr.is_empty();
             prop_assert!(record.leader.is_some() || none_eligible, "{at}: {record:?}");
         }
+    }
+}
+
+/// Each planted bug must be found within a bounded number of histories.
+#[cfg(feature = "mutants")]
+#[test]
+fn every_mutant_is_found() {
+    use proptest::test_runner::{Config, TestRunner};
+    use weir_base::mutant::{Mutant, plant};
+    for mutant in [Mutant::M29] {
+        let mut runner = TestRunner::new_with_rng(
+            Config {
+                cases: 2_000,
+                failure_persistence: None,
+                ..Config::default()
+            },
+            proptest::test_runner::TestRng::deterministic_rng(
+                proptest::test_runner::RngAlgorithm::ChaCha,
+            ),
+        );
+        plant(Some(mutant));
+        let found = runner.run(&prop::collection::vec(event(), 1..120), |events| {
+            let mut world = World::default();
+            for node in 1..=NODES {
+                world.step(Event::Boot(node, StartKind::Clean));
+                world.step(Event::Unfence(node));
+            }
+            for event in events {
+                world.step(event);
+            }
+            Ok(())
+        });
+        plant(None);
+        assert!(found.is_err(), "{mutant:?} survives");
     }
 }

@@ -142,7 +142,7 @@ pub async fn start_node(
         | weir_peer::StartError::Mismatch { .. }) => StartError::Links(error),
     })?;
 
-    let facts = node_facts(options, env, &storage);
+    let facts = node_facts(options, &storage);
     let voters = voters(options, &facts);
     let voter_ids: BTreeSet<NodeId> = voters.keys().copied().collect();
     let (metadata, services) = Metadata::start(
@@ -207,12 +207,15 @@ pub async fn start_node(
         ),
     );
     health.attach(metadata.clone(), broker.clone());
-    let registering = (metadata.clone(), health);
+    let registering = (metadata.clone(), health, Arc::clone(&storage));
     env.tasks.spawn("registration", async move {
-        let (metadata, health) = registering;
+        let (metadata, health, storage) = registering;
         match metadata.register().await {
             Ok(epoch) => {
                 tracing::info!(%epoch, "registered");
+                if let Err(error) = storage.start_told().await {
+                    tracing::error!(%error, "not noted that the cluster knows of this start");
+                }
                 health.registered.store(true, Ordering::Release);
             }
             // Refused for good: the operator must act, and the error names how.
@@ -292,7 +295,7 @@ impl RunningNode {
     }
 }
 
-fn node_facts(options: &NodeOptions, env: &Env, storage: &Storage) -> NodeFacts {
+fn node_facts(options: &NodeOptions, storage: &Storage) -> NodeFacts {
     let endpoint = |advertised: &Option<HostPort>, listen: std::net::SocketAddr| match advertised {
         Some(told) => Endpoint {
             host: told.host.clone(),
@@ -318,8 +321,8 @@ fn node_facts(options: &NodeOptions, env: &Env, storage: &Storage) -> NodeFacts 
             StartKind::Fresh | StartKind::Clean => weir_metadata::StartKind::Clean,
             StartKind::ProcessCrash => weir_metadata::StartKind::SameBoot,
             StartKind::Unclean => weir_metadata::StartKind::Unclean,
+            StartKind::TailSuspect => weir_metadata::StartKind::TailSuspect,
         },
-        boot_id: env.disk.boot_id(),
     }
 }
 

@@ -30,11 +30,13 @@ mod handle;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use weir_base::image::{FlushMode, ReplicationMode};
 use weir_base::{
-    BoxFuture, FaultClass, Monotonic, NodeId, Offset, RecordBatch, TopicPartition, Uuid,
+    BoxFuture, FaultClass, LeaderEpoch, Monotonic, NodeId, Offset, RecordBatch, TopicPartition,
+    Uuid,
 };
 use weir_storage::{AppendOutcome, LogError, LogPosition, PartitionLog};
 
@@ -68,7 +70,18 @@ pub(crate) struct Partition {
     followed: Option<NodeId>,
     views: watch::Sender<PartitionView>,
     alarm: Option<(Monotonic, BoxFuture<'static, ()>)>,
+    deferred: Option<Deferred>,
 }
+
+/// An effect that the log has no space for: tried again while the epoch lasts.
+struct Deferred {
+    effect: Effect,
+    epoch: LeaderEpoch,
+    at: Monotonic,
+}
+
+/// Pause before an effect is tried again that the log had no space for.
+const SPACE_PAUSE: Duration = Duration::from_secs(1);
 
 impl Partition {
     /// A task for a recovered log, and the handle to it.
@@ -105,6 +118,7 @@ impl Partition {
             followed: None,
             views,
             alarm: None,
+            deferred: None,
         };
         (partition, handle)
     }
@@ -153,7 +167,11 @@ impl Partition {
     /// An armed alarm is left alone unless it would be late: it may ring for nothing.
     fn set_alarm(&mut self) {
         let now = self.now();
-        match self.core.next_wake(now) {
+        let wakes = [
+            self.core.next_wake(now),
+            self.deferred.as_ref().map(|deferred| deferred.at),
+        ];
+        match wakes.into_iter().flatten().min() {
             None => self.alarm = None,
             Some(at) => {
                 if self.alarm.as_ref().is_none_or(|(armed, _)| at < *armed) {
@@ -213,6 +231,7 @@ impl Partition {
             drop(reply.send(raised));
         }
         self.on_moved().await;
+        self.retry_deferred().await;
         self.input(|core, now, out| core.on_tick(now, out)).await;
     }
 

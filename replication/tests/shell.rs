@@ -2,8 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails the test")]
 
-#[path = "shell/rotten.rs"]
-mod rotten;
+#[path = "shell/faulty.rs"]
+mod faulty;
 #[path = "shell/toy.rs"]
 mod toy;
 
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use rotten::Rotten;
+use faulty::Faulty;
 use toy::{AT, Cluster, batch, offset};
 use weir_base::image::{Durability, FlushMode, ReplicationMode};
 use weir_base::{Entropy, NodeId, Offset, RecordBatch, WriteOutcome};
@@ -412,7 +412,7 @@ async fn a_leader_with_bad_data_resigns_and_is_replaced() {
     cluster.produce(1, "kept").await.unwrap();
     cluster.assert_alike(1, &[2, 3]).await;
     cluster.kill(1);
-    let rotten = Arc::new(Rotten::new(cluster.log(1)));
+    let rotten = Arc::new(Faulty::new(cluster.log(1)));
     cluster.set_log(1, Arc::clone(&rotten) as Arc<dyn PartitionLog>);
     cluster.boot(1);
     cluster.until_ready(1).await;
@@ -566,4 +566,62 @@ async fn chaos(seed: u64) -> (u64, u64) {
         }
     }
     (acknowledged, refused)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_leader_on_a_full_disk_begins_when_there_is_space() {
+    let cluster = three();
+    cluster.until_ready(1).await;
+    cluster.produce(1, "before").await.unwrap();
+    cluster.assert_alike(1, &[2, 3]).await;
+    cluster.kill(2);
+    let full = Arc::new(Faulty::new(cluster.log(2)));
+    full.set_full(true);
+    cluster.set_log(2, Arc::clone(&full) as Arc<dyn PartitionLog>);
+    cluster.boot(2);
+    cluster.until_in_sync(1, 3).await;
+    cluster.elect(2);
+    cluster.until(2, |view| view.is_leader).await;
+    cluster.sleep(Duration::from_secs(5)).await;
+    let refused = cluster.produce(2, "refused").await.unwrap_err();
+    assert!(matches!(refused, AppendError::DiskFull), "{refused}");
+    let view = cluster.handle(2).view();
+    assert!(!view.is_failed && !view.is_ready, "{view:?}");
+    full.set_full(false);
+    // Nobody need produce for it.
+    cluster.until_ready(2).await;
+    cluster.produce(2, "after").await.unwrap();
+    cluster.assert_alike(2, &[1, 3]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_without_space_to_be_cut_is_cut_later() {
+    let cluster = three();
+    cluster.until_ready(1).await;
+    cluster.produce(1, "kept").await.unwrap();
+    cluster.assert_alike(1, &[2, 3]).await;
+    // The leader alone takes one more, and comes back as a follower to be cut.
+    for other in [2, 3] {
+        cluster.wires.cut(1, other);
+    }
+    let lonely = cluster.handle(1);
+    let lost = lonely.append(batch("lost"), AckLevel::All, Duration::from_secs(1));
+    lost.await.unwrap_err();
+    cluster.kill(1);
+    let full = Arc::new(Faulty::new(cluster.log(1)));
+    full.set_full(true);
+    cluster.set_log(1, Arc::clone(&full) as Arc<dyn PartitionLog>);
+    cluster.fence(1);
+    cluster.elect(2);
+    cluster.until_ready(2).await;
+    cluster.wires.heal();
+    cluster.boot(1);
+    cluster.unfence(1);
+    cluster.sleep(Duration::from_secs(5)).await;
+    let view = cluster.handle(1).view();
+    assert!(!view.is_failed, "{view:?}");
+    full.set_full(false);
+    cluster.until_in_sync(2, 3).await;
+    cluster.produce(2, "after").await.unwrap();
+    cluster.assert_alike(2, &[1, 3]).await;
 }

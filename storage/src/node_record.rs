@@ -9,7 +9,7 @@ use weir_base::Uuid;
 use crate::two_slot::TwoSlot;
 
 /// Version of the stored form.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// The record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,9 @@ pub(crate) struct NodeRecord {
     pub(crate) clean: bool,
     /// First write-ahead log file to replay.
     pub(crate) wal_first_number: u64,
+    /// The worst start whose consequences the cluster was not told yet: a process may end
+    /// between its start and its registration, and the next start looks harmless.
+    pub(crate) untold: StartKind,
 }
 
 impl NodeRecord {
@@ -36,6 +39,7 @@ impl NodeRecord {
             boot_id: String::new(),
             clean: false,
             wal_first_number: 1,
+            untold: StartKind::Fresh,
         }
     }
 
@@ -44,8 +48,9 @@ impl NodeRecord {
     }
 }
 
-/// How the previous process on this data directory ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How the previous process on this data directory ended. In order: what a later one
+/// says holds over what an earlier one says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum StartKind {
     /// There was none: the directory was made just now.
     Fresh,
@@ -56,6 +61,11 @@ pub enum StartKind {
     /// By a crash of the machine, or one that cannot be told from it: what was not
     /// fsynced may be lost.
     Unclean,
+    /// As `Unclean`, and a record of the write-ahead log was written and does not read
+    /// back: of a group that the crash tore, which was never acknowledged, or of one that
+    /// rotted. The two look alike here, so this directory's copies are to be elected only
+    /// after a look at the others (reliability 3.4).
+    TailSuspect,
 }
 
 impl NodeRecord {

@@ -50,7 +50,6 @@ const WAL_FILES_MIN: usize = 2;
 pub struct Storage {
     shared: Arc<Shared>,
     node: Arc<NodeFile>,
-    start_kind: StartKind,
     logs: Mutex<BTreeMap<TopicPartition, Slot>>,
     /// Serialises opening and removing logs.
     changes: tokio::sync::Mutex<()>,
@@ -78,7 +77,7 @@ impl Storage {
         for directory in [WAL_DIRECTORY, LOGS_DIRECTORY, TRASH_DIRECTORY] {
             disk.create_directory_all(directory).await?;
         }
-        let (node, start_kind) = open_node(&env).await?;
+        let node = open_node(&env).await?;
         // Files that the last process did not live to sync the names of are used again.
         disk.sync_directory(WAL_DIRECTORY).await?;
         let record = node.record();
@@ -94,14 +93,20 @@ impl Storage {
         let storage = Storage {
             shared,
             node,
-            start_kind,
             logs: Mutex::default(),
             changes: tokio::sync::Mutex::new(()),
             tasks: Mutex::default(),
         };
+        let is_damaged = found.is_damaged;
         storage.recover(found).await?;
-        // All that the old files held is in segments now, durably.
-        let forget = |record: &mut NodeRecord| record.wal_first_number = next_number;
+        // All that the old files held is in segments now, durably, but for what was bad.
+        let forget = |record: &mut NodeRecord| {
+            record.wal_first_number = next_number;
+            if is_damaged && record.untold == StartKind::Unclean {
+                tracing::warn!("the write-ahead log holds a group that is torn or rotten");
+                record.untold = StartKind::TailSuspect;
+            }
+        };
         storage.node.update(forget).await?;
         storage.start_tasks();
         Ok(storage)
@@ -186,10 +191,22 @@ impl Storage {
         self.node.record().storage
     }
 
-    /// How the previous process ended.
+    /// How the previous process ended; or one before it, if that was worse and
+    /// [`Storage::start_told`] was not called since.
     #[must_use]
     pub fn start_kind(&self) -> StartKind {
-        self.start_kind
+        self.node.record().untold
+    }
+
+    /// The cluster knows how this directory was started and what follows from it: later
+    /// starts need not say it again.
+    ///
+    /// # Errors
+    /// `DiskLost`.
+    pub async fn start_told(&self) -> Result<(), LogError> {
+        self.shared.health.check()?;
+        let told = |record: &mut NodeRecord| record.untold = StartKind::Clean;
+        self.shared.health.judge_sync(self.node.update(told).await)
     }
 
     /// Opens a log, making it if there is none. Opened twice, it is the same log; the
@@ -413,7 +430,7 @@ fn parse_name(name: &str) -> Option<TopicPartition> {
 }
 
 /// Reads or makes the directory's record, and notes this start in it.
-async fn open_node(env: &Env) -> Result<(Arc<NodeFile>, StartKind), StorageError> {
+async fn open_node(env: &Env) -> Result<Arc<NodeFile>, StorageError> {
     let disk: &Arc<dyn Disk> = &env.disk;
     let (slots, found) = TwoSlot::open::<NodeRecord>(disk, "node").await?;
     let record = match found {
@@ -430,9 +447,10 @@ async fn open_node(env: &Env) -> Result<(Arc<NodeFile>, StartKind), StorageError
         record.session += 1;
         record.boot_id = boot_id;
         record.clean = false;
+        record.untold = record.untold.max(start_kind);
     })
     .await?;
-    Ok((Arc::new(node), start_kind))
+    Ok(Arc::new(node))
 }
 
 /// Prepares the next file of the write-ahead log whenever one was begun.

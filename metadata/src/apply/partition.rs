@@ -104,6 +104,7 @@ pub(crate) fn settle(record: &mut PartitionRecord) {
     if record.isr.len() >= usize::try_from(record.min_isr).unwrap_or(usize::MAX) {
         record.elr.clear();
         record.last_known_elr.clear();
+        record.suspects.clear();
         return;
     }
     let isr = &record.isr;
@@ -114,6 +115,7 @@ pub(crate) fn settle(record: &mut PartitionRecord) {
     record
         .last_known_elr
         .retain(|node| !isr.contains(node) && !elr.contains(node));
+    record.suspects.retain(|node| elr.contains(node));
 }
 
 /// The controller's change; the invariants are checked when the item is whole.
@@ -127,6 +129,7 @@ pub(super) fn change(draft: &mut Draft<'_>, change: &PartitionChange) -> ItemRes
     record.isr.clone_from(&change.isr);
     record.elr.clone_from(&change.elr);
     record.last_known_elr.clone_from(&change.last_known_elr);
+    record.suspects.retain(|node| change.elr.contains(node));
     record.partition_epoch = record.partition_epoch.next();
     Ok(Outcome::Partition(Box::new(record.clone())))
 }
@@ -153,6 +156,27 @@ pub(super) fn renew_replica(
         *kept = replica(index, serial, at.index.0, node);
     }
     record.partition_epoch = record.partition_epoch.next();
+    Ok(Outcome::Partition(Box::new(record.clone())))
+}
+
+/// A member of the ELR that is to be looked at before it may lead.
+pub(super) fn suspect_replica(
+    draft: &mut Draft<'_>,
+    at: TopicPartition,
+    partition_epoch: PartitionEpoch,
+    node: NodeId,
+) -> ItemResult {
+    let record = draft.partition(at)?;
+    check_epoch(at, record, partition_epoch)?;
+    if !record.elr.contains(&node) {
+        let why = "it is no eligible leader that could be suspected".to_owned();
+        return Err(Refusal::IneligibleReplica { node, why });
+    }
+    if !record.suspects.contains(&node) {
+        record.suspects.push(node);
+        record.suspects.sort_unstable();
+        record.partition_epoch = record.partition_epoch.next();
+    }
     Ok(Outcome::Partition(Box::new(record.clone())))
 }
 

@@ -123,6 +123,7 @@ fn without(
     record.isr.retain(|node| !gone.contains(node));
     record.elr.retain(|node| !gone.contains(node));
     record.last_known_elr.retain(|node| !gone.contains(node));
+    record.suspects.retain(|node| !gone.contains(node));
     let needed = if was_full { record.min_isr } else { 1 };
     if drops && record.isr.len() < usize::try_from(needed).unwrap_or(usize::MAX) {
         return Err(Refusal::InvalidAssignment(format!(

@@ -137,6 +137,7 @@ fn new_partition(
         isr,
         elr: Vec::new(),
         last_known_elr: Vec::new(),
+        suspects: Vec::new(),
         adding: Vec::new(),
         removing: Vec::new(),
         min_isr: 1,

@@ -8,7 +8,7 @@ use weir_base::image::PartitionRecord;
 use weir_base::{LeaderEpoch, NodeEpoch, NodeId, PartitionEpoch, TopicId, TopicPartition};
 
 use super::{AlterRefused, Metadata, MetadataError};
-use crate::ask::{Ask, ConfigChange, ConfigResource, NewTopic, Resignation};
+use crate::ask::{Ask, ConfigChange, ConfigResource, LogEnd, NewTopic, Resignation};
 use crate::command::{IsrProposal, Outcome, Refusal};
 
 /// How long calls without a timeout of their own are tried.
@@ -176,6 +176,21 @@ impl Metadata {
             )) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Tells where this node's copies end of partitions that nobody leads and only suspects
+    /// could. Whom that makes a leader is in the image. Tell again until there is one: what
+    /// was told dies with the controller.
+    ///
+    /// # Errors
+    /// As [`MetadataError`] says.
+    pub async fn tell_log_ends(&self, ends: Vec<LogEnd>) -> Result<(), MetadataError> {
+        let ask = Ask::LogEnds {
+            node: self.inner().me.id,
+            epoch: self.epoch()?,
+            ends,
+        };
+        self.ask(ask, PATIENCE).await.map(drop)
     }
 
     /// Tells that the flush barrier of a pending durability passed: every ISR member's

@@ -86,7 +86,6 @@ impl Cluster {
             endpoints: BTreeMap::new(),
             rack: None,
             start_kind,
-            boot_id: env.disk.boot_id(),
         };
         let voters = VOTERS
             .iter()
@@ -506,7 +505,7 @@ async fn a_crashed_node_comes_back_under_a_new_epoch_and_keeps_its_place() {
         cluster.kill(id);
     }
     for id in VOTERS {
-        cluster.boot(id, StartKind::Unclean).await;
+        cluster.boot(id, StartKind::SameBoot).await;
     }
     for id in VOTERS {
         cluster.on(id).register().await.unwrap();

@@ -14,8 +14,9 @@ pub enum Elected {
     Eligible(NodeId),
 }
 
-/// Elects from `isr` in replica order, else from `elr`, never from elsewhere. Of each, a
-/// node that is draining is taken only if nobody else is left; but rather a draining
+/// Elects from `isr` in replica order, else from `elr` but for suspects, whose logs are to
+/// be looked at first ([`super::inspect`]); never from elsewhere. Of each, a node that is
+/// draining is taken only if nobody else is left; but rather a draining
 /// one of the ISR than one of the ELR, whose election would empty the ISR.
 #[must_use]
 pub fn elect(
@@ -32,11 +33,16 @@ pub fn elect(
             .map(|r| r.node)
             .find(|node| set.contains(node) && state(*node) == Some(wanted))
     };
+    let elr: Vec<NodeId> = elr
+        .iter()
+        .copied()
+        .filter(|node| weir_base::mutant!(M29) || !record.suspects.contains(node))
+        .collect();
     let best =
         |set: &[NodeId]| first(set, NodeState::Active).or_else(|| first(set, NodeState::Draining));
     best(isr)
         .map(Elected::InSync)
-        .or_else(|| best(elr).map(Elected::Eligible))
+        .or_else(|| best(&elr).map(Elected::Eligible))
 }
 
 /// A change to `record` with these sets, electing anew if the leader is not in the ISR.
@@ -57,14 +63,29 @@ pub(crate) fn change_with(
         next.leader = match elect(image, &next, &next.isr, &next.elr) {
             Some(Elected::InSync(node)) => Some(node),
             Some(Elected::Eligible(node)) => {
-                // Nobody of the ISR could be elected, so nobody of it is there.
-                let isr = std::mem::replace(&mut next.isr, vec![node]);
-                next.elr.extend(isr);
+                lead_from_elr(&mut next, node);
                 Some(node)
             }
             None => None,
         };
     }
+    change(at, record, next)
+}
+
+/// Lets `node` of the ELR lead, as the whole ISR. Nobody of the ISR could be elected, so
+/// nobody of it is there.
+pub(super) fn lead_from_elr(record: &mut PartitionRecord, node: NodeId) {
+    record.leader = Some(node);
+    let isr = std::mem::replace(&mut record.isr, vec![node]);
+    record.elr.extend(isr);
+}
+
+/// The change from `record` to `next`, if there is any.
+pub(super) fn change(
+    at: TopicPartition,
+    record: &PartitionRecord,
+    mut next: PartitionRecord,
+) -> Option<PartitionChange> {
     crate::apply::settle(&mut next);
     (next != *record).then_some(PartitionChange {
         at,

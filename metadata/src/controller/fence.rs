@@ -4,7 +4,7 @@ use weir_base::image::{ClusterImage, FlushMode, NodeState, PartitionRecord};
 use weir_base::{NodeId, TopicPartition};
 
 use super::elect::{change_with, plan_hand_over};
-use crate::command::{Command, Registration, StartKind};
+use crate::command::{Command, PartitionChange, Registration, StartKind};
 
 /// Partitions changed by one item: bounds the size of a log entry. A node with more is
 /// fenced all the same in one item; only hand-overs are cut.
@@ -63,7 +63,8 @@ pub fn plan_unfence(image: &ClusterImage, node: NodeId) -> Vec<Command> {
 /// A boot of a node, in one item: a new epoch, and out of every ISR. After an unclean
 /// start its copy of an async-flush partition may lack acknowledged records, so it is
 /// no eligible leader there either (S-04). With sync flush, or if the machine did not
-/// reboot, nothing acknowledged can be missing.
+/// reboot, nothing acknowledged can be missing; but for what a torn or rotten end of its
+/// write-ahead log held, if it has one: then its copies stay eligible as suspects.
 #[must_use]
 pub fn plan_registration(image: &ClusterImage, registration: &Registration) -> Vec<Command> {
     let mut commands = vec![Command::RegisterNode(registration.clone())];
@@ -116,7 +117,23 @@ fn without_node(
     let changes: Vec<Command> = after
         .partitions()
         .filter(|(_, p)| p.isr.contains(&node) || p.elr.contains(&node))
-        .filter_map(|(at, p)| change_without(&after, at, p, node, start))
+        .flat_map(|(at, p)| {
+            let change = change_without(&after, at, p, node, start);
+            let (elr, partition_epoch) = match &change {
+                Some(change) => (&change.elr, p.partition_epoch.next()),
+                None => (&p.elr, p.partition_epoch),
+            };
+            let is_suspect = start == Some(StartKind::TailSuspect) && elr.contains(&node);
+            let suspect = is_suspect.then_some(Command::SuspectReplica {
+                at,
+                partition_epoch,
+                node,
+            });
+            change
+                .map(Command::ChangePartition)
+                .into_iter()
+                .chain(suspect)
+        })
         .collect();
     changes.into_iter()
 }
@@ -127,7 +144,7 @@ fn change_without(
     record: &PartitionRecord,
     node: NodeId,
     start: Option<StartKind>,
-) -> Option<Command> {
+) -> Option<PartitionChange> {
     let mut isr = record.isr.clone();
     let mut elr = record.elr.clone();
     let mut last_known_elr = record.last_known_elr.clone();
@@ -142,14 +159,14 @@ fn change_without(
         last_known_elr.dedup();
     }
     // With a full ISR both lists come out empty.
-    change_with(image, at, record, isr, elr, last_known_elr).map(Command::ChangePartition)
+    change_with(image, at, record, isr, elr, last_known_elr)
 }
 
 /// Whether the copy on a node that was in sync still holds all that was acknowledged.
 fn is_trusted(record: &PartitionRecord, start: Option<StartKind>) -> bool {
     match start {
         None | Some(StartKind::Clean | StartKind::SameBoot) => true,
-        Some(StartKind::Unclean) => {
+        Some(StartKind::Unclean | StartKind::TailSuspect) => {
             record.durability.flush == FlushMode::Sync || weir_base::mutant!(M20)
         }
     }

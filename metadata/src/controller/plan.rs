@@ -76,6 +76,8 @@ pub(crate) fn plan(image: &ClusterImage, ask: &Ask, fresh: Uuid) -> Result<Item,
                 }
             }
         }
+        // What is planned of them depends on what others told: the task's business.
+        Ask::LogEnds { node, epoch, .. } => same_boot(image, *node, *epoch).map(|()| Item::new()),
         Ask::Heartbeat(_) | Ask::Suspect { .. } | Ask::Probe(_) => Ok(Item::new()),
     }
 }

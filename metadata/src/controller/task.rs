@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use weir_base::{Entropy, Env, Monotonic, NodeEpoch, NodeId};
 use weir_peer::Peers;
 
+use super::inspect::LogEnds;
 use super::sessions::Sessions;
 use crate::ask::{Answer, Ask, Heartbeat};
 use crate::command::{Item, Outcome, Proposal, Refusal};
@@ -50,6 +51,7 @@ struct Office {
     probing: BTreeSet<NodeId>,
     /// Boots that said good-bye: late heartbeats do not bring them back.
     left: BTreeSet<(NodeId, NodeEpoch)>,
+    log_ends: LogEnds,
 }
 
 /// See the module.
@@ -215,6 +217,7 @@ impl Controller {
             sessions: Sessions::new(now),
             probing: BTreeSet::new(),
             left: BTreeSet::new(),
+            log_ends: LogEnds::default(),
         });
         tracing::info!(node = %self.me, term, "leads the metadata group");
         let mut standing = self.group.standing();

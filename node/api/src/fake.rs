@@ -211,6 +211,7 @@ impl FakeBroker {
             isr,
             elr: Vec::new(),
             last_known_elr: Vec::new(),
+            suspects: Vec::new(),
             adding: Vec::new(),
             removing: Vec::new(),
             min_isr: 1,

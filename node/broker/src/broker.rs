@@ -14,6 +14,7 @@ use crate::agreement::{Agreement, IsrChanges};
 use crate::cut::CutKeeper;
 use crate::duties;
 use crate::groups::Groups;
+use crate::inspection;
 use crate::partitions::Partitions;
 use crate::presence::{Here, Presence};
 use crate::resigning::Resigning;
@@ -89,6 +90,8 @@ impl Broker {
         let broker = Broker(Arc::new(inner));
         let partitions = Partitions::new(broker.clone(), Arc::clone(&storage), resigning);
         env.tasks.spawn("broker-partitions", partitions.follow());
+        env.tasks
+            .spawn("broker-inspection", inspection::run(broker.clone()));
         env.tasks
             .spawn("broker-duties", duties::run(broker.clone(), storage));
         broker

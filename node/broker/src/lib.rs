@@ -14,6 +14,7 @@ mod cut;
 mod duties;
 mod groups;
 mod host;
+mod inspection;
 mod journal;
 mod measure;
 mod partitions;

@@ -6,7 +6,7 @@ use weir_base::batch::BatchBuilder;
 use weir_base::{LeaderEpoch, Offset, RecordBatch};
 use weir_storage::LogError;
 
-use super::Partition;
+use super::{Deferred, Partition, SPACE_PAUSE};
 use crate::agreement::{IsrChange, IsrRefusal, ReplicaEvent};
 use crate::core::effect::{Effect, IsrProposal};
 use crate::error::AppendError;
@@ -26,9 +26,14 @@ impl Partition {
     async fn effect(&mut self, effect: Effect) -> Result<(), LogError> {
         match effect {
             Effect::AppendBarrier(epoch) => {
-                let flush = self.core.durability().flush;
-                let barrier = barrier(self, epoch);
-                self.append(vec![barrier], flush).await?;
+                // Deferred once, it may have become needless.
+                let is_due = self.log.position().last_epoch < epoch;
+                if is_due && self.core.leads() == Some(epoch) {
+                    let flush = self.core.durability().flush;
+                    let barrier = barrier(self, epoch);
+                    let appended = self.append(vec![barrier], flush).await.map(drop);
+                    self.or_defer(appended, Effect::AppendBarrier(epoch))?;
+                }
             }
             Effect::AdvanceHighWatermark(_) => {
                 self.release();
@@ -70,16 +75,28 @@ impl Partition {
                     self.tell_cut(to, acknowledged).await;
                 }
                 tracing::info!(partition = %self.at, %to, end = %self.core.position().end, "log cut to match its leader's");
-                self.log.truncate_to(to).await?;
-                self.reposition();
+                let cut = self.log.truncate_to(to).await;
+                let again = Effect::TruncateTo {
+                    to,
+                    acknowledged: 0, // told already
+                };
+                if self.or_defer(cut, again)? {
+                    self.reposition();
+                }
             }
             Effect::ResetTo(at) => {
                 tracing::info!(partition = %self.at, %at, "log begins anew where its leader's does");
-                self.log.reset_to(at).await?;
-                self.reposition();
+                let reset = self.log.reset_to(at).await;
+                if self.or_defer(reset, Effect::ResetTo(at))? {
+                    self.reposition();
+                }
             }
             Effect::SetStart(at) => {
-                self.log.set_start(at).await?;
+                match self.log.set_start(at).await {
+                    // The leader's next frame says it again.
+                    Err(LogError::DiskFull) => {}
+                    raised => raised?,
+                }
                 self.reposition();
             }
             Effect::LeadershipLost => {
@@ -100,6 +117,33 @@ impl Partition {
             }
         }
         Ok(())
+    }
+
+    /// Puts an effect off for which the log had no space, and says whether it is done.
+    /// Space comes back; a replica that gave up would be missed by nobody but its clients.
+    fn or_defer(&mut self, result: Result<(), LogError>, effect: Effect) -> Result<bool, LogError> {
+        let Err(LogError::DiskFull) = result else {
+            return result.map(|()| true);
+        };
+        tracing::warn!(partition = %self.at, ?effect, "no space left for what the protocol needs");
+        self.deferred = Some(Deferred {
+            effect,
+            epoch: self.core.leader_epoch(),
+            at: self.now() + SPACE_PAUSE,
+        });
+        Ok(false)
+    }
+
+    /// Tries what was put off again, if it is time and still the same epoch.
+    pub(super) async fn retry_deferred(&mut self) {
+        let now = self.now();
+        let Some(deferred) = self.deferred.take_if(|deferred| deferred.at <= now) else {
+            return;
+        };
+        if deferred.epoch == self.core.leader_epoch() && !self.core.is_failed() {
+            self.effects.push_back(deferred.effect);
+            self.carry_out().await;
+        }
     }
 
     /// What may have been acknowledged and is about to be cut is never silently lost.

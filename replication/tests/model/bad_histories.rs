@@ -60,6 +60,7 @@ fn good() -> View {
             isr: vec![NodeId(1), NodeId(2)],
             elr: vec![],
             last_known_elr: vec![],
+            suspects: vec![],
             adding: vec![],
             removing: vec![],
             min_isr: 2,

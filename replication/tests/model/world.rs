@@ -147,6 +147,7 @@ impl World {
             isr: ids.clone(),
             elr: vec![],
             last_known_elr: vec![],
+            suspects: vec![],
             adding: vec![],
             removing: vec![],
             min_isr: setup.min_isr,

@@ -354,6 +354,7 @@ impl Cluster {
             isr: ids.clone(),
             elr: vec![],
             last_known_elr: vec![],
+            suspects: vec![],
             adding: vec![],
             removing: vec![],
             min_isr,

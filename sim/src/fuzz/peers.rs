@@ -88,6 +88,7 @@ fn node(env: &Env, me: NodeId, peers: Arc<Streams>) -> Replication {
         isr: vec![LEADER, FOLLOWER],
         elr: vec![],
         last_known_elr: vec![],
+        suspects: vec![],
         adding: vec![],
         removing: vec![],
         min_isr: 1,

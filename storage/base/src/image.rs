@@ -116,6 +116,10 @@ pub struct PartitionRecord {
     pub elr: Vec<NodeId>,
     /// Former ELR members that restarted uncleanly: asked in a recovery, never elected.
     pub last_known_elr: Vec<NodeId>,
+    /// ELR members whose log may end too early after a power loss (TailSuspect), sorted.
+    /// Elected only if the ends of all logs of ISR and ELR are known. Who catches up with
+    /// a leader leaves the ELR, and with it these.
+    pub suspects: Vec<NodeId>,
     /// Being added by a reassignment.
     pub adding: Vec<NodeId>,
     /// To be removed when the reassignment completes.

@@ -104,6 +104,8 @@ mod planted {
         M26,
         /// A reassignment ends with too few in sync (S-18).
         M27,
+        /// A copy whose tail was cut is elected without asking the others (S-14).
+        M29,
         /// A new controller fences who has not reported to it yet.
         M30,
         /// A follower whose stream was reset never opens another.

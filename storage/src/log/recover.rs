@@ -55,8 +55,9 @@ pub enum RecoveredTail {
     /// Nothing.
     Clean,
     /// Bytes of an append that a crash cut short, or of a last batch that rotted: the two
-    /// look alike here. After a power loss such a replica is to be elected only if no
-    /// other can be (reliability 3.4, "TailSuspect").
+    /// look alike here. Under sync flush the write-ahead log tells: if it is whole, what
+    /// was cut was never acknowledged; if not, the start is a suspect one
+    /// ([`StartKind::TailSuspect`](crate::StartKind), reliability 3.4).
     Torn,
 }
 

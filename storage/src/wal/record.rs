@@ -89,6 +89,19 @@ pub(crate) fn put_record_head(
     out.extend_from_slice(&head);
 }
 
+/// Whether the bytes, which are no record, are what is left of the one numbered `lsn`: it
+/// was written, and torn or rotten since. One changed bit anywhere in it does not hide
+/// that, and what the file held before it was recycled does not pass for it, since its
+/// numbers are lower and its checksums begin with another salt.
+pub(crate) fn was_written(bytes: &[u8], salt: u32, lsn: u64) -> bool {
+    let Some(head) = bytes.first_chunk::<RECORD_HEAD_BYTES>() else {
+        return false;
+    };
+    let mut renumbered = *head;
+    renumbered[8..16].copy_from_slice(&lsn.to_le_bytes());
+    u64_at(head, 8) == lsn || u32_at(head, 4) == crc32c::crc32c_append(salt, &renumbered[8..])
+}
+
 /// A record read back.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Record {
@@ -122,5 +135,56 @@ impl Record {
     /// Bytes it takes.
     pub(crate) fn size(&self) -> usize {
         RECORD_HEAD_BYTES + self.frame.size()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_base::batch::BatchBuilder;
+    use weir_base::{LeaderEpoch, Offset, Timestamp};
+
+    use super::*;
+    use crate::segment::frame::FrameContext;
+
+    const SALT: u32 = 7;
+
+    fn record(salt: u32, lsn: u64) -> BytesMut {
+        let batch = BatchBuilder::new(Timestamp(1))
+            .record(None, Some(b"value"))
+            .build()
+            .stamped(Offset(3), LeaderEpoch(1));
+        let context = FrameContext {
+            generation: 1,
+            durable: Offset(3),
+            appended_at: Timestamp(1),
+        };
+        let mut framed = BytesMut::new();
+        let frame = Frame::encode(&batch, 0, context, &mut framed);
+        framed.extend_from_slice(batch.body());
+        let mut bytes = BytesMut::new();
+        let partition = TopicPartition::new(Uuid([5; 16]), 2);
+        put_record_head(salt, lsn, partition, &frame, &mut bytes);
+        bytes.extend_from_slice(&framed);
+        bytes
+    }
+
+    #[test]
+    fn a_record_with_any_bit_flipped_was_written_and_is_none() {
+        let whole = record(SALT, 9);
+        assert!(Record::decode(&whole.clone().freeze(), SALT).is_some());
+        for bit in 0..whole.len() * 8 {
+            let mut bad = whole.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(was_written(&bad, SALT, 9), "bit {bit}");
+            let bad = bad.freeze();
+            assert!(Record::decode(&bad, SALT).is_none(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn what_a_recycled_file_held_before_was_not() {
+        assert!(!was_written(&record(0x5eed_cafe, 8), SALT, 9));
+        assert!(!was_written(&[0; RECORD_HEAD_BYTES], SALT, 9));
+        assert!(!was_written(&[], SALT, 9));
     }
 }

@@ -7,6 +7,14 @@
 //! A bad record ends its group. Groups behind it are still read: had the bad one been
 //! durable once, the log it belongs to finds a gap below what a later frame knew to be
 //! durable, and says so.
+//!
+//! Not every log has a later frame to say so, so a record that was written and is gone is
+//! reported by itself ([`Replay::is_damaged`]). Numbers are without gaps, hence:
+//! - a record is missing before one that is there: it was durable, one group at a time;
+//! - what follows the last one was to be the next ([`was_written`]): a torn group, or the
+//!   last durable one gone bad;
+//! - else the log ends where its last fsync ended, and whatever a segment has beyond it
+//!   was never acknowledged under sync flush.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,7 +23,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use weir_base::{Disk, DiskFile, Offset, OpenMode, TopicPartition, Uuid};
 
-use super::record::{BLOCK_BYTES, FileHead, RECORD_HEAD_BYTES, Record};
+use super::record::{BLOCK_BYTES, FileHead, RECORD_HEAD_BYTES, Record, was_written};
 use crate::segment::frame::Frame;
 
 /// A frame in the write-ahead log.
@@ -47,6 +55,8 @@ pub(crate) struct Replay {
     pub(crate) last_number: u64,
     /// Bytes of records read.
     pub(crate) bytes: u64,
+    /// A record was written and does not read back.
+    pub(crate) is_damaged: bool,
 }
 
 /// Reads the files in `directory` that belong to `storage` and are numbered at least
@@ -65,7 +75,10 @@ pub(crate) async fn replay(
         }
         let path = format!("{directory}/{name}");
         let file = disk.open(&path, OpenMode::Existing).await?;
-        let head = FileHead::decode(&file.read_at(0, BLOCK_BYTES).await?);
+        let block = file.read_at(0, BLOCK_BYTES).await?;
+        let head = FileHead::decode(&block);
+        // A head lies in one sector: it is the old one, the new one, or rotten.
+        found.is_damaged |= head.is_none() && block.iter().any(|byte| *byte != 0);
         if let Some(head) = head.filter(|head| head.storage == storage) {
             found.last_number = found.last_number.max(head.number);
             if head.number >= first_number {
@@ -74,10 +87,11 @@ pub(crate) async fn replay(
         }
         found.files.push((path, file));
     }
-    let mut next_lsn = 0;
+    let mut next_lsn = None;
     for (head, file) in live.into_values() {
-        next_lsn = next_lsn.max(head.first_lsn);
-        read_file(&file, head.salt, &mut next_lsn, &mut found).await?;
+        found.is_damaged |= next_lsn.is_some_and(|next| next < head.first_lsn);
+        let next_lsn = next_lsn.insert(next_lsn.unwrap_or(0).max(head.first_lsn));
+        read_file(&file, head.salt, next_lsn, &mut found).await?;
     }
     Ok(found)
 }
@@ -91,6 +105,7 @@ async fn read_file(
     let size = usize::try_from(file.size().await?).unwrap_or(usize::MAX);
     let bytes = file.read_at(0, size).await?;
     let mut position = BLOCK_BYTES;
+    let mut end = position;
     while position < bytes.len() {
         let record = Record::decode(&bytes.slice(position..), salt);
         // Lower numbers are what the file held before it was recycled.
@@ -98,6 +113,7 @@ async fn read_file(
             position = (position + 1).next_multiple_of(BLOCK_BYTES);
             continue;
         };
+        found.is_damaged |= record.lsn > *next_lsn;
         *next_lsn = record.lsn + 1;
         found.bytes += record.size() as u64;
         let frames = found.logs.entry(record.partition).or_default();
@@ -112,6 +128,12 @@ async fn read_file(
             },
         );
         position += record.size();
+        end = position;
+    }
+    // The next record would follow in the same group, or begin the next one.
+    for next in [end, end.next_multiple_of(BLOCK_BYTES)] {
+        let left = bytes.get(next..).unwrap_or_default();
+        found.is_damaged |= was_written(left, salt, *next_lsn);
     }
     Ok(())
 }

@@ -109,7 +109,7 @@ async fn chaos(seed: u8, steps: u32) -> Vec<(u128, u32, u64)> {
 }
 
 async fn boot(cluster: &mut Cluster, id: u32) {
-    cluster.boot(id, StartKind::Unclean).await;
+    cluster.boot(id, StartKind::SameBoot).await;
     let metadata = cluster.on(id).clone();
     let tasks = metadata.inner().env.tasks.clone();
     tasks.spawn("test-register", async move {

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use weir_base::NodeId;
 use weir_base::image::{NodeRecord, NodeState};
+use weir_base::{NodeEpoch, NodeId};
 
 use super::draft::Draft;
 use super::{BATCH_MAX, Clock, Controller, Mail, Pending, REBALANCE_MAX};
-use crate::ask::{Answer, Ask};
+use crate::ask::{Answer, Ask, LogEnd};
 use crate::command::{Command, Item, Outcome, Refusal};
 use crate::controller::plan::plan;
 use crate::controller::{elect, fence, reassign};
@@ -56,7 +56,12 @@ impl Controller {
                 }
                 Answer::Refused(refusal)
             }
-            Ok(item) if item.is_empty() => self.seen(Outcome::Done),
+            Ok(item) if item.is_empty() => {
+                if let Ask::LogEnds { node, epoch, ends } = ask {
+                    self.plan_inspected(draft, *node, *epoch, ends);
+                }
+                self.seen(Outcome::Done)
+            }
             Ok(item) if is_validation(ask) => match Draft::new(&draft.image).add(item, None) {
                 Ok(outcome) => self.seen(outcome),
                 Err(refusal) => Answer::Refused(refusal),
@@ -89,6 +94,23 @@ impl Controller {
         };
         // The asker may be gone.
         drop(reply.send(answer));
+    }
+
+    /// Takes note of where a node's logs end, and elects where that was the last word.
+    fn plan_inspected(&self, draft: &mut Draft, node: NodeId, epoch: NodeEpoch, ends: &[LogEnd]) {
+        let mut office = self.office();
+        let Some(office) = office.as_mut() else {
+            return;
+        };
+        for told in ends {
+            office.log_ends.tell(node, epoch, *told);
+            let item = office.log_ends.plan(&draft.image, told.at);
+            if let Some(Command::ChangePartition(change)) = item.first() {
+                tracing::warn!(partition = %told.at, leader = ?change.leader, "the longest of suspects leads");
+            }
+            draft.add_own(item);
+        }
+        office.log_ends.prune(&draft.image);
     }
 
     /// While the cluster forms, "as many replicas as there are nodes" would be one: a

@@ -1,4 +1,4 @@
-//! A log whose stored bytes can go bad.
+//! A log whose stored bytes can go bad, on a disk that can be full.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,26 +10,44 @@ use weir_storage::{
     AppendOutcome, EpochEnd, LogError, LogPosition, PartitionLog, ProducerSummary, ReadChunk,
 };
 
-/// Passes everything on, until it rots: then every read finds a bad checksum.
-pub(crate) struct Rotten {
+/// Passes everything on, until it rots: then every read finds a bad checksum; or until
+/// its disk is full: then nothing is written.
+pub(crate) struct Faulty {
     log: Arc<dyn PartitionLog>,
     is_rotten: AtomicBool,
+    is_full: AtomicBool,
 }
 
-impl Rotten {
-    pub(crate) fn new(log: Arc<dyn PartitionLog>) -> Rotten {
-        Rotten {
+impl Faulty {
+    pub(crate) fn new(log: Arc<dyn PartitionLog>) -> Faulty {
+        Faulty {
             log,
             is_rotten: AtomicBool::new(false),
+            is_full: AtomicBool::new(false),
         }
     }
 
     pub(crate) fn rot(&self) {
         self.is_rotten.store(true, Ordering::Relaxed);
     }
+
+    pub(crate) fn set_full(&self, is_full: bool) {
+        self.is_full.store(is_full, Ordering::Relaxed);
+    }
+
+    /// Does it if there is space.
+    fn with_space<'a, T: Send + 'a>(
+        &self,
+        write: impl FnOnce() -> BoxFuture<'a, Result<T, LogError>>,
+    ) -> BoxFuture<'a, Result<T, LogError>> {
+        if self.is_full.load(Ordering::Relaxed) {
+            return Box::pin(std::future::ready(Err(LogError::DiskFull)));
+        }
+        write()
+    }
 }
 
-impl PartitionLog for Rotten {
+impl PartitionLog for Faulty {
     fn position(&self) -> LogPosition {
         self.log.position()
     }
@@ -45,7 +63,7 @@ impl PartitionLog for Rotten {
         batches: Vec<RecordBatch>,
         flush: FlushMode,
     ) -> BoxFuture<'_, Result<Vec<AppendOutcome>, LogError>> {
-        self.log.append_as_leader(epoch, now, batches, flush)
+        self.with_space(|| self.log.append_as_leader(epoch, now, batches, flush))
     }
 
     fn append_as_follower(
@@ -54,7 +72,7 @@ impl PartitionLog for Rotten {
         batches: Vec<RecordBatch>,
         flush: FlushMode,
     ) -> BoxFuture<'_, Result<(), LogError>> {
-        self.log.append_as_follower(now, batches, flush)
+        self.with_space(|| self.log.append_as_follower(now, batches, flush))
     }
 
     fn read(
@@ -73,7 +91,7 @@ impl PartitionLog for Rotten {
     }
 
     fn truncate_to(&self, to: Offset) -> BoxFuture<'_, Result<(), LogError>> {
-        self.log.truncate_to(to)
+        self.with_space(|| self.log.truncate_to(to))
     }
 
     fn reset_to(&self, at: Offset) -> BoxFuture<'_, Result<(), LogError>> {
