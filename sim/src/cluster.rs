@@ -7,10 +7,11 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::sync::watch;
 use weir_base::{Clock, Entropy, Env, NodeId, Tasks};
 use weir_peer::NodeIdentity;
 use weir_storage::{Crash, SimDisk};
@@ -39,6 +40,7 @@ struct Inner {
     weather: Weather,
     trace: Trace,
     nodes: BTreeMap<NodeId, Machine>,
+    contains_panics: AtomicBool,
 }
 
 struct Machine {
@@ -47,6 +49,15 @@ struct Machine {
     clock: Arc<ClockFaults>,
     /// How often its process was started: every start draws from a stream of its own.
     starts: AtomicU64,
+    /// Of the process that runs, or ran last.
+    process: Mutex<Option<Process>>,
+}
+
+/// The scenario's hold on one process.
+#[derive(Clone)]
+struct Process {
+    spawner: Arc<SimSpawner>,
+    stop: Arc<watch::Sender<bool>>,
 }
 
 /// What one start of a node is given.
@@ -63,6 +74,10 @@ pub struct Host {
     pub identity: NodeIdentity,
     /// Where its links listen.
     pub peer_address: SocketAddr,
+    /// Turns true when the process is asked to stop.
+    pub stop: watch::Receiver<bool>,
+    /// Its tasks, to end them all.
+    pub process: Arc<SimSpawner>,
 }
 
 impl Cluster {
@@ -82,6 +97,7 @@ impl Cluster {
                 disk: SimDisk::new(&entropy.fork(&format!("machine {node}"))),
                 clock: Arc::default(),
                 starts: AtomicU64::new(0),
+                process: Mutex::default(),
             };
             table.insert(*node, machine);
         }
@@ -92,6 +108,7 @@ impl Cluster {
             weather: Weather::default(),
             trace,
             nodes: table,
+            contains_panics: AtomicBool::new(false),
         })))
     }
 
@@ -158,10 +175,29 @@ impl Cluster {
         let entropy = self.0.entropy.fork(&format!("node {node} start {start}"));
         let trace = self.0.trace.clone();
         trace.note(&node, format_args!("start {start}"));
-        let spawner = Arc::new(SimSpawner::new(node, trace.clone()));
+        let mut spawner = SimSpawner::new(node, trace.clone());
+        if self.0.contains_panics.load(Ordering::Relaxed) {
+            spawner = spawner.containing_panics();
+        }
+        let spawner = Arc::new(spawner);
+        let (stop, stopping) = watch::channel(false);
+        let process = Process {
+            spawner: Arc::clone(&spawner),
+            stop: Arc::new(stop),
+        };
+        *machine
+            .process
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(process);
         let tasks = Tasks::new(Arc::clone(&spawner) as _);
         let weather = self.0.weather.clone();
-        let quic = SimQuic::new(machine.ip, spawner, &entropy, weather, trace.clone());
+        let quic = SimQuic::new(
+            machine.ip,
+            Arc::clone(&spawner),
+            &entropy,
+            weather,
+            trace.clone(),
+        );
         let clock: Arc<dyn Clock> = Arc::new(SimClock::new(Arc::clone(&machine.clock)));
         let disk = machine.disk.handle(Some(Arc::clone(&clock)));
         let env = Env {
@@ -178,7 +214,50 @@ impl Cluster {
             quic,
             identity: self.0.authority.identity(node)?,
             peer_address: SocketAddr::new(machine.ip, PEER_PORT),
+            stop: stopping,
+            process: spawner,
         })
+    }
+
+    /// From now on a panic ends the process it happens in, and not the run: the scenario
+    /// asks [`Cluster::death`] after every step.
+    pub fn contain_panics(&self) {
+        self.0.contains_panics.store(true, Ordering::Relaxed);
+    }
+
+    /// Why a node's process ended by itself, if it did. It is then to be killed.
+    #[must_use]
+    pub fn death(&self, node: NodeId) -> Option<String> {
+        self.process(node)?.spawner.death()
+    }
+
+    /// Stops a node's process where it is, as SIGSTOP does.
+    pub fn pause(&self, node: NodeId) {
+        self.0.trace.note(&node, format_args!("paused"));
+        if let Some(process) = self.process(node) {
+            process.spawner.pause();
+        }
+    }
+
+    /// Lets a paused process go on.
+    pub fn resume(&self, node: NodeId) {
+        self.0.trace.note(&node, format_args!("resumed"));
+        if let Some(process) = self.process(node) {
+            process.spawner.resume();
+        }
+    }
+
+    /// Asks a node's process to stop, as SIGTERM does.
+    pub fn ask_to_stop(&self, node: NodeId) {
+        self.0.trace.note(&node, format_args!("asked to stop"));
+        if let Some(process) = self.process(node) {
+            process.stop.send_replace(true);
+        }
+    }
+
+    fn process(&self, node: NodeId) -> Option<Process> {
+        let held = &self.0.nodes.get(&node)?.process;
+        held.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Kills a node's process, as `kill -9` does: its machine goes on, refuses
@@ -214,6 +293,17 @@ impl Cluster {
         for other in &others {
             sim.repair(machine.ip, *other);
         }
+        Ok(())
+    }
+
+    /// Switches a node's machine off before its first start.
+    ///
+    /// # Errors
+    /// If there is no such node.
+    pub fn leave_off(&self, sim: &mut turmoil::Sim<'_>, node: NodeId) -> anyhow::Result<()> {
+        let machine = self.machine(node)?;
+        self.0.machines.set_on(machine.ip, false);
+        sim.crash(machine.ip);
         Ok(())
     }
 

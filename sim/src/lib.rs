@@ -1,9 +1,10 @@
 //! The simulator: whole nodes in one thread, on simulated time, network and disks.
 //!
 //! Owns the simulated side of every seam ([`mod@env`]), the scaffolding that boots nodes
-//! and breaks their machines ([`cluster`]), and the record of a run ([`trace`]). The
-//! rule above all others: the same seed gives the same run, byte for byte, in any
-//! process. A run draws nothing from the machine it runs on.
+//! and breaks their machines ([`cluster`]), the record of a run ([`trace`]), and what a
+//! seed does with all of it (`plan`, `nemesis`, `simulation`) on behalf of `weir-sim`
+//! ([`command`]). The rule above all others: the same seed gives the same run, byte for
+//! byte, in any process. A run draws nothing from the machine it runs on.
 
 #[cfg(not(tokio_unstable))]
 compile_error!(
@@ -12,8 +13,20 @@ compile_error!(
 );
 
 pub mod cluster;
+pub mod command;
+mod dice;
 pub mod env;
 pub mod fuzz;
+mod invariants;
+mod log_events;
+mod nemesis;
+mod oracle;
+mod outcome;
+mod plan;
+mod points;
+mod probe;
+mod simulation;
+mod supervisor;
 pub mod trace;
 pub mod whole_node;
 pub mod workload;

@@ -3,6 +3,7 @@
 //! Two runs of one seed are compared by [`Digest`]; where they differ, the texts of
 //! both say at which event. Called by the simulated seams and by oracles.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
@@ -68,8 +69,8 @@ impl Trace {
 
     /// Records that `what` happened at `who`, now.
     pub fn note(&self, who: &dyn fmt::Display, what: fmt::Arguments<'_>) {
-        let now = sim_now();
         let mut state = self.lock();
+        let now = sim_now();
         let text = format!("{who} {what}");
         state.hash.add(&now.as_nanos().to_le_bytes());
         state.hash.add(text.as_bytes());
@@ -78,8 +79,8 @@ impl Trace {
 
     /// Records that `what` happened at `who`, now, with these bytes.
     pub fn note_bytes(&self, who: &dyn fmt::Display, what: fmt::Arguments<'_>, chunks: &[Bytes]) {
-        let now = sim_now();
         let mut state = self.lock();
+        let now = sim_now();
         let text = format!("{who} {what}");
         state.hash.add(&now.as_nanos().to_le_bytes());
         state.hash.add(text.as_bytes());
@@ -156,10 +157,20 @@ impl State {
     }
 }
 
-/// Simulated time since the run started; zero outside of a host.
+thread_local! {
+    /// What time it is outside of hosts: a run has a thread of its own.
+    static OUTSIDE: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+/// Says what time it is for a scenario that looks at nodes, or speaks, between steps.
+pub(crate) fn set_time_outside(now: Duration) {
+    OUTSIDE.set(now);
+}
+
+/// Simulated time since the run started; outside of a host, as the scenario said last.
 #[must_use]
 pub fn sim_now() -> Duration {
-    turmoil::sim_elapsed().unwrap_or_default()
+    turmoil::sim_elapsed().unwrap_or_else(|| OUTSIDE.get())
 }
 
 /// Writes simulated time in log lines, so that the logs of two equal runs are equal:

@@ -1,13 +1,15 @@
 //! Whole nodes on simulated machines: what `weir serve` starts, started by a scenario.
 
+use std::collections::BTreeMap;
 use std::future::pending;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
 use weir::options::{ByteSize, HostPort, NodeOptions, Voter};
 use weir::wire_up::start_node;
 use weir_base::NodeId;
+use weir_broker::Broker;
 
 use crate::cluster::{Cluster, PEER_PORT, host_name, ip};
 
@@ -69,5 +71,60 @@ pub async fn run_node(cluster: Cluster, options: NodeOptions) -> Result<()> {
         .with_context(|| format!("node {}", host.node))?;
     pending::<()>().await;
     drop(running);
+    Ok(())
+}
+
+/// The brokers of the nodes that run, for whoever looks inside; clones share them.
+#[derive(Clone, Default)]
+pub(crate) struct Insides(Arc<Mutex<BTreeMap<NodeId, Inside>>>);
+
+/// One run of a node.
+#[derive(Clone)]
+pub(crate) struct Inside {
+    /// Which run of it.
+    pub(crate) start: u64,
+    pub(crate) broker: Broker,
+}
+
+impl Insides {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Inside>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The reason a process gives that ended because it was asked to.
+pub(crate) const STOPPED: &str = "stopped as asked";
+
+/// As [`run_node`] for a scenario that looks inside and restarts what ends: a node that
+/// cannot start, or is done stopping, ends its process and says why.
+///
+/// # Errors
+/// If there is no such node.
+pub(crate) async fn run_watched(
+    cluster: Cluster,
+    options: NodeOptions,
+    insides: Insides,
+) -> Result<()> {
+    let mut host = cluster.boot(NodeId(options.node.id))?;
+    let (node, start, process) = (host.node, host.start, Arc::clone(&host.process));
+    let env = host.env.clone();
+    // A task of its own, so that it stops, goes on and panics like the others.
+    host.env.tasks.spawn("main", async move {
+        let started = start_node(&options, &env, Arc::new(host.quic), host.identity).await;
+        let running = match started {
+            Ok(running) => running,
+            Err(error) => {
+                process.die(format!("did not start: {error}"));
+                return;
+            }
+        };
+        let broker = running.broker().clone();
+        insides.lock().insert(node, Inside { start, broker });
+        if host.stop.wait_for(|asked| *asked).await.is_ok() {
+            running.drain_and_stop().await;
+            process.die(STOPPED.to_owned());
+        }
+    });
+    pending::<()>().await;
     Ok(())
 }

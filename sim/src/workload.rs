@@ -1,5 +1,9 @@
-//! Clients inside the simulation: they speak the Kafka protocol over the simulated
-//! network and keep unknown outcomes unknown.
+//! Clients that run against simulated nodes, and remember what they were told.
 
+pub(crate) mod admin;
 pub mod kafka_client;
 pub mod produce;
+pub(crate) mod reader;
+pub(crate) mod recorder;
+pub(crate) mod stage;
+pub(crate) mod writer;

@@ -8,10 +8,13 @@
 //! - **failed fsync**: the error is told once, what was dirty will never be durable, and
 //!   the next fsync says all is well (S-41);
 //! - **bit rot**: bits flip under the reader, for good;
+//! - **misdirected write**: the bytes land on other sectors of the file, and the disk
+//!   says that all is well;
 //! - **full**: writing beyond the capacity fails and leaves nothing, freeing helps at once;
 //! - **slow**: every operation takes a random time of the injected clock.
 //!
-//! It never loses what was synced, never reorders around a sync, never invents bytes.
+//! It never loses what was synced, never reorders around a sync, never invents bytes;
+//! unless it is told to lie about syncs, which nothing survives and tests must notice.
 //! The state outlives the processes that use it: give each a [`SimDisk::handle`], and end
 //! it with [`SimDisk::crash`]. Used by this crate's tests and by `sim`.
 
@@ -42,6 +45,10 @@ pub struct SimFaults {
     pub latency_max: Duration,
     /// Bytes that files may take; `None` for no limit.
     pub capacity_bytes: Option<u64>,
+    /// A write lands elsewhere in its file.
+    pub misdirection_odds: u64,
+    /// Syncs say that they are done and do nothing.
+    pub syncs_lie: bool,
 }
 
 /// What kind of end a process, or the machine under it, comes to.
@@ -147,6 +154,24 @@ impl SimDisk {
         let mut state = self.state();
         let id = state.names.file(path)?;
         state.file(id)?.flip_bit(offset, bit)
+    }
+
+    /// Empties the disk, as a replacement is. Call it when no process runs.
+    pub fn wipe(&self) {
+        let mut state = self.state();
+        state.crash(Crash::PowerLoss);
+        state.names = Names::default();
+        state.files.clear();
+    }
+
+    /// Bytes of a file.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn file_bytes(&self, path: &str) -> io::Result<u64> {
+        let mut state = self.state();
+        let id = state.names.file(path)?;
+        Ok(state.file(id)?.len())
     }
 
     /// Paths of all files there are, sorted.
@@ -272,6 +297,12 @@ impl State {
             len
         };
         let all = chunks.concat();
+        let sectors = self.file(id)?.len() / content::SECTOR_BYTES as u64;
+        let offset = if sectors > 0 && self.happens(self.faults.misdirection_odds) {
+            self.entropy.below(sectors) * content::SECTOR_BYTES as u64
+        } else {
+            offset
+        };
         self.file(id)?.write(offset, all.get(..kept).unwrap_or(&[]));
         if fails {
             return Err(io::Error::other("injected write error"));
@@ -282,12 +313,15 @@ impl State {
     fn sync(&mut self, id: u64) -> io::Result<()> {
         self.syncs += 1;
         let fails = self.happens(self.faults.sync_failure_odds);
+        let lies = self.faults.syncs_lie;
         let file = self.file(id)?;
         if fails {
             file.fail_sync();
             return Err(io::Error::other("injected fsync error"));
         }
-        file.sync();
+        if !lies {
+            file.sync();
+        }
         Ok(())
     }
 }

@@ -350,6 +350,21 @@ async fn a_silent_node_is_fenced_after_its_session_and_comes_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_controller_whose_group_stops_ends_and_another_takes_over() {
+    let mut cluster = Cluster::start(3).await;
+    let first = cluster.controller();
+    // Not killed: its tasks stay, and must neither spin nor go on in office.
+    cluster.on(first).shutdown().await;
+    let stopped = cluster.nodes.remove(&first).unwrap();
+    let took = cluster
+        .wait(|image| !image.nodes[&NodeId(first)].is_active())
+        .await;
+    assert!(took < 5 * SECOND, "{took:?}");
+    assert_ne!(cluster.controller(), first);
+    drop(stopped);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_minority_answers_nothing_and_the_majority_goes_on() {
     let cluster = Cluster::start(3).await;
     let old = cluster.controller();

@@ -189,6 +189,8 @@ impl Controller {
                     *self.office() = None;
                     self.turn_away(&mut rx);
                 }
+                // The group stopped while it led.
+                Some(_) if standing.has_changed().is_err() => return,
                 // Believes to lead and cannot confirm it: not now, or not any more.
                 Some(_) => self.env.sleep(self.options.raft_heartbeat).await,
                 None => {
@@ -230,8 +232,10 @@ impl Controller {
         loop {
             let batch = tokio::select! {
                 biased;
-                _ = standing.changed() => {
-                    if standing.borrow_and_update().leads != Some(term) {
+                changed = standing.changed() => {
+                    // An error means that the group stopped, and it would be one at once
+                    // at every turn of this loop.
+                    if changed.is_err() || standing.borrow_and_update().leads != Some(term) {
                         return;
                     }
                     continue;

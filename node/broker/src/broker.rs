@@ -7,7 +7,7 @@ use weir_api::groups::GroupOptions;
 use weir_base::{Env, Monotonic, NodeId};
 use weir_metadata::Metadata;
 use weir_peer::{PeerService, Peers};
-use weir_replication::{Replication, ReplicationOptions};
+use weir_replication::{PartitionHandle, Replication, ReplicationOptions};
 use weir_storage::Storage;
 
 use crate::agreement::{Agreement, IsrChanges};
@@ -112,6 +112,12 @@ impl Broker {
     /// Until when this node may act as leader without asking anybody (I10).
     pub fn set_lease(&self, until: Monotonic) {
         self.0.replication.set_lease(until);
+    }
+
+    /// The replicas on this node, to look at: each tells where it stands.
+    #[must_use]
+    pub fn replicas(&self) -> Vec<PartitionHandle> {
+        self.0.replication.partitions()
     }
 
     /// Stops leading and following, before the logs are closed.

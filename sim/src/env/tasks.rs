@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use tokio::task::AbortHandle;
 use weir_base::env::{Spawner, TaskControl};
@@ -20,11 +20,13 @@ use weir_base::{BoxFuture, NodeId};
 use crate::trace::Trace;
 
 /// Starts tasks on the runtime of the host that it is called in. They end with the
-/// host's crash. A panic goes on record by name and ends the run.
+/// host's crash. A panic goes on record by name and ends the run, or, where panics are
+/// contained, only the process: none of its tasks runs again.
 pub struct SimSpawner {
     node: NodeId,
     trace: Trace,
     live: Arc<Live>,
+    contains_panics: bool,
 }
 
 impl SimSpawner {
@@ -35,11 +37,43 @@ impl SimSpawner {
             node,
             trace,
             live: Arc::default(),
+            contains_panics: false,
         }
     }
-}
 
-impl SimSpawner {
+    /// From now on a panic ends the process alone, and [`SimSpawner::death`] tells why.
+    #[must_use]
+    pub fn containing_panics(mut self) -> Self {
+        self.contains_panics = true;
+        self
+    }
+
+    /// Why the process ended by itself, if it did.
+    #[must_use]
+    pub fn death(&self) -> Option<String> {
+        self.live.lock().death.clone()
+    }
+
+    /// Ends the process by itself: no task runs again. The first reason counts.
+    pub fn die(&self, why: String) {
+        self.live.lock().death.get_or_insert(why);
+    }
+
+    /// Stops all tasks where they are, as SIGSTOP does; time and the kernel go on.
+    pub fn pause(&self) {
+        self.live.lock().is_paused = true;
+    }
+
+    /// Lets paused tasks go on.
+    pub fn resume(&self) {
+        let parked = {
+            let mut state = self.live.lock();
+            state.is_paused = false;
+            std::mem::take(&mut state.parked)
+        };
+        parked.into_iter().for_each(Waker::wake);
+    }
+
     /// Runs `close` when the host crashes, after all tasks are gone: what a kernel does
     /// for a dead process, whatever the process still held in circles.
     pub fn at_crash(&self, close: impl FnOnce() + Send + 'static) {
@@ -64,6 +98,7 @@ impl Spawner for SimSpawner {
             id: self.live.enter(&slot),
             slot: Arc::clone(&slot),
             live: Arc::clone(&self.live),
+            contains_panics: self.contains_panics,
         };
         let tokio = tokio::spawn(runner).abort_handle();
         Box::new(SimTask { slot, tokio })
@@ -109,6 +144,10 @@ struct LiveState {
     slots: BTreeMap<u64, Arc<Slot>>,
     next_id: u64,
     at_crash: Vec<Box<dyn FnOnce() + Send>>,
+    death: Option<String>,
+    is_paused: bool,
+    /// Tasks that were woken during the pause.
+    parked: Vec<Waker>,
 }
 
 impl Live {
@@ -122,6 +161,15 @@ impl Live {
         state.next_id += 1;
         state.slots.insert(id, Arc::clone(slot));
         id
+    }
+
+    /// Whether tasks run now; one that may not is woken when it may again.
+    fn runs(&self, cx: &Context<'_>) -> bool {
+        let mut state = self.lock();
+        if state.is_paused {
+            state.parked.push(cx.waker().clone());
+        }
+        !state.is_paused && state.death.is_none()
     }
 
     /// Drops every task in order; what they start meanwhile as well.
@@ -148,6 +196,7 @@ struct Runner {
     id: u64,
     slot: Arc<Slot>,
     live: Arc<Live>,
+    contains_panics: bool,
 }
 
 impl Runner {
@@ -163,6 +212,9 @@ impl Future for Runner {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.live.runs(cx) {
+            return Poll::Pending;
+        }
         let mut future = self
             .slot
             .future
@@ -183,10 +235,21 @@ impl Future for Runner {
                 let (node, name) = (self.node, self.name);
                 self.trace.note(&node, format_args!("task {name} panicked"));
                 tracing::error!(%node, task = name, "task panicked");
-                resume_unwind(panic)
+                if !self.contains_panics {
+                    resume_unwind(panic)
+                }
+                let why = format!("task {name} panicked: {}", message(&*panic));
+                self.live.lock().death.get_or_insert(why);
+                Poll::Pending
             }
         }
     }
+}
+
+fn message(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message")
 }
 
 impl Drop for Runner {

@@ -52,7 +52,7 @@ impl Ledger {
 }
 
 /// Finds leaders and keeps the connection to one of them.
-struct Router {
+pub(crate) struct Router {
     env: Env,
     nodes: Vec<SocketAddr>,
     next: usize,
@@ -60,7 +60,7 @@ struct Router {
 }
 
 impl Router {
-    fn new(env: &Env, nodes: &[SocketAddr]) -> Self {
+    pub(crate) fn new(env: &Env, nodes: &[SocketAddr]) -> Self {
         Self {
             env: env.clone(),
             nodes: nodes.to_vec(),
@@ -70,7 +70,7 @@ impl Router {
     }
 
     /// A connection to any node, each in turn.
-    async fn any(&mut self) -> Result<KafkaClient> {
+    pub(crate) async fn any(&mut self) -> Result<KafkaClient> {
         let to = *self
             .nodes
             .get(self.next % self.nodes.len())
@@ -80,7 +80,7 @@ impl Router {
     }
 
     /// The connection to the leader of a partition.
-    async fn leader(&mut self, topic: &str, partition: i32) -> Result<&mut KafkaClient> {
+    pub(crate) async fn leader(&mut self, topic: &str, partition: i32) -> Result<&mut KafkaClient> {
         if self.connected.is_none() {
             let metadata = self.any().await?.metadata(topic).await?;
             let topics = metadata.topics.first().context("topic not in the answer")?;
@@ -100,7 +100,7 @@ impl Router {
         self.connected.as_mut().context("not connected")
     }
 
-    fn disconnect(&mut self) {
+    pub(crate) fn disconnect(&mut self) {
         self.connected = None;
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use weir_base::Entropy;
 
 const PAGE_BYTES: usize = 4096;
-const SECTOR_BYTES: usize = 512;
+pub(super) const SECTOR_BYTES: usize = 512;
 
 /// Sparse bytes; pages are shared between the two versions until one is written.
 #[derive(Clone, Default)]

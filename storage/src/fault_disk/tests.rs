@@ -111,3 +111,36 @@ async fn a_process_crash_keeps_everything() {
     disk.crash(Crash::PowerLoss);
     assert_ne!(disk.boot_id(), boot);
 }
+
+#[tokio::test]
+async fn a_misdirected_write_lands_on_other_sectors_of_its_file() {
+    let disk = disk(1);
+    let file = file(&disk, "f").await;
+    write(&file, 0, &[1; 8192]).await;
+    disk.set_faults(SimFaults {
+        misdirection_odds: 1,
+        ..SimFaults::default()
+    });
+    write(&file, 4096, &[2; 512]).await;
+    let bytes = file.read_at(0, 9000).await.unwrap();
+    assert_eq!(bytes.len(), 8192);
+    let hit: Vec<usize> = (0..16).filter(|s| bytes[s * 512] == 2).collect();
+    assert!(hit.len() == 1 && hit != [8], "{hit:?}");
+}
+
+#[tokio::test]
+async fn a_lying_sync_and_a_replaced_disk_keep_nothing() {
+    let disk = disk(1);
+    disk.set_faults(SimFaults {
+        syncs_lie: true,
+        ..SimFaults::default()
+    });
+    let before = file(&disk, "f").await;
+    disk.sync_directory("").await.unwrap();
+    write(&before, 0, b"kept?").await;
+    before.sync_data().await.unwrap();
+    disk.wipe();
+    let disk = disk.handle(None);
+    assert_eq!(disk.files(), Vec::<String>::new());
+    assert!(before.size().await.is_err(), "dead handle");
+}

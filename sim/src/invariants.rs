@@ -1,0 +1,59 @@
+//! What must hold at every look at a cluster, one file an invariant (`weir_base::invariant`
+//! numbers them).
+//!
+//! Each keeps what it has to remember from look to look. Those about logs speak of
+//! partitions with sync flush and sync replication alone: what the weaker modes may lose
+//! is judged at the end of a run, by what was acknowledged (`oracle`). I8 and I11 are
+//! checked where data is read (`workload/reader.rs`, and an assert in the product), I12
+//! by the storage's own model; I13 and I14 have nothing to hold yet.
+
+mod i01_one_leader;
+mod i02_log_matching;
+mod i03_watermark;
+mod i04_members_hold_it;
+mod i05_to_i07_records;
+mod i09_epochs;
+mod i10_fenced;
+mod i15_images;
+
+use std::collections::BTreeMap;
+
+use weir_base::TopicPartition;
+
+use crate::probe::Seen;
+
+/// What clients were told, by partition: one past the last acknowledged offset.
+pub(crate) type Told = BTreeMap<TopicPartition, u64>;
+
+/// One invariant over a run.
+trait Check {
+    /// Looks; gives what is broken.
+    fn look(&mut self, seen: &Seen, told: &Told) -> Vec<String>;
+}
+
+/// All of them.
+pub(crate) struct Invariants(Vec<Box<dyn Check>>);
+
+impl Invariants {
+    pub(crate) fn new() -> Self {
+        Self(vec![
+            Box::<i01_one_leader::OneLeader>::default(),
+            Box::new(i02_log_matching::LogMatching),
+            Box::<i03_watermark::Watermark>::default(),
+            Box::<i04_members_hold_it::MembersHoldIt>::default(),
+            Box::<i05_to_i07_records::Records>::default(),
+            Box::<i09_epochs::Epochs>::default(),
+            Box::new(i10_fenced::Fenced),
+            Box::<i15_images::Images>::default(),
+        ])
+    }
+
+    /// Looks with all; gives what is broken.
+    pub(crate) fn look(&mut self, seen: &Seen, told: &Told) -> Vec<String> {
+        let all = self.0.iter_mut();
+        all.flat_map(|check| check.look(seen, told)).collect()
+    }
+}
+
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,154 @@
+//! Disks that fail. What spoils or loses what a disk holds happens to the victim alone:
+//! at most one copy of anything is bad, and min ISR 2 promises to outlive that. What only
+//! refuses or delays (errors on writes, no space, slowness) may happen to every node.
+
+use std::time::Duration;
+
+use weir_base::NodeId;
+use weir_storage::{SimDisk, SimFaults};
+
+use super::{Event, Fault, Setting};
+use crate::dice::Dice;
+
+#[derive(Debug, Clone)]
+pub(crate) struct DiskFault {
+    pub(crate) node: NodeId,
+    pub(crate) what: DiskFaultKind,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum DiskFaultKind {
+    /// Every operation takes up to this long.
+    Slow {
+        max: Duration,
+    },
+    /// Once in that many.
+    WriteErrors {
+        odds: u64,
+    },
+    SyncErrors {
+        odds: u64,
+    },
+    ReadErrors {
+        odds: u64,
+    },
+    Misdirected {
+        odds: u64,
+    },
+    /// Only this much may still be written.
+    Full {
+        room: u64,
+    },
+    /// Bits flip, at once and for good, in files whose path begins so.
+    BitRot {
+        flips: u64,
+        below: &'static str,
+    },
+}
+
+impl DiskFault {
+    pub(crate) fn kind(&self) -> &'static str {
+        match &self.what {
+            DiskFaultKind::Slow { .. } => "slow disk",
+            DiskFaultKind::WriteErrors { .. } => "write errors",
+            DiskFaultKind::SyncErrors { .. } => "fsync errors",
+            DiskFaultKind::ReadErrors { .. } => "read errors",
+            DiskFaultKind::Misdirected { .. } => "misdirected writes",
+            DiskFaultKind::Full { .. } => "full disk",
+            DiskFaultKind::BitRot { .. } => "bit rot",
+        }
+    }
+
+    /// Whether it spoils what the disk holds, beyond what a crash may.
+    pub(crate) fn spoils(&self) -> bool {
+        match &self.what {
+            DiskFaultKind::Slow { .. }
+            | DiskFaultKind::WriteErrors { .. }
+            | DiskFaultKind::ReadErrors { .. }
+            | DiskFaultKind::Full { .. } => false,
+            DiskFaultKind::SyncErrors { .. }
+            | DiskFaultKind::Misdirected { .. }
+            | DiskFaultKind::BitRot { .. } => true,
+        }
+    }
+
+    /// Adds itself to what is wrong with the disk.
+    pub(crate) fn add_to(&self, faults: &mut SimFaults, disk: &SimDisk) {
+        match &self.what {
+            DiskFaultKind::Slow { max } => faults.latency_max = faults.latency_max.max(*max),
+            DiskFaultKind::WriteErrors { odds } => faults.write_failure_odds = *odds,
+            DiskFaultKind::SyncErrors { odds } => faults.sync_failure_odds = *odds,
+            DiskFaultKind::ReadErrors { odds } => faults.read_failure_odds = *odds,
+            DiskFaultKind::Misdirected { odds } => faults.misdirection_odds = *odds,
+            DiskFaultKind::Full { room } => {
+                let limit = disk.used_bytes() + room;
+                faults.capacity_bytes = Some(limit);
+            }
+            DiskFaultKind::BitRot { .. } => {}
+        }
+    }
+}
+
+/// Flips bits anywhere in the files below a directory. Says how many.
+pub(crate) fn rot(disk: &SimDisk, below: &str, flips: u64, dice: &Dice) -> u64 {
+    let mut files = disk.files();
+    files.retain(|path| path.starts_with(below));
+    let mut flipped = 0;
+    for _ in 0..flips {
+        if files.is_empty() {
+            break;
+        }
+        let at = dice.between(0, files.len() as u64 - 1);
+        let path = &files[usize::try_from(at).unwrap_or(0)];
+        let bytes = disk.file_bytes(path).unwrap_or(0);
+        if bytes > 0 {
+            let bit = u8::try_from(dice.between(0, 7)).unwrap_or(0);
+            let offset = dice.between(0, bytes - 1);
+            flipped += u64::from(disk.flip_bit(path, offset, bit).is_ok());
+        }
+    }
+    flipped
+}
+
+pub(super) fn plan(setting: &Setting<'_>) -> Vec<Event> {
+    let victim = setting.victim;
+    let fault = |node, what| Fault::Disk(DiskFault { node, what });
+    let slow = setting.some(4, |dice| {
+        let max = Duration::from_millis(dice.magnitude(2, 500));
+        let what = DiskFaultKind::Slow { max };
+        (dice.magnitude(500, 10_000), fault(setting.node(), what))
+    });
+    let writes = setting.some(2, |dice| {
+        let odds = dice.magnitude(20, 1_000);
+        let what = DiskFaultKind::WriteErrors { odds };
+        (dice.magnitude(200, 3_000), fault(setting.node(), what))
+    });
+    let syncs = setting.some(2, |dice| {
+        let odds = dice.magnitude(20, 1_000);
+        let what = DiskFaultKind::SyncErrors { odds };
+        (dice.magnitude(200, 3_000), fault(victim, what))
+    });
+    let reads = setting.some(2, |dice| {
+        let odds = dice.magnitude(20, 1_000);
+        let what = DiskFaultKind::ReadErrors { odds };
+        (dice.magnitude(200, 3_000), fault(victim, what))
+    });
+    let misdirected = setting.some(2, |dice| {
+        let odds = dice.magnitude(50, 1_000);
+        let what = DiskFaultKind::Misdirected { odds };
+        (dice.magnitude(200, 5_000), fault(victim, what))
+    });
+    let full = setting.some(2, |dice| {
+        let room = dice.magnitude(1 << 10, 1 << 20);
+        let what = DiskFaultKind::Full { room };
+        (dice.magnitude(500, 8_000), fault(setting.node(), what))
+    });
+    let rot = setting.some(3, |dice| {
+        let what = DiskFaultKind::BitRot {
+            flips: dice.magnitude(1, 64),
+            below: "logs/",
+        };
+        (1, fault(victim, what))
+    });
+    [slow, writes, syncs, reads, misdirected, full, rot].concat()
+}

@@ -1,0 +1,100 @@
+//! Processes that end, stop or lose their machine. Whatever ends, and however many at
+//! once: a topic with sync flush and sync replication loses nothing. What the weaker
+//! modes may lose is in `oracle/promise.rs`. A wiped disk is a machine that is gone for
+//! good: only the victim's, and never a voter's of the metadata group.
+
+use weir_base::NodeId;
+
+use super::{Event, Fault, Setting};
+
+#[derive(Debug, Clone)]
+pub(crate) enum ProcessFault {
+    /// `kill -9` at the disk operation of this number from now, or soon.
+    Kill { node: NodeId, operations: u64 },
+    /// The machine loses its power, in the same way.
+    PowerLoss { node: NodeId, operations: u64 },
+    /// All machines lose it at once.
+    PowerLossOfAll,
+    /// The process stops and goes on later.
+    Pause { node: NodeId },
+    /// Killed, and killed again in the midst of its start.
+    CrashInRecovery {
+        node: NodeId,
+        operations: u64,
+        power: bool,
+    },
+    /// Node by node is asked to stop, and starts again.
+    RollingRestart,
+    /// The machine comes back with an empty disk.
+    Wiped { node: NodeId },
+}
+
+impl ProcessFault {
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Kill { .. } => "kill",
+            Self::PowerLoss { .. } => "power loss",
+            Self::PowerLossOfAll => "power loss of all",
+            Self::Pause { .. } => "pause",
+            Self::CrashInRecovery { .. } => "crash in recovery",
+            Self::RollingRestart => "rolling restart",
+            Self::Wiped { .. } => "wiped disk",
+        }
+    }
+}
+
+/// How long a node has for its stop during a rolling restart, in milliseconds.
+pub(crate) const ROLL_STEP: u64 = 3_000;
+
+pub(super) fn plan(setting: &Setting<'_>) -> Vec<Event> {
+    let kill = setting.some(6, |dice| {
+        let fault = ProcessFault::Kill {
+            node: setting.node(),
+            operations: dice.magnitude(1, 200),
+        };
+        (dice.magnitude(100, 10_000), Fault::Process(fault))
+    });
+    let power = setting.some(6, |dice| {
+        let fault = ProcessFault::PowerLoss {
+            node: setting.node(),
+            operations: dice.magnitude(1, 200),
+        };
+        (dice.magnitude(200, 10_000), Fault::Process(fault))
+    });
+    let long = setting.some(1, |dice| {
+        let node = setting.node();
+        let fault = ProcessFault::Kill {
+            node,
+            operations: 1,
+        };
+        (dice.between(15_000, 60_000), Fault::Process(fault))
+    });
+    let all = setting.some(2, |dice| {
+        let lasts = dice.magnitude(200, 3_000);
+        (lasts, Fault::Process(ProcessFault::PowerLossOfAll))
+    });
+    let pause = setting.some(4, |dice| {
+        let node = setting.node();
+        let lasts = dice.magnitude(100, 30_000);
+        (lasts, Fault::Process(ProcessFault::Pause { node }))
+    });
+    let recovery = setting.some(3, |dice| {
+        let fault = ProcessFault::CrashInRecovery {
+            node: setting.node(),
+            operations: dice.magnitude(1, 100),
+            power: dice.one_in(2),
+        };
+        (dice.between(1_000, 4_000), Fault::Process(fault))
+    });
+    let count = setting.nodes.len() as u64;
+    let rolling = setting.some(1, |_| {
+        let fault = Fault::Process(ProcessFault::RollingRestart);
+        (count * ROLL_STEP, fault)
+    });
+    let mut wiped = Vec::new();
+    if setting.victim.0 > 3 {
+        let node = setting.victim;
+        wiped = setting.some(1, |_| (1_000, Fault::Process(ProcessFault::Wiped { node })));
+    }
+    [kill, power, long, all, pause, recovery, rolling, wiped].concat()
+}

@@ -1,0 +1,194 @@
+//! What one seed does: its nodes, topics and faults. Made up front and in full, so that
+//! a run can be repeated with fewer faults and nothing else changed.
+
+use weir_base::NodeId;
+
+use crate::cluster::entropy;
+use crate::dice::Dice;
+use crate::nemesis::{self, Event, Fault, ProcessFault, Setting};
+
+/// Where clients run: machines whose links and disks nobody uses.
+pub(crate) const CLIENTS: [NodeId; 2] = [NodeId(200), NodeId(201)];
+/// The founding voters of the metadata group.
+pub(crate) const VOTERS: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
+
+/// What an acknowledgement of a topic promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mode {
+    pub(crate) flush_sync: bool,
+    pub(crate) replication_sync: bool,
+}
+
+/// A topic that lives as long as the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Topic {
+    pub(crate) name: &'static str,
+    pub(crate) partitions: i32,
+    /// The weakest it ever is.
+    pub(crate) mode: Mode,
+}
+
+impl Topic {
+    /// Whether nothing acknowledged is ever lost.
+    pub(crate) fn keeps_all(&self) -> bool {
+        self.mode.flush_sync && self.mode.replication_sync
+    }
+
+    pub(crate) fn configs(&self) -> [(&'static str, &'static str); 2] {
+        let word = |sync| if sync { "sync" } else { "async" };
+        // The one that shifts begins with the strongest.
+        let strong = self.name == SHIFTING;
+        [
+            ("weir.flush", word(self.mode.flush_sync || strong)),
+            (
+                "weir.replication",
+                word(self.mode.replication_sync || strong),
+            ),
+        ]
+    }
+}
+
+/// The topic whose mode an admin changes.
+pub(crate) const SHIFTING: &str = "shifting";
+
+const fn topic(
+    name: &'static str,
+    partitions: i32,
+    flush_sync: bool,
+    replication_sync: bool,
+) -> Topic {
+    let mode = Mode {
+        flush_sync,
+        replication_sync,
+    };
+    Topic {
+        name,
+        partitions,
+        mode,
+    }
+}
+
+/// All four modes, and one that changes.
+pub(crate) const TOPICS: [Topic; 5] = [
+    topic("sync-sync", 2, true, true),
+    topic("async-sync", 1, false, true),
+    topic("sync-async", 1, true, false),
+    topic("async-async", 1, false, false),
+    topic(SHIFTING, 1, false, false),
+];
+
+/// One run, as it is going to be.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    /// Nodes that run from the start.
+    pub(crate) nodes: Vec<NodeId>,
+    /// Nodes that are added later.
+    pub(crate) spares: Vec<NodeId>,
+    /// The one whose disk may spoil what it holds.
+    pub(crate) victim: NodeId,
+    /// When faults end, in milliseconds.
+    pub(crate) end: u64,
+    /// Whether the victim, if the rest can do without it, stays away when faults end.
+    pub(crate) victim_stays_away: bool,
+    /// Faults by number.
+    pub(crate) events: Vec<(usize, Event)>,
+    /// Every fsync of every disk lies: a run that must fail.
+    pub(crate) syncs_lie: bool,
+    /// One acknowledged value is taken out of all that was read: a run that must fail.
+    pub(crate) is_spoilt: bool,
+}
+
+impl Plan {
+    pub(crate) fn of(seed: u64) -> Self {
+        let dice = Dice::new(entropy(seed).fork("plan"));
+        let mut nodes = VOTERS.to_vec();
+        let mut spares = Vec::new();
+        if dice.one_in(3) {
+            nodes.push(NodeId(4));
+            if dice.one_in(2) {
+                nodes.push(NodeId(5));
+            } else {
+                spares.push(NodeId(5));
+            }
+        }
+        let victim = dice.pick(&nodes);
+        let end = dice.between(20, 50) * 1_000;
+        let setting = Setting {
+            dice: &dice,
+            nodes: &nodes,
+            spares: &spares,
+            clients: &CLIENTS,
+            victim,
+            end,
+            events_max: dice.pick(&[1, 2, 4]),
+        };
+        let events = nemesis::plan(&setting);
+        let victim_stays_away = dice.one_in(3);
+        Self {
+            seed,
+            victim,
+            end,
+            victim_stays_away,
+            events: events.into_iter().enumerate().collect(),
+            nodes,
+            spares,
+            syncs_lie: false,
+            is_spoilt: false,
+        }
+    }
+
+    /// The same run without faults but those of these numbers.
+    pub(crate) fn keep(&mut self, numbers: &[usize]) {
+        self.events.retain(|(number, _)| numbers.contains(number));
+    }
+
+    /// Every node that there is at some time.
+    pub(crate) fn all_nodes(&self) -> Vec<NodeId> {
+        [self.nodes.as_slice(), &self.spares].concat()
+    }
+
+    /// Whether the victim's machine is replaced by an empty one.
+    pub(crate) fn wipes(&self) -> bool {
+        self.events
+            .iter()
+            .any(|(_, event)| matches!(event.fault, Fault::Process(ProcessFault::Wiped { .. })))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_plan_follows_from_its_seed_and_is_no_shorter_for_being_cut() {
+        let text = |plan: &Plan| format!("{plan:?}");
+        let whole = Plan::of(7);
+        assert_eq!(text(&whole), text(&Plan::of(7)));
+        assert_ne!(text(&whole), text(&Plan::of(8)));
+        let mut cut = whole.clone();
+        cut.keep(&[1]);
+        assert_eq!(cut.events.len(), 1);
+        assert_eq!(cut.events[0].0, 1);
+        assert_eq!(cut.end, whole.end);
+    }
+
+    #[test]
+    fn every_kind_of_fault_is_planned_by_some_seed_and_bad_disks_by_the_victim_alone() {
+        let mut kinds = BTreeSet::new();
+        for plan in (0..300).map(Plan::of) {
+            for (_, event) in &plan.events {
+                assert!(event.at <= event.until && event.until <= plan.end);
+                kinds.insert(event.fault.kind());
+                if let Fault::Disk(fault) = &event.fault
+                    && fault.spoils()
+                {
+                    assert_eq!(fault.node, plan.victim);
+                }
+            }
+        }
+        assert_eq!(kinds, nemesis::KINDS.iter().copied().collect());
+    }
+}

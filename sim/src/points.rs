@@ -1,0 +1,205 @@
+//! Named states that a good simulation reaches: one that never does tests less than it
+//! seems to. Reached by what nodes look like, by what they log, or by what faults did.
+
+use std::collections::BTreeMap;
+
+use weir_base::image::NodeState;
+
+use crate::probe::Seen;
+
+/// Messages in nodes' logs, and the state that each tells of.
+const HEARD: &[(&str, &str)] = &[
+    ("leads the metadata group", "metadata leader elected"),
+    ("fenced for silence", "node fenced for silence"),
+    (
+        "its control port is refused: the process is gone",
+        "node fenced for a refused probe",
+    ),
+    ("registered", "node registered"),
+    ("not registered yet", "registration waited"),
+    ("resigned", "resignation"),
+    ("ALARM: the last copy is bad", "last copy bad"),
+    ("log cut to match its leader's", "diverging truncation"),
+    (
+        "log begins anew where its leader's does",
+        "follower behind the log start",
+    ),
+    ("log cut", "log cut"),
+    ("torn tail cut off", "torn tail"),
+    ("replica failed", "replica failed"),
+    ("data directory failed", "data directory failed"),
+    ("log not opened", "log not opened"),
+    (
+        "log removed: this copy begins anew",
+        "quarantine and repair",
+    ),
+    ("log removed: no longer placed here", "log removed"),
+    (
+        "the copy here was given up; nobody leads to begin anew from",
+        "bad copy waits for a leader",
+    ),
+    ("cut batches saved", "cut batches saved"),
+    (
+        "leadership refused after a restart",
+        "leadership refused after a restart",
+    ),
+    (
+        "elected in an epoch that was led before",
+        "elected in an epoch led before",
+    ),
+    ("what is cut cannot be saved", "cut batches not saved"),
+    (
+        "batches from the leader not appended",
+        "batches from the leader refused",
+    ),
+    ("peer turned away", "peer turned away"),
+    ("task panicked", "process stopped itself"),
+    ("cannot stand for election", "no candidate"),
+    ("leadership was not moved away", "drain without success"),
+    ("left without saying so", "stop without farewell"),
+    ("bad copy not given up yet", "bad copy kept for now"),
+    ("topic was not auto-created", "topic not auto-created"),
+];
+
+/// States seen by looking at nodes.
+const LOOKED: &[&str] = &[
+    "isr below min isr",
+    "isr of one",
+    "elr member",
+    "election from the elr",
+    "last known elr member",
+    "partition without a leader",
+    "leader of an old epoch",
+    "leader not ready",
+    "leader without a lease",
+    "two leaders in different epochs",
+    "follower beyond the watermark",
+    "durable end behind log end",
+    "replica failed and still open",
+    "reassignment under way",
+    "replica added by a reassignment",
+    "durability pending",
+    "node fenced",
+    "node draining",
+    "image behind by 10",
+    "logs of different epochs",
+];
+
+/// States that supervisors and scenarios tell.
+const TOLD: &[&str] = &[
+    "crash amid disk operations",
+    "stopped cleanly",
+    "given up: its disk is beyond use",
+    "refused to start on a bad disk",
+    "stopped itself for a failed disk",
+    "core without one node",
+    "partition that only an operator can bring back",
+];
+
+/// Which states one run reached.
+#[derive(Default)]
+pub(crate) struct Points(BTreeMap<&'static str, u64>);
+
+impl Points {
+    /// Every state there is a name for.
+    pub(crate) fn all() -> impl Iterator<Item = &'static str> {
+        let heard = HEARD.iter().map(|(_, point)| *point);
+        heard
+            .chain(LOOKED.iter().copied())
+            .chain(TOLD.iter().copied())
+    }
+
+    pub(crate) fn reach(&mut self, point: &'static str) {
+        *self.0.entry(point).or_default() += 1;
+    }
+
+    /// Takes in how often each message was logged.
+    pub(crate) fn hear(&mut self, said: &BTreeMap<String, u64>) {
+        for (message, count) in said {
+            let known = HEARD.iter().find(|(begins, _)| message.starts_with(begins));
+            if let Some((_, point)) = known {
+                *self.0.entry(point).or_default() += count;
+            }
+        }
+    }
+
+    pub(crate) fn counts(&self) -> BTreeMap<String, u64> {
+        let counts = self.0.iter();
+        counts
+            .map(|(point, count)| ((*point).to_owned(), *count))
+            .collect()
+    }
+
+    /// Looks at all nodes.
+    pub(crate) fn look(&mut self, seen: &Seen) {
+        for (at, record) in seen.newest.partitions() {
+            let reached = [
+                (
+                    record.isr.len() < record.min_isr as usize,
+                    "isr below min isr",
+                ),
+                (record.isr.len() == 1, "isr of one"),
+                (!record.elr.is_empty(), "elr member"),
+                (!record.last_known_elr.is_empty(), "last known elr member"),
+                (record.leader.is_none(), "partition without a leader"),
+                (!record.removing.is_empty(), "reassignment under way"),
+                (!record.adding.is_empty(), "replica added by a reassignment"),
+                (record.pending_durability.is_some(), "durability pending"),
+            ];
+            for (_, point) in reached.into_iter().filter(|(is, _)| *is) {
+                self.reach(point);
+            }
+            let mut leaders = 0;
+            let mut epochs = Vec::new();
+            for (_, replica) in seen.replicas(at) {
+                let is_leader = replica.is_leader;
+                leaders += u32::from(is_leader);
+                epochs.extend(replica.epochs.first().map(|(epoch, _)| *epoch));
+                let reached = [
+                    (
+                        is_leader && replica.leader_epoch < record.leader_epoch,
+                        "leader of an old epoch",
+                    ),
+                    (is_leader && !replica.is_ready, "leader not ready"),
+                    (
+                        is_leader && replica.is_ready && !replica.may_answer,
+                        "leader without a lease",
+                    ),
+                    (
+                        !is_leader && replica.log_end > replica.high_watermark,
+                        "follower beyond the watermark",
+                    ),
+                    (
+                        replica.durable_end < replica.log_end,
+                        "durable end behind log end",
+                    ),
+                    (replica.is_failed, "replica failed and still open"),
+                ];
+                for (_, point) in reached.into_iter().filter(|(is, _)| *is) {
+                    self.reach(point);
+                }
+            }
+            if leaders > 1 {
+                self.reach("two leaders in different epochs");
+            }
+            if epochs.windows(2).any(|pair| pair[0] != pair[1]) {
+                self.reach("logs of different epochs");
+            }
+        }
+        for record in seen.newest.nodes.values() {
+            match record.state {
+                NodeState::Fenced => self.reach("node fenced"),
+                NodeState::Draining => self.reach("node draining"),
+                NodeState::Active => {}
+            }
+        }
+        let behind = |version: u64| version + 10 <= seen.newest.version;
+        if seen
+            .nodes
+            .values()
+            .any(|inside| behind(inside.image.version))
+        {
+            self.reach("image behind by 10");
+        }
+    }
+}

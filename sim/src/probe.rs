@@ -1,0 +1,120 @@
+//! One look at a cluster: what each running node believes, as plain data.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use weir_base::image::{ClusterImage, FlushMode, PartitionRecord, ReplicationMode};
+use weir_base::{LeaderEpoch, NodeId, Offset, PartitionEpoch, TopicPartition};
+use weir_replication::PartitionHandle;
+
+use crate::plan::SHIFTING;
+use crate::whole_node::Insides;
+
+/// Epochs of a log that a look takes in, from the newest down.
+const EPOCHS: usize = 4;
+
+/// Everything that was seen at one time.
+#[derive(Clone, Default)]
+pub(crate) struct Seen {
+    pub(crate) nodes: BTreeMap<NodeId, NodeSeen>,
+    /// The newest image that any node ever had.
+    pub(crate) newest: Arc<ClusterImage>,
+}
+
+/// One running node.
+#[derive(Clone, Default)]
+pub(crate) struct NodeSeen {
+    /// Which run of it.
+    pub(crate) start: u64,
+    pub(crate) image: Arc<ClusterImage>,
+    pub(crate) replicas: BTreeMap<TopicPartition, ReplicaSeen>,
+}
+
+/// One replica as its node sees it.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct ReplicaSeen {
+    pub(crate) leader_epoch: LeaderEpoch,
+    pub(crate) partition_epoch: PartitionEpoch,
+    pub(crate) is_leader: bool,
+    pub(crate) is_ready: bool,
+    pub(crate) is_failed: bool,
+    /// Leads, is ready and holds the lease.
+    pub(crate) may_answer: bool,
+    pub(crate) high_watermark: Offset,
+    pub(crate) log_end: Offset,
+    pub(crate) durable_end: Offset,
+    pub(crate) isr: Vec<NodeId>,
+    /// Epochs in the log and where each ended, newest first.
+    pub(crate) epochs: Vec<(LeaderEpoch, Offset)>,
+}
+
+impl Seen {
+    /// Looks at every node that runs.
+    pub(crate) fn look(insides: &Insides, newest: Arc<ClusterImage>) -> Self {
+        let mut nodes = BTreeMap::new();
+        let mut newest = newest;
+        for (node, inside) in insides.lock().iter() {
+            let image = inside.broker.api().cluster.image();
+            if image.version > newest.version {
+                newest = Arc::clone(&image);
+            }
+            let replicas = inside.broker.replicas();
+            let replicas = replicas.iter().map(|handle| (handle.at(), seen(handle)));
+            let seen = NodeSeen {
+                start: inside.start,
+                image,
+                replicas: replicas.collect(),
+            };
+            nodes.insert(*node, seen);
+        }
+        Self { nodes, newest }
+    }
+
+    /// Partitions of the newest image that never lose anything: sync flush and sync
+    /// replication, and never another mode.
+    pub(crate) fn strict(&self) -> impl Iterator<Item = (TopicPartition, &PartitionRecord)> {
+        self.newest.partitions().filter(|(at, record)| {
+            let name = self.newest.topic_names.get(&at.topic);
+            let mode = record.durability;
+            name.is_some_and(|name| **name != *SHIFTING)
+                && mode.flush == FlushMode::Sync
+                && mode.replication == ReplicationMode::Sync
+        })
+    }
+
+    /// The replicas of a partition on nodes that run.
+    pub(crate) fn replicas(
+        &self,
+        at: TopicPartition,
+    ) -> impl Iterator<Item = (NodeId, &ReplicaSeen)> {
+        self.nodes
+            .iter()
+            .filter_map(move |(node, seen)| Some((*node, seen.replicas.get(&at)?)))
+    }
+}
+
+fn seen(handle: &PartitionHandle) -> ReplicaSeen {
+    let view = handle.view();
+    let mut epochs = Vec::new();
+    let mut asked = Some(view.leader_epoch);
+    while let Some(epoch) = asked
+        && epochs.len() < EPOCHS
+        && let Some(found) = handle.end_of_epoch(epoch)
+    {
+        epochs.push((found.epoch, found.end));
+        asked = found.epoch.0.checked_sub(1).map(LeaderEpoch);
+    }
+    ReplicaSeen {
+        leader_epoch: view.leader_epoch,
+        partition_epoch: view.partition_epoch,
+        is_leader: view.is_leader,
+        is_ready: view.is_ready,
+        is_failed: view.is_failed,
+        may_answer: handle.may_answer(),
+        high_watermark: view.high_watermark,
+        log_end: view.log_end,
+        durable_end: view.durable_end,
+        isr: view.isr.to_vec(),
+        epochs,
+    }
+}

@@ -1,0 +1,338 @@
+//! One seed, from its first step to its judgement.
+//!
+//! First faults, while clients write and read and the invariants are watched. Then they
+//! end, for a core of the nodes for good, and within [`LIVENESS`] everything has to work
+//! again: every partition acknowledges writes, readers get to the end, moves are done.
+//! Last, what the clients saw is judged.
+
+mod clients;
+mod liveness;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::sync::mpsc::UnboundedSender;
+use weir_base::{LeaderEpoch, TopicPartition};
+use weir_checkers::Key;
+
+use crate::cluster::{Cluster, ip};
+use crate::invariants::{Invariants, Told};
+use crate::log_events::{Listener, Said};
+use crate::nemesis::network::Links;
+use crate::nemesis::{Change, Fault};
+use crate::oracle::promise::Promise;
+use crate::oracle::{self};
+use crate::outcome::Outcome;
+use crate::plan::{CLIENTS, Plan, TOPICS, VOTERS};
+use crate::points::Points;
+use crate::probe::Seen;
+use crate::supervisor::Supervisor;
+use crate::trace::{Trace, set_time_outside};
+use crate::whole_node::{Insides, node_options, run_watched};
+use crate::workload::recorder::Recorder;
+use crate::workload::stage::Stage;
+
+/// How long everything may take to work again after the faults.
+pub(crate) const LIVENESS: Duration = Duration::from_secs(60);
+/// Simulated milliseconds between two looks at the invariants.
+const LOOK_EVERY: u64 = 5;
+
+/// Runs a plan. Call it on a fresh thread.
+pub(crate) fn simulate(plan: &Plan, trace: &Trace) -> Outcome {
+    let said = Said::default();
+    let listener = Listener::new(trace.clone(), said.clone());
+    tracing::subscriber::with_default(listener, || {
+        let mut outcome = Outcome {
+            seed: plan.seed,
+            events: plan.events.iter().map(|(number, _)| *number).collect(),
+            ..Outcome::default()
+        };
+        if let Err(error) = run(plan, trace, &said, &mut outcome) {
+            outcome
+                .violations
+                .push(format!("the run broke off: {error:#}"));
+        }
+        outcome.digest = trace.digest().to_string();
+        outcome
+    })
+}
+
+/// The partitions that clients use: topic, partition and the key in their history.
+pub(crate) fn keys() -> impl Iterator<Item = (usize, i32, Key)> {
+    let partitions = (0..)
+        .zip(TOPICS)
+        .flat_map(|(index, topic)| (0..topic.partitions).map(move |p| (index, p)));
+    (0..)
+        .zip(partitions)
+        .map(|(key, (index, p))| (index, p, Key(key)))
+}
+
+struct Run<'p> {
+    plan: &'p Plan,
+    cluster: Cluster,
+    supervisor: Supervisor,
+    links: Links,
+    insides: Insides,
+    invariants: Invariants,
+    recorder: Recorder,
+    stage: Stage,
+    admin: UnboundedSender<Change>,
+    seen: Seen,
+    epochs: BTreeMap<TopicPartition, LeaderEpoch>,
+    promise: Promise,
+    points: Points,
+    faults: BTreeMap<String, u64>,
+}
+
+fn run(plan: &Plan, trace: &Trace, said: &Said, outcome: &mut Outcome) -> Result<()> {
+    let machines = [plan.all_nodes(), CLIENTS.to_vec()].concat();
+    let cluster = Cluster::new(plan.seed, &machines, trace.clone())?;
+    cluster.contain_panics();
+    let longest = Duration::from_millis(plan.end) + LIVENESS * 3;
+    let mut sim = Cluster::builder(plan.seed, longest).build();
+    let insides = Insides::default();
+    for node in plan.all_nodes() {
+        let (cluster, insides) = (cluster.clone(), insides.clone());
+        sim.host(ip(node), move || {
+            let options = node_options(node, &VOTERS);
+            let software = run_watched(cluster.clone(), options, insides.clone());
+            async move { Ok(software.await?) }
+        });
+    }
+    for spare in &plan.spares {
+        cluster.leave_off(&mut sim, *spare)?;
+    }
+    let (recorder, stage) = (Recorder::default(), Stage::default());
+    let admin = clients::start(&mut sim, &cluster, plan, &recorder, &stage);
+    let mut run = Run {
+        plan,
+        supervisor: Supervisor::new(&cluster, &insides, plan),
+        cluster,
+        links: Links::default(),
+        insides,
+        invariants: Invariants::new(),
+        recorder,
+        stage,
+        admin,
+        seen: Seen::default(),
+        epochs: BTreeMap::new(),
+        promise: Promise::default(),
+        points: Points::default(),
+        faults: BTreeMap::new(),
+    };
+    for (topic, _, key) in keys() {
+        run.promise.set_mode(key, TOPICS[topic].mode);
+    }
+    let mut is_drained = false;
+    let finished = run
+        .under_faults(&mut sim)
+        .and_then(|()| run.healed(&mut sim, &mut is_drained));
+    if let Err(error) = finished {
+        outcome.violations.push(format!("{error:#}"));
+    }
+    outcome.simulated_ms = millis(&sim);
+    outcome.violations.extend(run.recorder.complaints());
+    outcome.violations.append(&mut run.supervisor.violations);
+    outcome.acknowledged = run.recorder.acknowledgements();
+    run.promise
+        .set_power_losses(std::mem::take(&mut run.supervisor.power_losses));
+    let mut ops = run.recorder.ops();
+    if plan.is_spoilt {
+        oracle::spoil(&mut ops, &run.promise);
+    }
+    let judgement = oracle::judge(ops, &run.promise, is_drained);
+    if outcome.violations.is_empty() && run.recorder.acknowledgements() == 0 {
+        outcome
+            .violations
+            .push("nothing was acknowledged: the run proves nothing".to_owned());
+    }
+    outcome.violations.extend(judgement.violations);
+    outcome.forgiven = judgement.forgiven;
+    for point in run.supervisor.points.drain(..) {
+        run.points.reach(point);
+    }
+    run.points.hear(&said.counts());
+    outcome.points = run.points.counts();
+    outcome.faults = run.faults;
+    run.insides.lock().clear();
+    Ok(())
+}
+
+fn millis(sim: &turmoil::Sim<'_>) -> u64 {
+    u64::try_from(sim.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Run<'_> {
+    /// The phase in which only safety counts.
+    fn under_faults(&mut self, sim: &mut turmoil::Sim<'_>) -> Result<()> {
+        let plan = self.plan;
+        let mut begins = plan.events.iter().peekable();
+        let mut running: Vec<(u64, usize, &Fault)> = Vec::new();
+        while millis(sim) < plan.end {
+            let now = millis(sim);
+            let mut links_change = false;
+            while let Some(index) = running.iter().position(|(until, ..)| *until <= now) {
+                let (_, number, fault) = running.remove(index);
+                self.cluster
+                    .trace()
+                    .note(&"nemesis", format_args!("event {number} ends"));
+                self.links.end(number);
+                links_change |= matches!(fault, Fault::Network(_));
+                self.supervisor.end(number, fault)?;
+            }
+            while let Some((number, event)) = begins.next_if(|(_, event)| event.at <= now) {
+                let trace = self.cluster.trace();
+                trace.note(&"nemesis", format_args!("event {number} begins: {event}"));
+                if self.supervisor.begin(sim, now, *number, &event.fault)? {
+                    let kind = event.fault.kind().to_owned();
+                    *self.faults.entry(kind).or_default() += 1;
+                }
+                match &event.fault {
+                    Fault::Network(fault) => self.links.begin(*number, fault.clone()),
+                    Fault::Admin(change) => self.change(change),
+                    Fault::Process(_) | Fault::Disk(_) | Fault::Clock(_) => {}
+                }
+                links_change |= matches!(event.fault, Fault::Network(_));
+                running.push((event.until, *number, &event.fault));
+            }
+            self.step(sim, links_change)?;
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, change: &Change) {
+        if let Change::AddNode { node } = change {
+            self.supervisor.add(*node);
+        }
+        // The admin outlives every run: if it is gone, so is the run.
+        self.admin.send(change.clone()).unwrap_or_default();
+    }
+
+    /// The phase in which everything has to work.
+    fn healed(&mut self, sim: &mut turmoil::Sim<'_>, is_drained: &mut bool) -> Result<()> {
+        self.cluster
+            .trace()
+            .note(&"nemesis", format_args!("faults end"));
+        self.links.end_all();
+        self.supervisor.heal()?;
+        let victim = self.plan.victim;
+        let may_stay_away = self.plan.victim_stays_away || self.plan.wipes();
+        if may_stay_away && liveness::can_do_without(&self.seen, &self.supervisor, victim) {
+            self.cluster
+                .trace()
+                .note(&victim, format_args!("stays away"));
+            let now = millis(sim);
+            self.supervisor.take_away(sim, now, victim)?;
+            self.points.reach("core without one node");
+        }
+        self.step(sim, true)?;
+        self.stage.heal();
+        let until = sim.elapsed() + LIVENESS;
+        while sim.elapsed() < until {
+            self.step(sim, false)?;
+            let stranded = self.stranded();
+            let mut wanted = keys().filter(|(.., key)| !stranded.contains(key));
+            *is_drained = wanted.all(|(.., key)| self.stage.is_read(key));
+            if *is_drained && liveness::what_is_missing(&self.seen, &self.supervisor).is_none() {
+                if !stranded.is_empty() {
+                    self.points
+                        .reach("partition that only an operator can bring back");
+                }
+                stranded
+                    .into_iter()
+                    .for_each(|key| self.promise.strand(key));
+                return Ok(());
+            }
+        }
+        let missing = liveness::what_is_missing(&self.seen, &self.supervisor).unwrap_or_default();
+        let waiting: Vec<String> = keys()
+            .filter(|(.., key)| !self.stage.is_read(*key))
+            .map(|(topic, partition, key)| {
+                let name = TOPICS[topic].name;
+                let what = if self.stage.is_written(key) {
+                    "read"
+                } else {
+                    "written"
+                };
+                format!("{name}-{partition} is not {what}")
+            })
+            .collect();
+        anyhow::bail!(
+            "liveness: {LIVENESS:?} after the faults: {missing} {}{}",
+            waiting.join(", "),
+            liveness::describe(&self.seen)
+        )
+    }
+
+    /// Keys whose partition only an operator can bring back.
+    fn stranded(&self) -> BTreeSet<Key> {
+        let keys = keys().filter(|(topic, partition, _)| {
+            let name = TOPICS[*topic].name;
+            let record = self.seen.newest.topics.get(name).and_then(|topic| {
+                topic
+                    .partitions
+                    .get(usize::try_from(*partition).unwrap_or(usize::MAX))
+            });
+            record.is_some_and(|record| liveness::is_stranded(record, &self.supervisor))
+        });
+        keys.map(|(.., key)| key).collect()
+    }
+
+    /// One step of the simulation and everything that goes with it.
+    fn step(&mut self, sim: &mut turmoil::Sim<'_>, links_change: bool) -> Result<()> {
+        let losses = self.supervisor.power_losses.len();
+        let now = millis(sim);
+        set_time_outside(sim.elapsed());
+        self.supervisor.tend(sim, now)?;
+        let lost_power = self.supervisor.power_losses.len() > losses;
+        if lost_power {
+            self.links.forget();
+        }
+        if links_change || lost_power {
+            let machines = [self.plan.all_nodes(), CLIENTS.to_vec()].concat();
+            self.links.apply(&self.cluster, sim, &machines);
+        }
+        if let Err(error) = sim.step() {
+            anyhow::bail!("a host ended: {error}");
+        }
+        if now.is_multiple_of(LOOK_EVERY) {
+            set_time_outside(sim.elapsed());
+            self.look(millis(sim))?;
+        }
+        let broken = self.supervisor.violations.first();
+        anyhow::ensure!(broken.is_none(), "stopped at a violation");
+        Ok(())
+    }
+
+    fn look(&mut self, now: u64) -> Result<()> {
+        self.seen = Seen::look(&self.insides, Arc::clone(&self.seen.newest));
+        let mut told = Told::new();
+        for (topic, partition, key) in keys() {
+            let Some(record) = self.seen.newest.topics.get(TOPICS[topic].name) else {
+                continue;
+            };
+            let index = u32::try_from(partition).context("partition")?;
+            let at = TopicPartition::new(record.id, index);
+            told.insert(at, self.recorder.acknowledged_end(key));
+            let epoch = self.seen.newest.partition(at).map(|p| p.leader_epoch);
+            if let Some(epoch) = epoch
+                && self.epochs.insert(at, epoch) != Some(epoch)
+            {
+                self.promise.elected(key, now);
+            }
+            let leading = self
+                .seen
+                .replicas(at)
+                .filter(|(_, replica)| replica.is_leader && Some(replica.leader_epoch) == epoch);
+            if let Some(mark) = leading.map(|(_, r)| r.high_watermark.0).max() {
+                self.promise.committed(key, now, mark);
+            }
+        }
+        self.points.look(&self.seen);
+        let broken = self.invariants.look(&self.seen, &told);
+        anyhow::ensure!(broken.is_empty(), "{}", broken.join("; "));
+        Ok(())
+    }
+}

@@ -1,0 +1,430 @@
+//! Keeps the nodes of a run as its faults want them: up, down, stopped, damaged.
+//!
+//! A process that ends by itself is started again, as a service manager does. Why it may
+//! end by itself is decided here: because its disk failed it, or because it was asked.
+//! Anything else is a violation.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use weir_base::NodeId;
+use weir_storage::{Crash, SimFaults};
+
+use crate::cluster::Cluster;
+use crate::dice::Dice;
+use crate::nemesis::disk::{DiskFault, DiskFaultKind, rot};
+use crate::nemesis::process::{ProcessFault, ROLL_STEP};
+use crate::nemesis::{ClockFault, Fault};
+use crate::plan::Plan;
+use crate::whole_node::{Insides, STOPPED};
+
+/// How long a node that ended by itself stays down, in milliseconds.
+const RESTART_AFTER: u64 = 500;
+/// How long a crash waits for the disk operation it was planned for.
+const DOOM_WAITS: u64 = 200;
+/// Ended starts in a row after which a damaged node counts as lost.
+const STARTS_MAX: u32 = 8;
+
+/// The nodes of one run.
+pub(crate) struct Supervisor {
+    cluster: Cluster,
+    insides: Insides,
+    dice: Dice,
+    controls: BTreeMap<NodeId, Control>,
+    /// Disk faults that are on, by event.
+    disk_faults: BTreeMap<usize, DiskFault>,
+    /// Asked to stop one after the other: node and time.
+    rolling: Vec<(u64, NodeId)>,
+    syncs_lie: bool,
+    /// When machines lost their power, in milliseconds.
+    pub(crate) power_losses: Vec<(u64, NodeId)>,
+    /// When processes ended, in any way.
+    pub(crate) ends: u64,
+    pub(crate) violations: Vec<String>,
+    pub(crate) points: Vec<&'static str>,
+}
+
+#[derive(Default)]
+struct Control {
+    is_up: bool,
+    /// Faults that keep it down.
+    held: u32,
+    pauses: u32,
+    restart_at: u64,
+    doom: Option<Doom>,
+    /// Not part of the cluster yet, or never again.
+    is_away: bool,
+    /// A disk fault touched it: it may end by itself.
+    is_troubled: bool,
+    /// Its disk may have lost or spoiled what it held.
+    is_damaged: bool,
+    failed_starts: u32,
+}
+
+/// A crash that waits for its moment.
+#[derive(Clone, Copy)]
+struct Doom {
+    crash: Crash,
+    crashes_before: u64,
+    deadline: u64,
+}
+
+impl Supervisor {
+    pub(crate) fn new(cluster: &Cluster, insides: &Insides, plan: &Plan) -> Self {
+        let controls = plan.all_nodes().into_iter().map(|node| {
+            let is_away = plan.spares.contains(&node);
+            let control = Control {
+                is_up: !is_away,
+                is_away,
+                ..Control::default()
+            };
+            (node, control)
+        });
+        let supervisor = Self {
+            controls: controls.collect(),
+            cluster: cluster.clone(),
+            insides: insides.clone(),
+            dice: Dice::new(cluster.entropy("supervisor")),
+            disk_faults: BTreeMap::new(),
+            rolling: Vec::new(),
+            syncs_lie: plan.syncs_lie,
+            power_losses: Vec::new(),
+            ends: 0,
+            violations: Vec::new(),
+            points: Vec::new(),
+        };
+        for node in plan.all_nodes() {
+            supervisor.set_disk_faults(node);
+        }
+        supervisor
+    }
+
+    fn control(&mut self, node: NodeId) -> &mut Control {
+        self.controls.entry(node).or_default()
+    }
+
+    /// Nodes that take part, up or down.
+    pub(crate) fn present(&self) -> Vec<NodeId> {
+        let all = self.controls.iter().filter(|(_, c)| !c.is_away);
+        all.map(|(node, _)| *node).collect()
+    }
+
+    /// Whether a node's disk may have lost or spoiled what it held.
+    pub(crate) fn is_damaged(&self, node: NodeId) -> bool {
+        self.controls.get(&node).is_some_and(|c| c.is_damaged)
+    }
+
+    /// A fault begins. Says whether anything was there for it to strike.
+    pub(crate) fn begin(
+        &mut self,
+        sim: &mut turmoil::Sim<'_>,
+        now: u64,
+        event: usize,
+        fault: &Fault,
+    ) -> Result<bool> {
+        match fault {
+            Fault::Process(fault) => self.begin_process(sim, now, fault),
+            Fault::Disk(fault) => self.begin_disk(event, fault),
+            Fault::Clock(fault) => self.set_clock(fault, true),
+            Fault::Network(_) | Fault::Admin(_) => Ok(true),
+        }
+    }
+
+    fn begin_process(
+        &mut self,
+        sim: &mut turmoil::Sim<'_>,
+        now: u64,
+        fault: &ProcessFault,
+    ) -> Result<bool> {
+        match *fault {
+            ProcessFault::Kill { node, operations } => {
+                self.control(node).held += 1;
+                self.doom(now, node, operations, Crash::Process)
+            }
+            ProcessFault::PowerLoss { node, operations } => {
+                self.control(node).held += 1;
+                self.doom(now, node, operations, Crash::PowerLoss)
+            }
+            ProcessFault::PowerLossOfAll => {
+                for node in self.present() {
+                    self.control(node).held += 1;
+                    self.end_now(sim, now, node, Crash::PowerLoss)?;
+                }
+                Ok(true)
+            }
+            ProcessFault::Pause { node } => {
+                let control = self.control(node);
+                control.pauses += 1;
+                let is_up = control.is_up;
+                if is_up {
+                    self.cluster.pause(node);
+                }
+                Ok(is_up)
+            }
+            ProcessFault::CrashInRecovery {
+                node,
+                operations,
+                power,
+            } => {
+                if !self.control(node).is_up {
+                    return Ok(false);
+                }
+                self.end_now(sim, now, node, Crash::Process)?;
+                let crash = if power {
+                    Crash::PowerLoss
+                } else {
+                    Crash::Process
+                };
+                self.start(sim, node)?;
+                self.doom(now, node, operations, crash)
+            }
+            ProcessFault::RollingRestart => {
+                let nodes = self.present();
+                let times = (0..).map(|turn| now + turn * ROLL_STEP);
+                self.rolling.extend(times.zip(nodes));
+                Ok(true)
+            }
+            ProcessFault::Wiped { node } => {
+                self.end_now(sim, now, node, Crash::PowerLoss)?;
+                let disk = self.cluster.disk(node).context("no such disk")?;
+                disk.wipe();
+                let control = self.control(node);
+                control.is_damaged = true;
+                control.is_troubled = true;
+                Ok(true)
+            }
+        }
+    }
+
+    fn begin_disk(&mut self, event: usize, fault: &DiskFault) -> Result<bool> {
+        let node = fault.node;
+        self.control(node).is_troubled = true;
+        self.control(node).is_damaged |= fault.spoils();
+        if let DiskFaultKind::BitRot { flips, below } = &fault.what {
+            let disk = self.cluster.disk(node).context("no such disk")?;
+            let flipped = rot(disk, below, *flips, &self.dice);
+            self.cluster
+                .trace()
+                .note(&node, format_args!("{flipped} bits rot"));
+            return Ok(flipped > 0);
+        }
+        self.disk_faults.insert(event, fault.clone());
+        self.set_disk_faults(node);
+        Ok(true)
+    }
+
+    /// A fault ends.
+    pub(crate) fn end(&mut self, event: usize, fault: &Fault) -> Result<()> {
+        match fault {
+            Fault::Process(
+                ProcessFault::Kill { node, .. } | ProcessFault::PowerLoss { node, .. },
+            ) => self.release(*node),
+            Fault::Process(ProcessFault::PowerLossOfAll) => {
+                for node in self.controls.keys().copied().collect::<Vec<_>>() {
+                    self.release(node);
+                }
+            }
+            Fault::Process(ProcessFault::Pause { node }) => {
+                let control = self.control(*node);
+                control.pauses = control.pauses.saturating_sub(1);
+                if control.pauses == 0 {
+                    self.cluster.resume(*node);
+                }
+            }
+            Fault::Disk(fault) => {
+                self.disk_faults.remove(&event);
+                self.set_disk_faults(fault.node);
+            }
+            Fault::Clock(fault) => {
+                self.set_clock(fault, false)?;
+            }
+            Fault::Process(
+                ProcessFault::CrashInRecovery { .. }
+                | ProcessFault::RollingRestart
+                | ProcessFault::Wiped { .. },
+            )
+            | Fault::Network(_)
+            | Fault::Admin(_) => {}
+        }
+        Ok(())
+    }
+
+    fn release(&mut self, node: NodeId) {
+        let control = self.control(node);
+        control.held = control.held.saturating_sub(1);
+    }
+
+    /// All faults are over: what is down starts, what waits goes on.
+    pub(crate) fn heal(&mut self) -> Result<()> {
+        self.disk_faults.clear();
+        self.rolling.clear();
+        for node in self.controls.keys().copied().collect::<Vec<_>>() {
+            self.set_disk_faults(node);
+            let clocks = self.cluster.clock_faults(node).context("no such node")?;
+            clocks.set_wall_offset_millis(0);
+            if self.control(node).pauses > 0 {
+                self.cluster.resume(node);
+            }
+            let control = self.control(node);
+            (control.held, control.pauses, control.failed_starts) = (0, 0, 0);
+        }
+        Ok(())
+    }
+
+    /// A node is gone for good.
+    pub(crate) fn take_away(
+        &mut self,
+        sim: &mut turmoil::Sim<'_>,
+        now: u64,
+        node: NodeId,
+    ) -> Result<()> {
+        self.end_now(sim, now, node, Crash::Process)?;
+        self.control(node).is_away = true;
+        Ok(())
+    }
+
+    /// A node joins that was not there.
+    pub(crate) fn add(&mut self, node: NodeId) {
+        self.control(node).is_away = false;
+    }
+
+    /// Sees to every node after a step.
+    pub(crate) fn tend(&mut self, sim: &mut turmoil::Sim<'_>, now: u64) -> Result<()> {
+        if let Some((at, node)) = self.rolling.first().copied()
+            && at <= now
+        {
+            self.rolling.remove(0);
+            self.cluster.ask_to_stop(node);
+        }
+        for node in self.controls.keys().copied().collect::<Vec<_>>() {
+            let control = self.control(node);
+            let (is_up, doom) = (control.is_up, control.doom);
+            if !is_up {
+                let due = control.held == 0 && control.restart_at <= now && !control.is_away;
+                if due {
+                    self.start(sim, node)?;
+                }
+                continue;
+            }
+            let disk = self.cluster.disk(node).context("no such disk")?;
+            if let Some(doom) = doom
+                && (disk.crashes() > doom.crashes_before || now >= doom.deadline)
+            {
+                if disk.crashes() > doom.crashes_before {
+                    self.points.push("crash amid disk operations");
+                }
+                disk.call_off_crash();
+                self.end_now(sim, now, node, doom.crash)?;
+            } else if let Some(why) = self.cluster.death(node) {
+                self.judge(node, &why);
+                self.end_now(sim, now, node, Crash::Process)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn judge(&mut self, node: NodeId, why: &str) {
+        self.cluster
+            .trace()
+            .note(&node, format_args!("ended by itself: {why}"));
+        let control = self.control(node);
+        if why == STOPPED {
+            self.points.push("stopped cleanly");
+            return;
+        }
+        let by_the_disk = [
+            "did not start",
+            "the data directory failed",
+            "the metadata group failed",
+        ];
+        if control.is_troubled && by_the_disk.iter().any(|known| why.contains(known)) {
+            let is_start = why.starts_with("did not start");
+            control.failed_starts += u32::from(is_start);
+            // Damage that only an operator can mend.
+            control.is_away = control.is_damaged && control.failed_starts > STARTS_MAX;
+            let point = match (control.is_away, is_start) {
+                (true, _) => "given up: its disk is beyond use",
+                (false, true) => "refused to start on a bad disk",
+                (false, false) => "stopped itself for a failed disk",
+            };
+            self.points.push(point);
+        } else {
+            self.violations
+                .push(format!("node {node} ended by itself: {why}"));
+        }
+    }
+
+    fn doom(&mut self, now: u64, node: NodeId, operations: u64, crash: Crash) -> Result<bool> {
+        let disk = self.cluster.disk(node).context("no such disk")?.clone();
+        let control = self.control(node);
+        if control.is_up {
+            control.doom = Some(Doom {
+                crash,
+                crashes_before: disk.crashes(),
+                deadline: now + DOOM_WAITS,
+            });
+            disk.crash_after(operations, crash);
+        }
+        Ok(self.control(node).is_up)
+    }
+
+    fn end_now(
+        &mut self,
+        sim: &mut turmoil::Sim<'_>,
+        now: u64,
+        node: NodeId,
+        crash: Crash,
+    ) -> Result<()> {
+        let control = self.control(node);
+        control.doom = None;
+        control.restart_at = now + RESTART_AFTER;
+        if !std::mem::take(&mut control.is_up) {
+            return Ok(());
+        }
+        self.ends += 1;
+        let inside = self.insides.lock().remove(&node);
+        drop(inside);
+        match crash {
+            Crash::Process => self.cluster.kill(sim, node),
+            Crash::PowerLoss => {
+                self.power_losses.push((now, node));
+                self.cluster.power_off(sim, node)
+            }
+        }
+    }
+
+    fn start(&mut self, sim: &mut turmoil::Sim<'_>, node: NodeId) -> Result<()> {
+        let control = self.control(node);
+        control.is_up = true;
+        control.doom = None;
+        self.cluster.start(sim, node)
+    }
+
+    fn set_disk_faults(&self, node: NodeId) {
+        let Some(disk) = self.cluster.disk(node) else {
+            return;
+        };
+        let mut faults = SimFaults {
+            syncs_lie: self.syncs_lie,
+            latency_max: Duration::ZERO,
+            ..SimFaults::default()
+        };
+        for fault in self.disk_faults.values().filter(|f| f.node == node) {
+            fault.add_to(&mut faults, disk);
+        }
+        disk.set_faults(faults);
+    }
+
+    fn set_clock(&self, fault: &ClockFault, is_on: bool) -> Result<bool> {
+        let clocks = |node| self.cluster.clock_faults(node).context("no such node");
+        match *fault {
+            ClockFault::Wall { node, millis } => {
+                clocks(node)?.set_wall_offset_millis(if is_on { millis } else { 0 });
+            }
+            ClockFault::Drift { node, ppm } if is_on => clocks(node)?.set_drift_ppm(ppm),
+            ClockFault::Drift { .. } => {}
+        }
+        Ok(true)
+    }
+}

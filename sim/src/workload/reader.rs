@@ -1,0 +1,149 @@
+//! A consumer of one partition that follows it from its start, and after the faults one
+//! that reads it all again: what that one does not find is gone.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use weir_base::{Env, RecordBatch};
+use weir_checkers::{Process, Read, Value};
+
+use super::produce::Router;
+use super::writer::Target;
+
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+
+pub(crate) struct Reader {
+    target: Target,
+    env: Env,
+    router: Router,
+}
+
+/// A place in the log and who reads there.
+struct Cursor {
+    process: Process,
+    next: i64,
+    /// The next sequence of each producer (I11), while read from the start.
+    sequences: BTreeMap<(i64, i16), i32>,
+    /// Whether the log cannot be cut any more while it is read.
+    is_final: bool,
+}
+
+impl Reader {
+    pub(crate) fn new(env: &Env, target: Target) -> Self {
+        Self {
+            router: Router::new(env, &target.nodes),
+            env: env.clone(),
+            target,
+        }
+    }
+
+    pub(crate) async fn run(mut self) {
+        let mut cursor = self.begin(false);
+        loop {
+            // Asked before reading: what was written until then is read.
+            let all_written = self.target.stage.is_written(self.target.key);
+            if self.read_some(&mut cursor).await == Some(true) && all_written {
+                break;
+            }
+        }
+        let mut again = self.begin(true);
+        while self.read_some(&mut again).await != Some(true) {}
+        self.target.stage.set_read(self.target.key);
+    }
+
+    /// At the start of the log.
+    fn begin(&self, is_final: bool) -> Cursor {
+        let process = self.target.recorder.process();
+        self.target.recorder.assign(process, self.target.key);
+        Cursor {
+            process,
+            next: 0,
+            sequences: BTreeMap::new(),
+            is_final,
+        }
+    }
+
+    /// Reads what is there. Says whether that was the end of what is committed; `None` if
+    /// nobody answered.
+    async fn read_some(&mut self, cursor: &mut Cursor) -> Option<bool> {
+        const OFFSET_OUT_OF_RANGE: i16 = 1;
+        let (name, partition) = (self.target.topic.name, self.target.partition);
+        let fetched = async {
+            let leader = self.router.leader(name, partition).await?;
+            leader.fetch(name, partition, cursor.next).await
+        }
+        .await;
+        let fetched = match fetched {
+            Ok(fetched) if fetched.error == 0 => fetched,
+            Ok(fetched) if fetched.error == OFFSET_OUT_OF_RANGE => {
+                if self.target.topic.keeps_all() {
+                    let next = cursor.next;
+                    let what = format!(
+                        "{name}-{partition}: offset {next} was read up to, and is out of range"
+                    );
+                    self.target.recorder.complain(what);
+                }
+                *cursor = self.begin(cursor.is_final);
+                self.env.sleep(RETRY_PAUSE).await;
+                return None;
+            }
+            Ok(_) | Err(_) => {
+                self.router.disconnect();
+                self.env.sleep(RETRY_PAUSE).await;
+                return None;
+            }
+        };
+        let mut reads = Vec::new();
+        for batch in &fetched.batches {
+            if let Err(error) = self.take(batch, cursor, &mut reads) {
+                let what = format!("{name}-{partition}: {error:#}");
+                self.target.recorder.complain(what);
+            }
+        }
+        let at_end = fetched.batches.is_empty() && cursor.next >= fetched.high_watermark;
+        if !reads.is_empty() {
+            self.target.recorder.poll(cursor.process, reads);
+        }
+        Some(at_end)
+    }
+
+    fn take(&self, batch: &RecordBatch, cursor: &mut Cursor, reads: &mut Vec<Read>) -> Result<()> {
+        let from = cursor.next;
+        cursor.next = batch.end_offset().to_wire();
+        let header = batch.header();
+        if header.attributes.is_control() {
+            return Ok(());
+        }
+        let records = batch.records()?;
+        let count = i32::try_from(records.len())?;
+        let producer = (header.producer_id.0, header.producer_epoch.0);
+        let sequence = header.base_sequence;
+        let expected = cursor.sequences.insert(producer, sequence + count);
+        if let Some(expected) = expected
+            && expected != sequence
+            && header.base_offset.to_wire() >= from
+            && (cursor.is_final || self.target.topic.keeps_all())
+        {
+            let at = header.base_offset.to_wire();
+            let what = format!(
+                "I11: producer {producer:?} has sequence {sequence} at {at} after {expected} were written"
+            );
+            self.target.recorder.complain(what);
+        }
+        for record in records {
+            let offset = record.offset.to_wire();
+            if offset < from {
+                continue;
+            }
+            let value = record.value.context("a value without bytes")?;
+            let value = String::from_utf8(value.into())?.parse()?;
+            reads.push(Read {
+                key: self.target.key,
+                offset: u64::try_from(offset)?,
+                value: Value(value),
+            });
+        }
+        Ok(())
+    }
+}

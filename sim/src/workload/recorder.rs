@@ -1,0 +1,108 @@
+//! The history of a run as its clients write it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use weir_checkers::history::Offset;
+use weir_checkers::{Action, Key, Kind, Op, Process, Read, Send, Value};
+
+use crate::trace::sim_now;
+
+/// Writes a history; clones write the same one.
+#[derive(Clone, Default)]
+pub(crate) struct Recorder(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    ops: Vec<Op>,
+    processes: u32,
+    values: u64,
+    /// One past the last offset acknowledged, by key.
+    acknowledged: BTreeMap<Key, Offset>,
+    acknowledgements: u64,
+    complaints: Vec<String>,
+}
+
+impl Recorder {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A number that no process had before.
+    pub(crate) fn process(&self) -> Process {
+        let mut state = self.lock();
+        state.processes += 1;
+        Process(state.processes)
+    }
+
+    /// A value that nobody sent before.
+    pub(crate) fn value(&self) -> Value {
+        let mut state = self.lock();
+        state.values += 1;
+        Value(state.values)
+    }
+
+    /// A send begins or ends.
+    pub(crate) fn send(&self, process: Process, kind: Kind, sends: Vec<Send>) {
+        let mut state = self.lock();
+        for send in &sends {
+            if let Some(offset) = send.offset {
+                let end = state.acknowledged.entry(send.key).or_default();
+                *end = (*end).max(offset + 1);
+                state.acknowledgements += 1;
+            }
+        }
+        state.push(process, kind, Action::Send(sends));
+    }
+
+    /// A process begins to read one key.
+    pub(crate) fn assign(&self, process: Process, key: Key) {
+        let mut state = self.lock();
+        state.push(process, Kind::Invoke, Action::Assign([key].into()));
+        state.push(process, Kind::Ok, Action::Assign([key].into()));
+    }
+
+    /// A poll returned.
+    pub(crate) fn poll(&self, process: Process, reads: Vec<Read>) {
+        let mut state = self.lock();
+        state.push(process, Kind::Invoke, Action::Poll(vec![]));
+        state.push(process, Kind::Ok, Action::Poll(reads));
+    }
+
+    /// A client saw what it must never see.
+    pub(crate) fn complain(&self, what: String) {
+        self.lock().complaints.push(what);
+    }
+
+    pub(crate) fn complaints(&self) -> Vec<String> {
+        self.lock().complaints.clone()
+    }
+
+    /// One past the last offset acknowledged of a key.
+    pub(crate) fn acknowledged_end(&self, key: Key) -> Offset {
+        self.lock().acknowledged.get(&key).copied().unwrap_or(0)
+    }
+
+    /// How many values were acknowledged.
+    pub(crate) fn acknowledgements(&self) -> u64 {
+        self.lock().acknowledgements
+    }
+
+    pub(crate) fn ops(&self) -> Vec<Op> {
+        self.lock().ops.clone()
+    }
+}
+
+impl State {
+    fn push(&mut self, process: Process, kind: Kind, action: Action) {
+        self.ops.push(Op {
+            index: self.ops.len() as u64,
+            process,
+            kind,
+            action,
+            t_ns: u64::try_from(sim_now().as_nanos()).unwrap_or(u64::MAX),
+            node: None,
+            rebalanced: vec![],
+        });
+    }
+}

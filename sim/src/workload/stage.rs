@@ -1,0 +1,50 @@
+//! Where a run stands, as its scenario tells the clients and they tell it.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use weir_checkers::Key;
+
+/// Shared by its clones.
+#[derive(Clone, Default)]
+pub(crate) struct Stage(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    is_healed: bool,
+    written: BTreeSet<Key>,
+    read: BTreeSet<Key>,
+}
+
+impl Stage {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Faults are over: from now on everything has to succeed.
+    pub(crate) fn heal(&self) {
+        self.lock().is_healed = true;
+    }
+
+    pub(crate) fn is_healed(&self) -> bool {
+        self.lock().is_healed
+    }
+
+    /// What was written after the healing was acknowledged.
+    pub(crate) fn set_written(&self, key: Key) {
+        self.lock().written.insert(key);
+    }
+
+    pub(crate) fn is_written(&self, key: Key) -> bool {
+        self.lock().written.contains(&key)
+    }
+
+    /// Everything was read, and once more from the start.
+    pub(crate) fn set_read(&self, key: Key) {
+        self.lock().read.insert(key);
+    }
+
+    pub(crate) fn is_read(&self, key: Key) -> bool {
+        self.lock().read.contains(&key)
+    }
+}
