@@ -6,6 +6,7 @@
 //! silent nodes, elects partition leaders, places replicas. Gossip only suspects; Raft
 //! decides. See `README.md` for the picture, the reading order and the failure table.
 
+pub mod apply;
 mod ask;
 mod client;
 pub mod command;

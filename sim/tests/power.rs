@@ -242,7 +242,7 @@ fn of_suspects_alone_the_whole_one_wins() {
 #[cfg(feature = "mutants")]
 #[test]
 fn a_suspect_elected_unseen_is_noticed() {
-    use weir_metadata::mutants::{Mutant, plant};
+    use weir_base::mutant::{Mutant, plant};
     let planted = on_fresh_thread(|| {
         plant(Some(Mutant::M29));
         rotten_tails(13, Third::Intact)

@@ -20,7 +20,7 @@ pub(super) struct Mutants {
 #[cfg(feature = "mutants")]
 pub(super) fn plant(name: Option<&str>) -> Result<()> {
     use anyhow::Context;
-    use weir_replication::mutants::{Mutant, plant};
+    use weir_base::mutant::{Mutant, plant};
     let Some(name) = name else {
         return Ok(());
     };
@@ -52,7 +52,7 @@ impl Mutants {
 
         use super::one::One;
         use super::worker;
-        use weir_replication::mutants::Mutant;
+        use weir_base::mutant::Mutant;
 
         let names = Mutant::ALL.iter().map(|mutant| format!("{mutant:?}"));
         let chosen = names.filter(|name| self.only.is_empty() || self.only.contains(name));

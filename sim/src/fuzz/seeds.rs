@@ -88,7 +88,9 @@ fn compressed() -> Vec<(&'static str, RecordBatch)> {
     let plain = contract::batch(20);
     let packed = |codec| {
         let body = compress(plain.body(), codec).unwrap_or_default();
-        plain.with_records(body, 20, codec).unwrap_or(plain.clone())
+        plain
+            .with_records(body, 20, codec)
+            .unwrap_or_else(|_| plain.clone())
     };
     let raw = packed(Compression::Snappy);
     let length = u32::try_from(raw.body().len()).unwrap_or(0);
@@ -102,7 +104,7 @@ fn compressed() -> Vec<(&'static str, RecordBatch)> {
         ("gzip", packed(Compression::Gzip)),
         ("lz4", packed(Compression::Lz4)),
         ("zstd", packed(Compression::Zstd)),
-        ("snappy-framed", framed.unwrap_or(raw.clone())),
+        ("snappy-framed", framed.unwrap_or_else(|_| raw.clone())),
         ("snappy", raw),
     ]
 }

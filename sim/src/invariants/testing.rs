@@ -105,6 +105,7 @@ impl Scene {
             partition_epoch: PartitionEpoch(self.version.try_into().unwrap()),
             isr: self.isr,
             elr: vec![],
+            suspects: vec![],
             last_known_elr: vec![],
             adding: vec![],
             removing: vec![],
