@@ -5,7 +5,7 @@
 //! same value (Q5). It takes records as they are: a compacted journal may tell of a
 //! group's acknowledgements before it tells of the group.
 //!
-//! Memory: a delayed message 20 to 27 bytes, a remembered id about 70, an undecided half
+//! Memory: a delayed message 20 to 24 bytes, a remembered id about 70, an undecided half
 //! message about 120, a message that waits for a retry about 100 and 16 an ended attempt,
 //! a group 1 bit for each offset between its cursor and the newest final message.
 

@@ -82,6 +82,8 @@ struct Waiting {
     token: Token,
     member: MemberName,
     until: Timestamp,
+    /// Whether its end has a timer: not before it was found that it must wait.
+    armed: bool,
     batch_max: usize,
     invisible: Duration,
     attempt_id: Option<Arc<str>>,

@@ -59,10 +59,10 @@ pub struct QueueLive {
     groups: BTreeMap<GroupNumber, LiveGroup>,
     /// Which groups a client receives from.
     members: BTreeMap<MemberName, BTreeSet<GroupNumber>>,
-    /// Groups that this turn is about.
-    turned: BTreeSet<GroupNumber>,
-    /// Groups that may want something read.
-    hungry: BTreeSet<GroupNumber>,
+    /// Groups that this turn is about; some more than once.
+    turned: Vec<GroupNumber>,
+    /// Groups that may want something read; some more than once.
+    hungry: Vec<GroupNumber>,
     checks: Checks,
 }
 
@@ -131,7 +131,9 @@ impl QueueLive {
         work: impl FnOnce(&mut LiveGroup, &mut Turn<'_>) -> R,
     ) -> Option<R> {
         let group = self.groups.get_mut(&number)?;
-        self.turned.insert(number);
+        if self.turned.last() != Some(&number) {
+            self.turned.push(number);
+        }
         let core = &mut self.core;
         let mut turn = Turn {
             state,
@@ -156,12 +158,17 @@ impl QueueLive {
 
     /// Serves and records for every group of the turn, once.
     fn end_turn(&mut self, (state, now, out): (&QueueState, Timestamp, &mut Out)) {
-        while let Some(number) = self.turned.pop_first() {
-            let at = (state, now, &mut *out);
-            self.on_group(at, number, LiveGroup::end_turn);
-            self.turned.remove(&number);
-            self.hungry.insert(number);
+        let mut turned = std::mem::take(&mut self.turned);
+        turned.sort_unstable();
+        turned.dedup();
+        for number in &turned {
+            self.on_group((state, now, &mut *out), *number, LiveGroup::end_turn);
         }
+        if turned.len() != 1 || self.hungry.last() != turned.last() {
+            self.hungry.extend(&turned);
+        }
+        turned.clear();
+        self.turned = turned;
         self.core.end_turn();
     }
 
@@ -277,7 +284,6 @@ impl QueueLive {
         })?;
         if let Some(number) = number {
             self.groups.remove(&number);
-            self.turned.remove(&number);
         }
         Ok(())
     }
@@ -346,7 +352,6 @@ impl QueueLive {
         });
         if expired == Some(true) {
             self.groups.remove(&number);
-            self.turned.remove(&number);
         }
     }
 
@@ -389,7 +394,9 @@ impl QueueMachine {
     #[must_use]
     pub fn wants(state: &QueueState, live: &mut QueueLive) -> Vec<Want> {
         let mut wants = Vec::new();
-        while let Some(number) = live.hungry.pop_first() {
+        live.hungry.sort_unstable();
+        live.hungry.dedup();
+        while let Some(number) = live.hungry.pop() {
             if let Some(group) = live.groups.get_mut(&number) {
                 let cursor = Offset(state.stored(number).cursor() * BLOCK_OFFSETS);
                 wants.extend(group.want(&live.core.options, cursor));

@@ -43,7 +43,8 @@ impl LiveGroup {
             return Err(QueueError::EmptyBatch);
         }
         let batch_max = receive.batch_max.min(options.batch_max);
-        let until = receive.wait_until.min(turn.now + options.wait_max);
+        let (least, most) = (turn.now + options.wait_min, turn.now + options.wait_max);
+        let until = receive.wait_until.max(least).min(most);
         self.asked_at = turn.now;
         if let Some(id) = &receive.attempt_id {
             if let Some(again) = self.repeat(turn, id, invisible) {
@@ -59,9 +60,8 @@ impl LiveGroup {
                 max: turn.core.options.waiting_max,
             });
         }
-        let timer = Timer::Wait(self.number, token);
-        turn.core.timers.arm(until, timer);
         self.waiting.push_back(Waiting {
+            armed: false,
             token,
             member: receive.member,
             until,
@@ -143,8 +143,10 @@ impl LiveGroup {
             let Some(waiting) = self.waiting.pop_front() else {
                 break;
             };
-            let timer = Timer::Wait(self.number, waiting.token);
-            turn.core.timers.disarm(waiting.until, timer);
+            if waiting.armed {
+                let timer = Timer::Wait(self.number, waiting.token);
+                turn.core.timers.disarm(waiting.until, timer);
+            }
             if let Some(id) = waiting.attempt_id {
                 self.repeats.insert(id, given.clone());
             }
@@ -154,6 +156,12 @@ impl LiveGroup {
                 .map(|(offset, lease)| self.delivery(turn, offset, lease))
                 .collect();
             turn.reply(waiting.token, QueueReply::Receive(Ok(deliveries)));
+        }
+        let newcomers = self.waiting.iter_mut().rev();
+        for waiting in newcomers.take_while(|waiting| !waiting.armed) {
+            let timer = Timer::Wait(self.number, waiting.token);
+            turn.core.timers.arm(waiting.until, timer);
+            waiting.armed = true;
         }
         if !self.waiting.is_empty() && !self.ready.is_empty() && !self.pace_allows(turn.now) {
             let (at, timer) = (self.pace_at(), Timer::Pace(self.number));
