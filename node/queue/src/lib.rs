@@ -37,6 +37,7 @@ mod reply;
 mod retry;
 mod settings;
 mod timers;
+pub mod trace;
 mod turn;
 
 pub use command::{

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use weir_base::machine::{Decision as Out, Machine, Token};
 use weir_base::{Offset, Timestamp};
+use weir_queue::trace::{Subject, Trace};
 use weir_queue::*;
 
 const START: i64 = 3_600_000_000;
@@ -103,6 +104,7 @@ impl Script {
             "failover" => return self.fail_over(),
             "outbox" => return self.outbox(),
             "done" => return self.done(),
+            "story" => return self.story(&words),
             "admit" => {
                 let admission = self.state.admission(Offset(self.log.len() as u64));
                 return writeln!(self.text, "{admission:?}").unwrap();
@@ -352,6 +354,20 @@ impl Script {
         } else {
             &text
         };
+    }
+
+    /// What the journal tells of a message, or of what a handle names.
+    fn story(&mut self, words: &Words<'_>) {
+        let nth = |at| words.at(at).parse::<usize>().unwrap();
+        let subject = match words.at(1) {
+            "delayed" => Subject::Entry(self.handles[nth(2)].number),
+            "half" => Subject::Entry(self.halves[nth(2)].number),
+            offset => Subject::Message(Offset(offset.parse().unwrap())),
+        };
+        let mut trace = Trace::new(subject);
+        for fact in self.journal.iter().flat_map(|record| trace.read(record)) {
+            writeln!(self.text, "  {fact:?}").unwrap();
+        }
     }
 
     fn done(&mut self) {
