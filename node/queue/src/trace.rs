@@ -232,7 +232,7 @@ impl Trace {
                         }
                     };
                     let ours = batch.messages.iter().any(has);
-                    self.released = self.released.or(ours.then_some(*sequence));
+                    self.released = self.released.or_else(|| ours.then_some(*sequence));
                     ours.then_some(Fact::Released(*sequence))
                 }
                 None => (self.released == Some(*sequence)).then_some(Fact::Appended),

@@ -20,6 +20,7 @@ struct Host {
     live: QueueLive,
     at: u64,
     journal_bytes: usize,
+    encodes: bool,
     replies: Vec<QueueReply>,
     end: u64,
 }
@@ -37,8 +38,10 @@ impl Host {
             &mut out,
         );
         for record in &out.records {
-            let (key, value) = record.encode();
-            self.journal_bytes += 8 + key.len() + value.map_or(0, |value| value.len());
+            if self.encodes {
+                let (key, value) = record.encode();
+                self.journal_bytes += 8 + key.len() + value.map_or(0, |value| value.len());
+            }
             QueueMachine::apply(&mut self.state, Offset(self.at), record);
             self.at += 1;
         }
@@ -68,9 +71,10 @@ impl Host {
 }
 
 /// Receives and acknowledges `messages`, `batch` at a time, with `lag` batches in flight.
-fn run(depth: u64, messages: u64, batch: usize, lag: usize, fifo: bool) {
+fn run(depth: u64, messages: u64, batch: usize, lag: usize, fifo: bool, encodes: bool) {
     let mut host = Host {
         end: depth,
+        encodes,
         ..Host::default()
     };
     let settings = GroupSettings {
@@ -126,10 +130,14 @@ fn run(depth: u64, messages: u64, batch: usize, lag: usize, fifo: bool) {
 fn receive_and_ack() {
     for depth in [1_000_000, 100_000_000] {
         for batch in [1, 16, 32] {
-            run(depth, 500_000, batch, 64, false);
+            run(depth, 500_000, batch, 64, false, true);
         }
     }
-    run(1_000_000, 500_000, 32, 16, true);
+    run(1_000_000, 500_000, 32, 16, true, true);
+    println!("without encoding:");
+    for batch in [1, 32] {
+        run(1_000_000, 500_000, batch, 64, false, false);
+    }
 }
 
 #[test]

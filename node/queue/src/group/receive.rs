@@ -177,7 +177,10 @@ impl LiveGroup {
                 continue;
             };
             let (key, version) = (message.key, message.version);
-            if message.ended > 0 && self.is_early(turn, offset) {
+            if message.ended >= self.settings.attempts_max {
+                // The most allowed was lowered meanwhile.
+                self.give_up_now(turn, offset);
+            } else if message.ended > 0 && self.is_early(turn, offset) {
                 self.hold_back(turn, offset, key);
             } else if self.is_superseded(turn, key, version) {
                 self.finish(turn, offset, Ending::Superseded);
@@ -223,14 +226,10 @@ impl LiveGroup {
             member: waiting.member.clone(),
             attempt_id: waiting.attempt_id.clone(),
         };
-        // No message is delivered more often than it may be (Q2).
         assert!(
+            lease.attempt <= self.settings.attempts_max,
+            "Q2: attempt {} of the message at {offset}",
             lease.attempt
-                <= self
-                    .settings
-                    .attempts_max
-                    .max(message.ended.saturating_add(1)),
-            "Q2"
         );
         let old = self.leases.insert(offset, lease);
         assert!(

@@ -234,6 +234,14 @@ impl LiveGroup {
         attempts
     }
 
+    /// A message that failed as often as it may is a dead letter.
+    pub(super) fn give_up_now(&mut self, turn: &mut Turn<'_>, offset: Offset) {
+        let stored = turn.stored(self.number).attempts.get(&offset).cloned();
+        if let Some(attempts) = stored {
+            self.dead_letter(turn, offset, attempts);
+        }
+    }
+
     /// Moves a message to the dead letters: one batch of records has the outgoing copy and
     /// the removal, so it is in exactly one place whatever fails (Q2).
     fn dead_letter(&mut self, turn: &mut Turn<'_>, offset: Offset, attempts: StoredAttempts) {

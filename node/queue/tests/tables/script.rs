@@ -261,6 +261,9 @@ impl Script {
             QueueMachine::apply(&mut self.state, at, &record);
             self.journal.push(record);
         }
+        for (group, finished, counted) in self.state.conservation() {
+            assert_eq!(finished, counted, "the ledger of {group}");
+        }
         for (token, reply) in out.replies {
             let line = self.asked.remove(&token).unwrap();
             self.print(&line, reply);
