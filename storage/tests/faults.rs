@@ -386,3 +386,25 @@ async fn a_log_that_the_write_ahead_log_proved_corrupt_stays_shut() {
     storage.remove_log(partition(0)).await.unwrap();
     assert!(open_log(&storage).await.unwrap().1.created);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_read_error_that_passes_costs_a_recovery_time_and_no_data() {
+    let disk = disk();
+    let storage = open(&disk).await;
+    let (log, _) = open_log(&storage).await.unwrap();
+    for _ in 0..5 {
+        append(&*log, FlushMode::Sync).await.unwrap();
+        durable(&*log).await;
+    }
+    drop((log, storage));
+    disk.crash(Crash::Process);
+    // Every read of the segment, for a while; then only some.
+    for failures in [1, 5, 3] {
+        disk.fail_reads(&segment(), failures);
+        let storage = open(&disk).await;
+        let (log, report) = open_log(&storage).await.unwrap();
+        assert_eq!(report.end, Offset(15), "{failures} failures");
+        drop((log, storage));
+        disk.crash(Crash::Process);
+    }
+}
