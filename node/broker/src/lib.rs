@@ -19,6 +19,7 @@ mod journal;
 mod partitions;
 mod read;
 mod resigning;
+mod scrub;
 
 mod broker;
 
