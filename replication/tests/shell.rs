@@ -14,7 +14,7 @@ use std::time::Duration;
 use faulty::Faulty;
 use toy::{AT, Cluster, batch, offset};
 use weir_base::image::{Durability, FlushMode, ReplicationMode};
-use weir_base::{Entropy, NodeId, Offset, RecordBatch, WriteOutcome};
+use weir_base::{Entropy, NodeId, Offset, RecordBatch, Timestamp, WriteOutcome};
 use weir_replication::{AckLevel, AppendError, ReadError, ReplicaEvent, ReplicationOptions};
 use weir_storage::{LogError, PartitionLog};
 
@@ -624,4 +624,23 @@ async fn a_follower_without_space_to_be_cut_is_cut_later() {
     cluster.until_in_sync(2, 3).await;
     cluster.produce(2, "after").await.unwrap();
     cluster.assert_alike(2, &[1, 3]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn bad_data_met_by_a_search_for_a_time_takes_the_replica_out_too() {
+    let cluster = three();
+    cluster.until_ready(1).await;
+    cluster.produce(1, "kept").await.unwrap();
+    cluster.assert_alike(1, &[2, 3]).await;
+    cluster.kill(1);
+    let rotten = Arc::new(Faulty::new(cluster.log(1)));
+    cluster.set_log(1, Arc::clone(&rotten) as Arc<dyn PartitionLog>);
+    cluster.boot(1);
+    cluster.until_ready(1).await;
+    rotten.rot();
+    let found = cluster.handle(1).offset_at_time(Timestamp(0)).await;
+    assert!(matches!(found, Err(ReadError::Storage(_))), "{found:?}");
+    cluster
+        .until(1, |view| view.is_failed && !view.is_leader)
+        .await;
 }

@@ -22,6 +22,9 @@ const VALUES: u64 = 60;
 const POLL: Duration = Duration::from_millis(20);
 /// Within the first batches of a segment: behind its head, before its end.
 const ROTTEN_AT: u64 = 4_500;
+/// The same in a small segment.
+const ROTTEN_CLOSED_AT: u64 = 300;
+const SEGMENT_BYTES: &str = "2048";
 
 /// What the client wants of the machines: all processes killed and started again, and
 /// meanwhile both stored states of a node's log damaged.
@@ -137,6 +140,25 @@ impl Client {
         check().await
     }
 
+    /// A closed segment of a follower rots, which nobody reads.
+    async fn find_unread(self, ledger: Ledger) -> Result<()> {
+        let nodes = kafka_addresses(self.nodes);
+        let configs = [("segment.bytes", SEGMENT_BYTES)];
+        create_topic(&self.env, &nodes, TOPIC, 1, &configs).await?;
+        let (env, topic) = (self.env.clone(), TOPIC.to_owned());
+        idempotent_producer(env, nodes.clone(), topic, 0, VALUES, ledger.clone()).await?;
+        let told = self.settled(0).await?;
+        let follower = self.nodes.iter().find(|node| **node != told.leader);
+        let follower = *follower.context("no follower")?;
+        let segments = log_files(&self.cluster, follower, ".segment");
+        ensure!(segments.len() > 2, "{segments:?}");
+        let disk = self.cluster.disk(follower).unwrap();
+        disk.flip_bit(&segments[1], ROTTEN_CLOSED_AT, 3)?;
+        self.until_discarded(follower, 1).await?;
+        self.settled(told.epoch - 1).await?;
+        check_all(&self.env, &nodes, TOPIC, 1, &ledger).await
+    }
+
     async fn make_anew(self, ledger: Ledger) -> Result<()> {
         let nodes = kafka_addresses(self.nodes);
         create_topic(&self.env, &nodes, TOPIC, 1, &[]).await?;
@@ -210,6 +232,13 @@ fn rotten_copies_are_given_up_and_made_anew() {
 }
 
 #[test]
+fn rot_that_nobody_reads_is_found_by_the_scrub() {
+    simulate(6, &NODES, |client, ledger| {
+        Box::pin(client.find_unread(ledger))
+    });
+}
+
+#[test]
 fn the_last_copy_is_kept_and_serves_nothing_bad() {
     simulate(5, &NODES[..1], |client, ledger| {
         Box::pin(client.keep_the_last(ledger))
@@ -224,7 +253,9 @@ fn simulate(seed: u64, nodes: &'static [NodeId], script: Script) {
         for node in nodes.iter().copied() {
             let cluster = cluster.clone();
             sim.host(ip(node), move || {
-                let software = run_node(cluster.clone(), node_options(node, nodes));
+                let mut options = node_options(node, nodes);
+                options.storage.scrub_period = Duration::from_secs(2);
+                let software = run_node(cluster.clone(), options);
                 async move { Ok(software.await?) }
             });
         }

@@ -79,6 +79,8 @@ struct State {
     boot: u64,
     syncs: u64,
     writes: u64,
+    /// Reads that fail, by file.
+    failing_reads: BTreeMap<String, u64>,
     /// Operations left until a crash.
     crash_after: Option<(u64, Crash)>,
 }
@@ -98,6 +100,7 @@ impl SimDisk {
                 boot: 1,
                 syncs: 0,
                 writes: 0,
+                failing_reads: BTreeMap::new(),
                 crash_after: None,
             })),
             clock: None,
@@ -172,6 +175,11 @@ impl SimDisk {
         let mut state = self.state();
         let id = state.names.file(path)?;
         Ok(state.file(id)?.len())
+    }
+
+    /// Has the next `count` reads of a file fail with an I/O error that passes.
+    pub fn fail_reads(&self, path: &str, count: u64) {
+        self.state().failing_reads.insert(path.to_owned(), count);
     }
 
     /// Paths of all files there are, sorted.
@@ -268,6 +276,19 @@ impl State {
 
     fn happens(&self, odds: u64) -> bool {
         odds > 0 && self.entropy.below(odds) == 0
+    }
+
+    /// Whether a read of `id` is one of those that were to fail.
+    fn read_fails(&mut self, id: u64) -> bool {
+        let names = &self.names;
+        let left = self
+            .failing_reads
+            .iter_mut()
+            .find(|(path, left)| **left > 0 && names.file(path).is_ok_and(|named| named == id));
+        left.is_some_and(|(_, left)| {
+            *left -= 1;
+            true
+        })
     }
 
     /// Fails if `id` may not grow to `len`.
@@ -404,7 +425,7 @@ impl DiskFile for SimHandle {
 
     fn read_at(&self, offset: u64, len: usize) -> BoxFuture<'static, io::Result<Bytes>> {
         self.disk.run(|state| {
-            if state.happens(state.faults.read_failure_odds) {
+            if state.happens(state.faults.read_failure_odds) || state.read_fails(self.id) {
                 return Err(io::Error::other("injected read error"));
             }
             Ok(state.file(self.id)?.read(offset, len))

@@ -29,6 +29,7 @@ pub use fault_disk::{Crash, SimDisk, SimFaults};
 pub use health::{FSYNC_BOUNDS, StorageCounters, StorageHealth};
 pub use log::compact::CompactionReport;
 pub use log::recover::{RecoveredTail, RecoveryReport};
+pub use log::scrub::ScrubStep;
 pub use log::{
     AppendOutcome, EpochEnd, LogError, LogPosition, PartitionLog, ProducerSummary, ReadChunk,
     SequenceError,

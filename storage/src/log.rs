@@ -1,7 +1,7 @@
 //! What replication needs of a partition's log; the modules below fulfil it on a disk.
 //!
 //! Reading order: `disk` (what a log is made of), `append`, `flush`, `read`, `truncate`,
-//! `recover`, `retention`, `compact`.
+//! `recover`, `retention`, `compact`, `scrub`.
 
 mod append;
 pub(crate) mod compact;
@@ -10,6 +10,7 @@ pub(crate) mod flush;
 mod read;
 pub(crate) mod recover;
 mod retention;
+pub(crate) mod scrub;
 mod truncate;
 
 use std::sync::Arc;

@@ -33,6 +33,11 @@ pub struct StorageOptions {
     pub reserve_bytes: u64,
     /// How long a removed log stays in the trash. Default 10 min.
     pub trash_retention: Duration,
+    /// Within this time every closed segment is read and checked once, if
+    /// `scrub_bytes_per_second` is enough for it. Default 7 days.
+    pub scrub_period: Duration,
+    /// The most that the scrub reads. Default 16 MiB a second, at least 64 KiB.
+    pub scrub_bytes_per_second: u64,
 }
 
 impl Default for StorageOptions {
@@ -47,6 +52,8 @@ impl Default for StorageOptions {
             async_flush_bytes: 256 * 1024,
             reserve_bytes: 64 * MIB,
             trash_retention: Duration::from_secs(600),
+            scrub_period: Duration::from_secs(7 * 86_400),
+            scrub_bytes_per_second: 16 * MIB,
         }
     }
 }
@@ -61,6 +68,10 @@ impl StorageOptions {
             (
                 self.wal_file_bytes >= 64 * 1024,
                 "wal_file_bytes must be at least 64 KiB",
+            ),
+            (
+                self.scrub_bytes_per_second >= 64 * 1024,
+                "scrub_bytes_per_second must be at least 64 KiB",
             ),
             (self.wal_files_max >= 3, "wal_files_max must be at least 3"),
             (

@@ -29,6 +29,7 @@ use crate::health::{Health, StorageHealth};
 use crate::log::compact::CompactionReport;
 use crate::log::disk::DiskLog;
 use crate::log::recover::{self, RecoveryReport};
+use crate::log::scrub::{ScrubStep, plan_pause};
 use crate::log::{LogError, PartitionLog};
 use crate::node_record::{NodeFile, NodeRecord, StartKind};
 use crate::shared::Shared;
@@ -329,6 +330,38 @@ impl Storage {
             Some(log) => log.compact(below).await,
             None => Ok(CompactionReport::default()),
         }
+    }
+
+    /// One step of a scrub of a log: reads and checks closed segments from `from` on.
+    /// `None` if there are no more, or the log is not open.
+    ///
+    /// # Errors
+    /// `Corrupt` if a segment is bad, `DiskLost`, `Closed`.
+    pub async fn scrub(
+        &self,
+        partition: TopicPartition,
+        from: Offset,
+    ) -> Result<Option<ScrubStep>, LogError> {
+        let Some(log) = self.open_one(partition) else {
+            return Ok(None);
+        };
+        let Some((next, bytes)) = log.scrub(from).await? else {
+            return Ok(None);
+        };
+        let options = &self.shared.options;
+        let (period, rate) = (options.scrub_period, options.scrub_bytes_per_second);
+        let pause = plan_pause(bytes, self.closed_bytes(), period, rate);
+        Ok(Some(ScrubStep { next, pause }))
+    }
+
+    /// Bytes of closed segments of all open logs.
+    fn closed_bytes(&self) -> u64 {
+        let logs = self.logs();
+        let bytes = logs.values().map(|slot| match slot {
+            Slot::Open(log, _) | Slot::Recovered(log, _) => log.closed_bytes(),
+            Slot::Failed(_) => 0,
+        });
+        bytes.sum()
     }
 
     /// Follows the failure of the data directory: `Some` once it failed, for ever.

@@ -386,3 +386,61 @@ async fn a_log_that_the_write_ahead_log_proved_corrupt_stays_shut() {
     storage.remove_log(partition(0)).await.unwrap();
     assert!(open_log(&storage).await.unwrap().1.created);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_read_error_that_passes_costs_a_recovery_time_and_no_data() {
+    let disk = disk();
+    let storage = open(&disk).await;
+    let (log, _) = open_log(&storage).await.unwrap();
+    for _ in 0..5 {
+        append(&*log, FlushMode::Sync).await.unwrap();
+        durable(&*log).await;
+    }
+    drop((log, storage));
+    disk.crash(Crash::Process);
+    // Every read of the segment, for a while; then only some.
+    for failures in [1, 5, 3] {
+        disk.fail_reads(&segment(), failures);
+        let storage = open(&disk).await;
+        let (log, report) = open_log(&storage).await.unwrap();
+        assert_eq!(report.end, Offset(15), "{failures} failures");
+        drop((log, storage));
+        disk.crash(Crash::Process);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scrub_reads_what_is_closed_and_finds_what_rotted() {
+    let disk = disk();
+    let storage = open(&disk).await;
+    let (log, _) = open_log(&storage).await.unwrap();
+    let small = LogConfig {
+        segment_bytes: 3_000,
+        ..LogConfig::default()
+    };
+    storage.set_config(partition(0), small);
+    for _ in 0..40 {
+        append(&*log, FlushMode::Sync).await.unwrap();
+    }
+    durable(&*log).await;
+    let scrub = async || {
+        let (mut from, mut paused) = (Offset(0), std::time::Duration::ZERO);
+        while let Some(step) = storage.scrub(partition(0), from).await? {
+            assert!(step.next > from);
+            (from, paused) = (step.next, paused + step.pause);
+        }
+        Ok::<_, LogError>((from, paused))
+    };
+    let (to, paused) = scrub().await.unwrap();
+    assert!(
+        to > Offset(100) && to < Offset(120),
+        "all but the last segment: {to}"
+    );
+    // Segment heads are not counted as read.
+    let period = options().scrub_period;
+    assert!(paused > period / 20 * 18 && paused <= period, "{paused:?}");
+    disk.flip_bit(&segment(), 64 + 2 * frame_bytes() + 300, 1)
+        .unwrap();
+    let error = scrub().await.unwrap_err();
+    assert_eq!(error.class(), FaultClass::Quarantine, "{error}");
+}

@@ -18,6 +18,7 @@ use crate::inspection;
 use crate::partitions::Partitions;
 use crate::presence::{Here, Presence};
 use crate::resigning::Resigning;
+use crate::scrub;
 
 /// What an operator may tune.
 #[derive(Debug, Clone)]
@@ -92,8 +93,10 @@ impl Broker {
         env.tasks.spawn("broker-partitions", partitions.follow());
         env.tasks
             .spawn("broker-inspection", inspection::run(broker.clone()));
+        let duties = duties::run(broker.clone(), Arc::clone(&storage));
+        env.tasks.spawn("broker-duties", duties);
         env.tasks
-            .spawn("broker-duties", duties::run(broker.clone(), storage));
+            .spawn("broker-scrub", scrub::run(broker.clone(), storage));
         broker
     }
 

@@ -21,6 +21,7 @@ mod partitions;
 mod presence;
 mod read;
 mod resigning;
+mod scrub;
 
 mod broker;
 

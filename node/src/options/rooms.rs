@@ -84,6 +84,8 @@ impl NodeOptions {
             async_flush_bytes: self.storage.async_flush_bytes.0,
             reserve_bytes: self.storage.reserve_bytes.0,
             trash_retention: self.storage.trash_retention,
+            scrub_period: self.storage.scrub_period,
+            scrub_bytes_per_second: self.storage.scrub_bytes_per_second.0,
         }
     }
 

@@ -164,6 +164,10 @@ section! {
         reserve_bytes: ByteSize = "64MiB", bounds "0B to 1TiB", change "upwards on disks that others fill too";
         /// How long a removed log stays in the trash.
         trash_retention: Duration = "10m", bounds "0ms to 30d", change "upwards to be able to undo a deletion by hand";
+        /// Within this time every closed segment is read and checked once: rot is found while another copy is whole.
+        scrub_period: Duration = "7d", bounds "1s to 3650d", change "downwards on disks that are not trusted";
+        /// The most that this reads in a second; with more data than that in a period, a round takes longer.
+        scrub_bytes_per_second: ByteSize = "16MiB", bounds "64KiB to 64GiB", change "downwards where it disturbs, upwards with tens of terabytes";
     }
 }
 

@@ -260,14 +260,17 @@ impl PartitionHandle {
     /// Offset and timestamp of the first committed record at or after `timestamp`.
     ///
     /// # Errors
-    /// `Storage`.
+    /// `Storage`, which also takes the replica out if its data is bad.
     pub async fn offset_at_time(
         &self,
         timestamp: Timestamp,
     ) -> Result<Option<(Offset, Timestamp)>, ReadError> {
         let below = self.0.views.borrow().high_watermark;
         let found = self.0.log.offset_at_time(timestamp, below).await;
-        found.map_err(ReadError::Storage)
+        found.map_err(|error| {
+            self.fail(error.clone());
+            ReadError::Storage(error)
+        })
     }
 
     /// Offset and timestamp of the newest record by timestamp, if it is committed.

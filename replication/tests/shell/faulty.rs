@@ -47,6 +47,13 @@ impl Faulty {
     }
 }
 
+fn bad(near: Offset) -> LogError {
+    LogError::Corrupt {
+        near,
+        detail: "checksum".to_owned(),
+    }
+}
+
 impl PartitionLog for Faulty {
     fn position(&self) -> LogPosition {
         self.log.position()
@@ -82,10 +89,7 @@ impl PartitionLog for Faulty {
         bytes_max: usize,
     ) -> BoxFuture<'_, Result<ReadChunk, LogError>> {
         if self.is_rotten.load(Ordering::Relaxed) {
-            return Box::pin(std::future::ready(Err(LogError::Corrupt {
-                near: from,
-                detail: "checksum".to_owned(),
-            })));
+            return Box::pin(std::future::ready(Err(bad(from))));
         }
         self.log.read(from, below, bytes_max)
     }
@@ -115,6 +119,9 @@ impl PartitionLog for Faulty {
         timestamp: Timestamp,
         below: Offset,
     ) -> BoxFuture<'_, Result<Option<(Offset, Timestamp)>, LogError>> {
+        if self.is_rotten.load(Ordering::Relaxed) {
+            return Box::pin(std::future::ready(Err(bad(Offset::ZERO))));
+        }
         self.log.offset_at_time(timestamp, below)
     }
 

@@ -28,7 +28,7 @@ pub(super) struct BadFrame {
 
 /// What a place is looked for by.
 #[derive(Clone, Copy)]
-enum Wanted {
+pub(super) enum Wanted {
     Offset(Offset),
     Time(Timestamp),
 }
@@ -133,7 +133,7 @@ impl DiskLog {
     }
 
     /// The frame at the walk's position, none at the segment's end.
-    async fn next_frame(
+    pub(super) async fn next_frame(
         &self,
         walk: &mut Walk,
         entry: &SegmentEntry,
@@ -147,7 +147,7 @@ impl DiskLog {
     }
 
     /// Walks to the first frame wanted, by way of the index.
-    async fn look(
+    pub(super) async fn look(
         &self,
         entry: &SegmentEntry,
         wanted: Wanted,
@@ -307,7 +307,7 @@ impl DiskLog {
     }
 }
 
-fn bad_at(near: Offset, position: u64) -> BadFrame {
+pub(super) fn bad_at(near: Offset, position: u64) -> BadFrame {
     BadFrame { near, position }
 }
 

@@ -19,6 +19,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use weir_base::{DiskFile, Offset, RecordBatch, TopicPartition};
 
@@ -75,6 +77,8 @@ struct Recovery {
     report: RecoveryReport,
     /// Segments that hold something not known to be durable.
     touched: Vec<Arc<Segment>>,
+    /// The disk failed to read, which may pass.
+    read_failed: AtomicBool,
 }
 
 /// Opens the log in `directory`, making it if there is none; `frames` are what the
@@ -86,12 +90,27 @@ pub(crate) async fn open(
     config: LogConfig,
     frames: LogFrames,
 ) -> Result<(Arc<DiskLog>, RecoveryReport), LogError> {
-    let mut recovery = Recovery::begin(shared, partition, directory, frames).await?;
-    recovery.load_segments().await?;
-    recovery.scan().await?;
-    recovery.judge_tail().await?;
-    recovery.finish(config).await
+    let mut tries = READ_TRIES;
+    loop {
+        tries -= 1;
+        let begun = Recovery::begin(shared.clone(), partition, directory.clone(), frames.clone());
+        let mut recovery = begun.await?;
+        match recovery.find_end().await {
+            Ok(()) => return recovery.finish(config).await,
+            // What cannot be read now is not bad by that: nothing is decided on it, nor
+            // was anything written but what is whole.
+            Err(error) if recovery.read_failed.load(Ordering::Relaxed) && tries > 0 => {
+                tracing::warn!(log = %partition, %error, "recovery begins again");
+                shared.env.sleep(READ_PAUSE).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }
+
+/// Times that recovery is tried when the disk fails to read, and the pause between two.
+const READ_TRIES: u32 = 10;
+const READ_PAUSE: Duration = Duration::from_millis(500);
 
 /// The file that says that a log was found corrupt.
 const MARK: &str = "corrupt";
@@ -163,7 +182,14 @@ impl Recovery {
             frames,
             report,
             touched: Vec::new(),
+            read_failed: AtomicBool::new(false),
         })
+    }
+
+    async fn find_end(&mut self) -> Result<(), LogError> {
+        self.load_segments().await?;
+        self.scan().await?;
+        self.judge_tail().await
     }
 
     /// Finds the segments that the state names, and those behind it.
@@ -317,6 +343,9 @@ impl Recovery {
     }
 
     fn read<T>(&self, result: std::io::Result<T>) -> Result<T, LogError> {
+        if result.is_err() {
+            self.read_failed.store(true, Ordering::Relaxed);
+        }
         self.shared.health.judge_read(result, self.state.end)
     }
 
