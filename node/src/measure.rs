@@ -78,7 +78,7 @@ impl NodeMetrics {
             "weir_fsync_age_seconds",
             "Time since the last fsync that succeeded; zero before the first.",
             &[],
-            self.storage.fsync_age().unwrap_or_default(),
+            self.storage.fsync_age(),
         );
     }
 

@@ -9,6 +9,7 @@ use weir_base::{Env, NodeId};
 use weir_sim::cluster::{Cluster, ip, on_fresh_thread};
 use weir_sim::trace::{Digest, Trace};
 use weir_sim::whole_node::{kafka_addresses, node_options, run_node};
+use weir_sim::workload::kafka_client::KafkaClient;
 use weir_sim::workload::produce::{Ledger, check_all, create_topic, idempotent_producer};
 
 const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
@@ -48,6 +49,25 @@ async fn client(env: Env, ledger: Ledger, values: u64) -> anyhow::Result<()> {
     check_all(&env, &nodes, "orders", PARTITIONS, &ledger).await
 }
 
+/// Leader epochs of all partitions.
+async fn leader_epochs(env: &Env) -> anyhow::Result<Vec<i32>> {
+    let node = kafka_addresses(&NODES)[0];
+    let mut client = KafkaClient::connect(env, node, at(5_000)).await?;
+    let answer = client.metadata("orders").await?;
+    let mut partitions = answer.topics[0].partitions.clone();
+    partitions.sort_by_key(|partition| partition.partition_index);
+    Ok(partitions.iter().map(|p| p.leader_epoch).collect())
+}
+
+/// A cluster that nobody uses stays as it is: disks without an fsync do not stall.
+async fn idle(env: &Env) -> anyhow::Result<()> {
+    let before = leader_epochs(env).await?;
+    env.sleep(at(20_000)).await;
+    let after = leader_epochs(env).await?;
+    anyhow::ensure!(before == after, "leaders moved: {before:?}, {after:?}");
+    Ok(())
+}
+
 fn simulate(seed: u64, faults: bool) -> (Digest, String, usize) {
     let trace = Trace::with_text();
     let machines = [NODES.as_slice(), &[CLIENT]].concat();
@@ -70,7 +90,10 @@ fn simulate(seed: u64, faults: bool) -> (Digest, String, usize) {
         let ended = Arc::clone(&ended);
         async move {
             let env = cluster.boot(CLIENT)?.env;
-            let result = client(env, ledger, values).await;
+            let mut result = client(env.clone(), ledger, values).await;
+            if !faults && result.is_ok() {
+                result = idle(&env).await;
+            }
             *ended.lock().unwrap() = Some(result);
             std::future::pending().await
         }
@@ -101,7 +124,7 @@ fn simulate(seed: u64, faults: bool) -> (Digest, String, usize) {
 }
 
 #[test]
-fn three_nodes_keep_what_they_acknowledge() {
+fn three_nodes_keep_what_they_acknowledge_and_their_leaders_when_idle() {
     let (_, _, acknowledged) = on_fresh_thread(|| simulate(1, false));
     assert_eq!(acknowledged, 3 * 40);
 }

@@ -62,10 +62,16 @@ struct Syncs {
     /// Fsyncs that took at most each of [`FSYNC_BOUNDS`] and more than the one before it.
     within: [u64; FSYNC_BOUNDS.len()],
     wal_bytes: u64,
-    last_success: Option<Monotonic>,
     /// When the oldest one still running began, by number.
     running: std::collections::BTreeMap<u64, Monotonic>,
     next: u64,
+}
+
+impl Syncs {
+    fn oldest(&self, now: Monotonic) -> Duration {
+        let began = self.running.values().next();
+        began.map_or(Duration::ZERO, |began| now.since(*began))
+    }
 }
 
 /// Facts for heartbeats and the console.
@@ -79,8 +85,6 @@ pub struct StorageHealth {
     pub fsyncs: u64,
     /// How long the oldest fsync still running has taken so far; zero if none runs.
     pub fsync_running: Duration,
-    /// Time since the last fsync that succeeded; `None` before the first.
-    pub fsync_age: Option<Duration>,
     /// Free bytes of the file system.
     pub free_bytes: u64,
     /// Its size.
@@ -174,7 +178,6 @@ impl Health {
             if let Some(within) = bound.and_then(|at| syncs.within.get_mut(at)) {
                 *within += 1;
             }
-            syncs.last_success = Some(now);
         }
     }
 
@@ -202,6 +205,12 @@ impl Health {
         }
     }
 
+    /// How long the oldest fsync under way lasts; zero if none is.
+    pub(crate) fn oldest_sync(&self, now: Monotonic) -> Duration {
+        let syncs = self.syncs.lock().unwrap_or_else(PoisonError::into_inner);
+        syncs.oldest(now)
+    }
+
     /// The facts known here; space and the rest are the caller's.
     pub(crate) fn facts(&self, now: Monotonic) -> StorageHealth {
         let failure = self.failure.borrow().as_ref().map(ToString::to_string);
@@ -213,12 +222,7 @@ impl Health {
             failure,
             fsync_p99: sorted.get(rank).copied().unwrap_or_default(),
             fsyncs: syncs.count,
-            fsync_running: syncs
-                .running
-                .values()
-                .next()
-                .map_or(Duration::ZERO, |began| now.since(*began)),
-            fsync_age: syncs.last_success.map(|at| now.since(at)),
+            fsync_running: syncs.oldest(now),
             ..StorageHealth::default()
         }
     }

@@ -370,12 +370,12 @@ impl Storage {
         self.shared.health.watch()
     }
 
-    /// How long the oldest fsync under way lasts. Asks the disk nothing, so that it can
-    /// be told while the disk stalls.
+    /// How long the oldest fsync under way lasts; zero if none is. Asks the disk nothing,
+    /// so that it can be told while the disk stalls.
     #[must_use]
-    pub fn fsync_age(&self) -> Option<Duration> {
+    pub fn fsync_age(&self) -> Duration {
         let shared = &self.shared;
-        shared.health.facts(shared.env.clock.now()).fsync_age
+        shared.health.oldest_sync(shared.env.clock.now())
     }
 
     /// What a scrape reads, without asking the disk.

@@ -190,7 +190,8 @@ impl Controller {
             }
             if self.fsync_age(node.id) >= self.options.fsync_age_max {
                 // Its heartbeats are fine, its disk is not (S-47): it may follow.
-                let item = elect::plan_hand_over(&draft.image, node.id, REBALANCE_MAX);
+                let mut item = elect::plan_hand_over(&draft.image, node.id, REBALANCE_MAX);
+                self.keep_from_stalled(&mut item);
                 draft.add_own(item);
             }
         }
@@ -216,7 +217,12 @@ impl Controller {
             draft.add_own(vec![command]);
         }
         let mut item = elect::plan_rebalance(&draft.image, REBALANCE_MAX);
-        // Not back to a node whose disk stalls.
+        self.keep_from_stalled(&mut item);
+        draft.add_own(item);
+    }
+
+    /// Leaves out what would make a node lead whose disk stalls.
+    fn keep_from_stalled(&self, item: &mut Item) {
         item.retain(|command| {
             let Command::ChangePartition(change) = command else {
                 return true;
@@ -224,7 +230,6 @@ impl Controller {
             let stalls = |node| self.fsync_age(node) >= self.options.fsync_age_max;
             !change.leader.is_some_and(stalls)
         });
-        draft.add_own(item);
     }
 }
 
