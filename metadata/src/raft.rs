@@ -92,6 +92,8 @@ pub(crate) struct Group {
     voters: BTreeSet<NodeId>,
     /// When this voter last heard from a leader.
     heard: Arc<Mutex<Monotonic>>,
+    /// When, leading, it last asked something that a majority answered.
+    acknowledged: Arc<Mutex<Monotonic>>,
     standing: watch::Receiver<Standing>,
     options: MetadataOptions,
     _watcher: TaskHandle,
@@ -131,7 +133,8 @@ impl Group {
         )
         .await
         .map_err(io::Error::other)?;
-        let (standing, _watcher) = watch_standing(&env, &raft);
+        let acknowledged = Arc::new(Mutex::new(Monotonic::default()));
+        let (standing, _watcher) = watch_standing(&env, &raft, Arc::clone(&acknowledged));
         let heard = Arc::new(Mutex::new(env.clock.now()));
         let group = Arc::new(Self {
             env,
@@ -141,6 +144,7 @@ impl Group {
             links,
             voters,
             heard,
+            acknowledged,
             standing,
             options,
             _watcher,
@@ -248,15 +252,15 @@ impl Group {
     /// majority that answered lately.
     pub(crate) fn is_in_touch(&self) -> bool {
         let metrics = self.raft.metrics().borrow().clone();
-        let limit = u64::try_from(self.options.election_max.as_millis()).unwrap_or(u64::MAX);
+        let is_fresh = |at: &Mutex<Monotonic>| {
+            let at = *at.lock().unwrap_or_else(PoisonError::into_inner);
+            self.env.clock.now().since(at) <= self.options.election_max
+        };
         match metrics.state {
-            ServerState::Leader => metrics
-                .millis_since_quorum_ack
-                .is_some_and(|millis| millis <= limit),
-            ServerState::Follower => {
-                metrics.current_leader.is_some()
-                    && self.env.clock.now().since(self.heard()) <= self.options.election_max
-            }
+            // Not by the age that openraft told last: it does not grow while nobody tells,
+            // as in a process that was stopped for a while.
+            ServerState::Leader => is_fresh(&self.acknowledged),
+            ServerState::Follower => metrics.current_leader.is_some() && is_fresh(&self.heard),
             ServerState::Candidate | ServerState::Learner | ServerState::Shutdown => false,
         }
     }
@@ -361,7 +365,12 @@ impl Group {
 
 /// Turns openraft's metrics into [`Standing`]. A group that died of its storage takes
 /// the node with it: a voter without a working log must not look alive.
-fn watch_standing(env: &Env, raft: &Raft<TypeConfig>) -> (watch::Receiver<Standing>, TaskHandle) {
+fn watch_standing(
+    env: &Env,
+    raft: &Raft<TypeConfig>,
+    acknowledged: Arc<Mutex<Monotonic>>,
+) -> (watch::Receiver<Standing>, TaskHandle) {
+    let clock = Arc::clone(&env.clock);
     let mut metrics = raft.metrics();
     let (tx, rx) = watch::channel(Standing::default());
     let task = env.tasks.spawn_owned("raft-standing", async move {
@@ -373,6 +382,12 @@ fn watch_standing(env: &Env, raft: &Raft<TypeConfig>) -> (watch::Receiver<Standi
                 Err(error @ (Fatal::StorageError(_) | Fatal::Panicked)) => {
                     panic!("the metadata group failed, this node must stop: {error}")
                 }
+            }
+            if let Some(millis) = now.millis_since_quorum_ack {
+                let age = Duration::from_millis(millis).as_nanos();
+                let age = u64::try_from(age).unwrap_or(u64::MAX);
+                let at = Monotonic(clock.now().0.saturating_sub(age));
+                *acknowledged.lock().unwrap_or_else(PoisonError::into_inner) = at;
             }
             let leads = (now.state == ServerState::Leader).then_some(now.current_term);
             let standing = Standing {

@@ -5,7 +5,7 @@ use weir_base::NodeId;
 
 use crate::cluster::entropy;
 use crate::dice::Dice;
-use crate::nemesis::{self, Event, Fault, ProcessFault, Setting};
+use crate::nemesis::{self, Event, Setting};
 
 /// Where clients run: machines whose links and disks nobody uses.
 pub(crate) const CLIENTS: [NodeId; 2] = [NodeId(200), NodeId(201)];
@@ -147,13 +147,6 @@ impl Plan {
     pub(crate) fn all_nodes(&self) -> Vec<NodeId> {
         [self.nodes.as_slice(), &self.spares].concat()
     }
-
-    /// Whether the victim's machine is replaced by an empty one.
-    pub(crate) fn wipes(&self) -> bool {
-        self.events
-            .iter()
-            .any(|(_, event)| matches!(event.fault, Fault::Process(ProcessFault::Wiped { .. })))
-    }
 }
 
 #[cfg(test)]
@@ -161,6 +154,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::nemesis::Fault;
 
     #[test]
     fn a_plan_follows_from_its_seed_and_is_no_shorter_for_being_cut() {

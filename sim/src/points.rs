@@ -89,6 +89,7 @@ const LOOKED: &[&str] = &[
 const TOLD: &[&str] = &[
     "crash amid disk operations",
     "stopped cleanly",
+    "not stopped in time",
     "given up: its disk is beyond use",
     "refused to start on a bad disk",
     "stopped itself for a failed disk",

@@ -104,7 +104,7 @@ fn run(plan: &Plan, trace: &Trace, said: &Said, outcome: &mut Outcome) -> Result
     for spare in &plan.spares {
         cluster.leave_off(&mut sim, *spare)?;
     }
-    let (recorder, stage) = (Recorder::default(), Stage::default());
+    let (recorder, stage) = (Recorder::new(trace), Stage::default());
     let admin = clients::start(&mut sim, &cluster, plan, &recorder, &stage);
     let mut run = Run {
         plan,
@@ -218,8 +218,10 @@ impl Run<'_> {
         self.links.end_all();
         self.supervisor.heal()?;
         let victim = self.plan.victim;
-        let may_stay_away = self.plan.victim_stays_away || self.plan.wipes();
-        if may_stay_away && liveness::can_do_without(&self.seen, &self.supervisor, victim) {
+        // A node with a new disk under its old id is turned away until an operator acts.
+        let can_do_without = || liveness::can_do_without(&self.seen, &self.supervisor, victim);
+        let is_spared = self.plan.victim_stays_away && can_do_without();
+        if self.supervisor.was_wiped(victim) || is_spared {
             self.cluster
                 .trace()
                 .note(&victim, format_args!("stays away"));
@@ -251,7 +253,7 @@ impl Run<'_> {
             .filter(|(.., key)| !self.stage.is_read(*key))
             .map(|(topic, partition, key)| {
                 let name = TOPICS[topic].name;
-                let what = if self.stage.is_written(key) {
+                let what = if self.stage.written(key).is_some() {
                     "read"
                 } else {
                     "written"

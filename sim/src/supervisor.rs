@@ -17,7 +17,7 @@ use crate::nemesis::disk::{DiskFault, DiskFaultKind, rot};
 use crate::nemesis::process::{ProcessFault, ROLL_STEP};
 use crate::nemesis::{ClockFault, Fault};
 use crate::plan::Plan;
-use crate::whole_node::{Insides, STOPPED};
+use crate::whole_node::{Insides, STOPPED, STOPPED_LATE};
 
 /// How long a node that ended by itself stays down, in milliseconds.
 const RESTART_AFTER: u64 = 500;
@@ -59,6 +59,7 @@ struct Control {
     is_troubled: bool,
     /// Its disk may have lost or spoiled what it held.
     is_damaged: bool,
+    was_wiped: bool,
     failed_starts: u32,
 }
 
@@ -113,6 +114,11 @@ impl Supervisor {
     /// Whether a node's disk may have lost or spoiled what it held.
     pub(crate) fn is_damaged(&self, node: NodeId) -> bool {
         self.controls.get(&node).is_some_and(|c| c.is_damaged)
+    }
+
+    /// Whether a node's disk was replaced by an empty one.
+    pub(crate) fn was_wiped(&self, node: NodeId) -> bool {
+        self.controls.get(&node).is_some_and(|c| c.was_wiped)
     }
 
     /// A fault begins. Says whether anything was there for it to strike.
@@ -191,6 +197,7 @@ impl Supervisor {
                 disk.wipe();
                 let control = self.control(node);
                 control.is_damaged = true;
+                control.was_wiped = true;
                 control.is_troubled = true;
                 Ok(true)
             }
@@ -329,8 +336,14 @@ impl Supervisor {
             .trace()
             .note(&node, format_args!("ended by itself: {why}"));
         let control = self.control(node);
-        if why == STOPPED {
-            self.points.push("stopped cleanly");
+        if why == STOPPED || why == STOPPED_LATE {
+            let is_clean = why == STOPPED;
+            let point = if is_clean {
+                "stopped cleanly"
+            } else {
+                "not stopped in time"
+            };
+            self.points.push(point);
             return;
         }
         let by_the_disk = [

@@ -94,6 +94,8 @@ impl Insides {
 
 /// The reason a process gives that ended because it was asked to.
 pub(crate) const STOPPED: &str = "stopped as asked";
+/// The same, if it had to give up on an orderly end.
+pub(crate) const STOPPED_LATE: &str = "not stopped in time";
 
 /// As [`run_node`] for a scenario that looks inside and restarts what ends: a node that
 /// cannot start, or is done stopping, ends its process and says why.
@@ -121,8 +123,9 @@ pub(crate) async fn run_watched(
         let broker = running.broker().clone();
         insides.lock().insert(node, Inside { start, broker });
         if host.stop.wait_for(|asked| *asked).await.is_ok() {
-            running.drain_and_stop().await;
-            process.die(STOPPED.to_owned());
+            let stopping = env.timeout(options.node.stop_timeout, running.drain_and_stop());
+            let in_time = stopping.await.is_some();
+            process.die(if in_time { STOPPED } else { STOPPED_LATE }.to_owned());
         }
     });
     pending::<()>().await;

@@ -364,6 +364,25 @@ async fn a_controller_whose_group_stops_ends_and_another_takes_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_controller_without_its_majority_grants_no_lease_not_even_to_itself() {
+    let cluster = Cluster::start(4).await;
+    cluster.topic(1, "t", 8).await;
+    let all = [1, 2, 3, 4];
+    let first = cluster.controller();
+    let rest: Vec<u32> = all.into_iter().filter(|id| *id != first).collect();
+    cluster.net.isolate(&[first], &all);
+    let from = clock();
+    let active = |id: u32| cluster.on(id).image().nodes[&NodeId(first)].is_active();
+    while rest.iter().any(|id| active(*id)) {
+        pause(1).await;
+        assert!(clock() - from < Duration::from_secs(10));
+    }
+    let lease = cluster.on(first).lease_until().unwrap();
+    let now = cluster.on(first).inner().env.clock.now();
+    assert!(lease < now, "I10: fenced with a lease of {:?}", lease - now);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_minority_answers_nothing_and_the_majority_goes_on() {
     let cluster = Cluster::start(3).await;
     let old = cluster.controller();

@@ -151,6 +151,11 @@ impl Controller {
     }
 
     fn on_heartbeat(&self, heartbeat: Heartbeat) -> Answer {
+        // The answer is a lease. Whoever lost touch with its majority may be controller no
+        // more, and another may be about to fence the asker (I10).
+        if !self.group.is_in_touch() {
+            return Answer::NotController(None);
+        }
         let image = self.store.image();
         let Some(node) = image.nodes.get(&heartbeat.node) else {
             return Answer::Refused(Refusal::UnknownNode(heartbeat.node));

@@ -36,7 +36,17 @@ impl LogApi for Broker {
         // Queued here, before the future is polled: calls keep their order.
         let appended = partition.append(batch, level, timeout);
         Box::pin(async move {
-            let done = appended.await.map_err(append_error)?;
+            let done = appended.await.map_err(|failure| {
+                // What it knows of the producer may be history: who leads now knows more,
+                // and a producer that believes it would send again what is stored (S-19).
+                if matches!(failure, Failure::Sequence(_)) && !partition.may_answer() {
+                    return AppendError::NotLeader(NotLeader {
+                        leader: None,
+                        epoch: partition.view().leader_epoch,
+                    });
+                }
+                append_error(failure)
+            })?;
             Ok(Appended {
                 base: done.base,
                 log_start: done.log_start,
@@ -58,7 +68,8 @@ impl LogApi for Broker {
         let led = self.led(at, leader_epoch);
         Box::pin(async move {
             let (partition, view) = led?;
-            if !view.is_ready {
+            // Ready, and by its lease still the only leader (I10).
+            if !partition.may_answer() {
                 return Err(ReadError::NotReady);
             }
             let (offset, timestamp) = match query {
@@ -85,8 +96,8 @@ impl LogApi for Broker {
         asked: LeaderEpoch,
         leader_epoch: Option<LeaderEpoch>,
     ) -> BoxFuture<'static, Result<Option<(LeaderEpoch, Offset)>, ReadError>> {
-        let found = self.led(at, leader_epoch).and_then(|(partition, view)| {
-            if !view.is_ready {
+        let found = self.led(at, leader_epoch).and_then(|(partition, _)| {
+            if !partition.may_answer() {
                 return Err(ReadError::NotReady);
             }
             Ok(partition

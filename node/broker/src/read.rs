@@ -83,6 +83,14 @@ impl Broker {
             start: view.log_start,
             end: view.high_watermark,
         };
+        if wanted.from > view.log_end && !partition.may_answer() {
+            // Others may lead and have more: a reader that believes it is beyond the end
+            // would begin anew somewhere else (S-11).
+            return Err(ReadError::NotLeader(NotLeader {
+                leader: None,
+                epoch: view.leader_epoch,
+            }));
+        }
         if wanted.from < view.log_start || wanted.from > view.log_end {
             return Err(out_of_range);
         }

@@ -12,6 +12,8 @@ use super::produce::Router;
 use super::writer::Target;
 
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// How long what was acknowledged may take to be readable, if it is not lost.
+const VISIBLE_AFTER: Duration = Duration::from_secs(20);
 
 pub(crate) struct Reader {
     target: Target,
@@ -40,16 +42,28 @@ impl Reader {
 
     pub(crate) async fn run(mut self) {
         let mut cursor = self.begin(false);
+        self.read_to_the_end(&mut cursor).await;
+        let mut again = self.begin(true);
+        self.read_to_the_end(&mut again).await;
+        self.target.stage.set_read(self.target.key);
+    }
+
+    /// Reads until everything is read that was written after the faults. Where a leader
+    /// says the end is may be less: it may not know yet that it leads no more. And with
+    /// async replication a value can be read only some time after it was acknowledged, or
+    /// never, if the leader that did was the last to know of it.
+    async fn read_to_the_end(&mut self, cursor: &mut Cursor) {
+        let mut written_at = None;
         loop {
-            // Asked before reading: what was written until then is read.
-            let all_written = self.target.stage.is_written(self.target.key);
-            if self.read_some(&mut cursor).await == Some(true) && all_written {
-                break;
+            let at_end = self.read_some(cursor).await == Some(true);
+            if let Some(end) = self.target.stage.written(self.target.key) {
+                let now = self.env.clock.now();
+                let waited = now.since(*written_at.get_or_insert(now));
+                if at_end && (cursor.next >= end || waited > VISIBLE_AFTER) {
+                    return;
+                }
             }
         }
-        let mut again = self.begin(true);
-        while self.read_some(&mut again).await != Some(true) {}
-        self.target.stage.set_read(self.target.key);
     }
 
     /// At the start of the log.

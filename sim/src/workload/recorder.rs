@@ -6,11 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use weir_checkers::history::Offset;
 use weir_checkers::{Action, Key, Kind, Op, Process, Read, Send, Value};
 
-use crate::trace::sim_now;
+use crate::trace::{Trace, sim_now};
 
-/// Writes a history; clones write the same one.
-#[derive(Clone, Default)]
-pub(crate) struct Recorder(Arc<Mutex<State>>);
+/// Writes a history, and into the trace what writers were told; clones write the same.
+#[derive(Clone)]
+pub(crate) struct Recorder {
+    state: Arc<Mutex<State>>,
+    trace: Trace,
+}
 
 #[derive(Default)]
 struct State {
@@ -24,8 +27,15 @@ struct State {
 }
 
 impl Recorder {
+    pub(crate) fn new(trace: &Trace) -> Self {
+        Self {
+            state: Arc::default(),
+            trace: trace.clone(),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A number that no process had before.
@@ -44,6 +54,12 @@ impl Recorder {
 
     /// A send begins or ends.
     pub(crate) fn send(&self, process: Process, kind: Kind, sends: Vec<Send>) {
+        for Send { key, value, offset } in &sends {
+            let (key, value) = (key.0, value.0);
+            let what = format_args!("{kind:?} value {value} of key {key} at {offset:?}");
+            self.trace
+                .note(&format_args!("process {}", process.0), what);
+        }
         let mut state = self.lock();
         for send in &sends {
             if let Some(offset) = send.offset {
@@ -71,6 +87,7 @@ impl Recorder {
 
     /// A client saw what it must never see.
     pub(crate) fn complain(&self, what: String) {
+        self.trace.note(&"client", format_args!("{what}"));
         self.lock().complaints.push(what);
     }
 

@@ -1,6 +1,6 @@
 //! Where a run stands, as its scenario tells the clients and they tell it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use weir_checkers::Key;
@@ -12,7 +12,8 @@ pub(crate) struct Stage(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     is_healed: bool,
-    written: BTreeSet<Key>,
+    /// With the end of what was written.
+    written: BTreeMap<Key, i64>,
     read: BTreeSet<Key>,
 }
 
@@ -30,13 +31,14 @@ impl Stage {
         self.lock().is_healed
     }
 
-    /// What was written after the healing was acknowledged.
-    pub(crate) fn set_written(&self, key: Key) {
-        self.lock().written.insert(key);
+    /// What was written after the healing was acknowledged, up to this offset.
+    pub(crate) fn set_written(&self, key: Key, end: i64) {
+        self.lock().written.insert(key, end);
     }
 
-    pub(crate) fn is_written(&self, key: Key) -> bool {
-        self.lock().written.contains(&key)
+    /// The end of it, once all of it was acknowledged.
+    pub(crate) fn written(&self, key: Key) -> Option<i64> {
+        self.lock().written.get(&key).copied()
     }
 
     /// Everything was read, and once more from the start.

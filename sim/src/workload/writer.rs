@@ -73,13 +73,14 @@ impl Writer {
                 let sends: Vec<Send> = (0..count).map(|_| self.send()).collect();
                 self.told(process, Kind::Invoke, sends.clone());
                 let ended = match batch(&self.env, producer, sequence, &sends) {
-                    Ok(batch) => self.until_ended(&batch).await,
+                    Ok(batch) => self.until_ended(&batch, producer, sequence).await,
                     Err(error) => {
                         self.target.recorder.complain(format!("no batch: {error}"));
                         return;
                     }
                 };
-                sequence += i32::try_from(count).unwrap_or(0);
+                let batch_records = i32::try_from(count).unwrap_or(0);
+                sequence += batch_records;
                 match ended {
                     Ended::At(base) => {
                         let offsets = u64::try_from(base).unwrap_or(0)..;
@@ -90,15 +91,16 @@ impl Writer {
                         let stored = stored.collect();
                         self.told(process, Kind::Ok, stored);
                         left -= u32::from(healed);
+                        if left == 0 {
+                            let end = base + i64::from(batch_records);
+                            self.target.stage.set_written(self.target.key, end);
+                            return;
+                        }
                     }
                     Ended::GaveUp | Ended::Estranged => {
                         self.told(process, Kind::Info, sends);
                         continue 'producer;
                     }
-                }
-                if left == 0 {
-                    self.target.stage.set_written(self.target.key);
-                    return;
                 }
                 let pause = self.dice.magnitude(20, 300);
                 self.env.sleep(Duration::from_millis(pause)).await;
@@ -127,7 +129,12 @@ impl Writer {
         }
     }
 
-    async fn until_ended(&mut self, batch: &RecordBatch) -> Ended {
+    async fn until_ended(
+        &mut self,
+        batch: &RecordBatch,
+        producer: (i64, i16),
+        sequence: i32,
+    ) -> Ended {
         let begun = self.env.clock.now();
         let (name, partition) = (self.target.topic.name, self.target.partition);
         loop {
@@ -142,7 +149,7 @@ impl Writer {
                 Ok(Produced::At(offset)) => return Ended::At(offset),
                 Ok(Produced::Refused(error)) => {
                     self.router.disconnect();
-                    if let Some(ended) = self.refused(error) {
+                    if let Some(ended) = self.refused(error, producer, sequence) {
                         return ended;
                     }
                 }
@@ -157,7 +164,7 @@ impl Writer {
     }
 
     /// What a refusal means: nothing, mostly, but that it is to be tried again.
-    fn refused(&self, error: i16) -> Option<Ended> {
+    fn refused(&self, error: i16, producer: (i64, i16), sequence: i32) -> Option<Ended> {
         /// Corrupt, too large, duplicate sequence, invalid record, codec: the broker was
         /// sent nothing of the kind.
         const NEVER: [i16; 5] = [2, 10, 46, 87, 76];
@@ -166,7 +173,9 @@ impl Writer {
         let keeps_all = self.target.topic.keeps_all();
         let (name, partition) = (self.target.topic.name, self.target.partition);
         if NEVER.contains(&error) || (ESTRANGED.contains(&error) && keeps_all) {
-            let what = format!("{name}-{partition}: a producer was told error {error}");
+            let what = format!(
+                "{name}-{partition}: producer {producer:?} was told error {error} for sequence {sequence}"
+            );
             self.target.recorder.complain(what);
         }
         ESTRANGED.contains(&error).then_some(Ended::Estranged)
