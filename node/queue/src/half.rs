@@ -21,6 +21,7 @@ use crate::record::{
     Destination, HalfChecks, OutgoingMessage, QueueRecord, StoredDecision, StoredHalf,
 };
 use crate::reply::{Check, HalfLine, QueueReply};
+use crate::settings::GROUP_NAME_BYTES_MAX;
 use crate::timers::Timer;
 use crate::turn::Turn;
 
@@ -49,6 +50,12 @@ pub(crate) fn prepare(turn: &mut Turn<'_>, wish: Prepare) -> Result<HalfHandle, 
         return Err(QueueError::PayloadTooLarge {
             bytes: wish.payload.len(),
             max: options.payload_bytes_max,
+        });
+    }
+    if !(1..=GROUP_NAME_BYTES_MAX).contains(&wish.producers.len()) {
+        return Err(QueueError::InvalidGroupName {
+            bytes: wish.producers.len(),
+            max: GROUP_NAME_BYTES_MAX,
         });
     }
     if turn.state.halves.len() >= options.halves_max {

@@ -112,6 +112,7 @@ impl LiveGroup {
         receipt: &Receipt,
         target: Target,
     ) -> Result<(), QueueError> {
+        target.validate()?;
         self.check(turn, receipt)?;
         let offset = receipt.offset;
         let message = OutgoingMessage::Forwarded { offset };

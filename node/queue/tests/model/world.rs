@@ -17,8 +17,9 @@ enum Event {
     Reply(Timestamp, Asked, QueueReply),
 }
 
+/// A partition that outgoing batches are appended to.
 #[derive(Default)]
-struct Target {
+struct Appended {
     next: u64,
     batches: BTreeMap<u64, Outgoing>,
 }
@@ -38,7 +39,7 @@ pub(crate) struct World {
     asked: BTreeMap<Token, Asked>,
     events: VecDeque<(usize, Event)>,
     wants: Vec<Want>,
-    targets: BTreeMap<Destination, Target>,
+    targets: BTreeMap<Destination, Appended>,
     twin: Twin,
     /// Receipts that clients got, newest last.
     receipts: VecDeque<(usize, Receipt)>,
@@ -314,7 +315,7 @@ impl World {
                 target.next += batch.messages.len() as u64;
                 target.batches.insert(sequence, batch.clone());
                 for message in &batch.messages {
-                    self.append(message)?;
+                    self.append(&to, message)?;
                 }
             }
             self.done.push((to, sequence));
@@ -322,7 +323,7 @@ impl World {
         Ok(())
     }
 
-    fn append(&mut self, message: &OutgoingMessage) -> Result<(), String> {
+    fn append(&mut self, to: &Destination, message: &OutgoingMessage) -> Result<(), String> {
         let (number, payload_at) = match message {
             OutgoingMessage::Released {
                 deliver_at,
@@ -341,7 +342,13 @@ impl World {
                 ensure!(!facts.attempts.history.is_empty(), "no history");
                 return Ok(());
             }
-            OutgoingMessage::Forwarded { .. } => return Ok(()),
+            OutgoingMessage::Forwarded { offset } => {
+                if let Destination::There(target) = to {
+                    let place = (target.partition as usize, offset.0);
+                    self.twin.forwards.entry(place).or_default().1 += 1;
+                }
+                return Ok(());
+            }
         };
         *self.twin.appended.entry(*number).or_default() += 1;
         let payload = &self.journal[payload_at.0 as usize];
@@ -416,6 +423,19 @@ impl World {
                         invisible: Duration::from_secs(3),
                     };
                     self.send(Asked::Renew(kind, receipt), command)?;
+                }
+            }
+            35 if dice >> 31 == 1 => {
+                if let Some((kind, receipt)) = self.pick_receipt(pick) {
+                    let command = QueueCommand::Forward {
+                        group: GROUPS[kind].into(),
+                        receipt,
+                        target: Target {
+                            topic: "elsewhere".into(),
+                            partition: kind as u32,
+                        },
+                    };
+                    self.send(Asked::Forward(kind, receipt), command)?;
                 }
             }
             35 => {
@@ -623,6 +643,12 @@ impl World {
             ensure!(
                 version.is_none() || settled,
                 "C21: the newest version is lost"
+            );
+        }
+        for ((kind, offset), (told, made)) in &twin.forwards {
+            ensure!(
+                told == made,
+                "{made} of {told} copies of {offset} of group {kind}"
             );
         }
         for (handle, delayed) in &twin.delayed {
