@@ -111,7 +111,7 @@ pub(crate) fn resolve(
         Decision::Commit => {
             let payload_at = half.payload_at;
             let message = OutgoingMessage::Committed { number, payload_at };
-            turn.send(Destination::Here, vec![message]);
+            turn.depart(Destination::Here, message, half.bytes);
         }
         Decision::Rollback => {
             turn.record(QueueRecord::Half {

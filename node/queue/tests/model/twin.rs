@@ -179,18 +179,14 @@ impl Twin {
 
     /// A record is committed.
     pub(crate) fn on_record(&mut self, record: &QueueRecord) {
-        let QueueRecord::Outgoing {
-            value: Some(batch), ..
+        if let QueueRecord::Departing {
+            value: Some(going), ..
         } = record
-        else {
-            return;
-        };
-        for message in &batch.messages {
-            if let OutgoingMessage::DeadLetter { offset, facts } = message {
-                let kind = GROUPS.iter().position(|g| *g == &*facts.group).unwrap();
-                self.groups[kind].dead.insert(offset.0);
-                self.groups[kind].leases.remove(&offset.0);
-            }
+            && let OutgoingMessage::DeadLetter { offset, facts } = &going.message
+        {
+            let kind = GROUPS.iter().position(|g| *g == &*facts.group).unwrap();
+            self.groups[kind].dead.insert(offset.0);
+            self.groups[kind].leases.remove(&offset.0);
         }
     }
 

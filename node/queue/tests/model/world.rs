@@ -598,7 +598,8 @@ impl World {
             }
             self.pass(300)?;
             self.commit(usize::MAX)?;
-            let waits = self.safe.outgoing().next().is_some() || self.safe.scheduled() > 0;
+            let going = self.safe.outgoing().next().is_some() || self.safe.departing() > 0;
+            let waits = going || self.safe.scheduled() > 0;
             if !waits && round > 100 && self.is_drained() {
                 return self.verdict();
             }
