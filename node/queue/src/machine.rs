@@ -15,7 +15,7 @@
 //! message that waits in the log, nothing. Journal: an `Ack` one record of about 45 bytes
 //! for every block of 128 offsets it touches, so 1.5 to 3 bytes a message in batches of 16
 //! to 32, 45 singly; 70 bytes more for every 128 messages, for cursor and ledger. A
-//! receive none, a failed attempt 30 to 150, a delayed message its payload and 20 bytes,
+//! receive none, a failed attempt 30 to 150, a dead letter 500 until it is done, a delayed message its payload and 20 bytes,
 //! 25 more to release and 15 to forget it. A receive costs the same at any depth.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -24,6 +24,9 @@ struct Appended {
     batches: BTreeMap<u64, Outgoing>,
 }
 
+/// Counts by name.
+pub(crate) type Coverage = BTreeMap<&'static str, usize>;
+
 pub(crate) struct World {
     options: QueueOptions,
     state: QueueState,
@@ -605,6 +608,74 @@ impl World {
             }
         }
         self.verdict()
+    }
+
+    /// How often what matters happened: a history in which nothing does proves nothing.
+    pub(crate) fn coverage(&self) -> Coverage {
+        let twin = &self.twin;
+        let is = |decision| move |d: &&Option<Decision>| **d == Some(decision);
+        let seen =
+            |wanted: fn(&QueueRecord) -> bool| self.journal.iter().filter(|r| wanted(r)).count();
+        BTreeMap::from([
+            ("fail-overs", self.reigns as usize),
+            (
+                "acknowledged",
+                twin.groups.iter().map(|g| g.acked.len()).sum(),
+            ),
+            ("dead letters", twin.dead_letters.len()),
+            ("forwarded", twin.forwards.len()),
+            ("sought", twin.groups[0].sought.len()),
+            (
+                "released",
+                twin.delayed
+                    .keys()
+                    .filter(|h| twin.appended.contains_key(&h.number))
+                    .count(),
+            ),
+            (
+                "cancelled",
+                twin.delayed.values().filter(|d| d.cancelled).count(),
+            ),
+            (
+                "too late to cancel",
+                twin.delayed.values().filter(|d| d.fired).count(),
+            ),
+            (
+                "committed",
+                twin.halves.values().filter(is(Decision::Commit)).count(),
+            ),
+            (
+                "rolled back",
+                twin.halves.values().filter(is(Decision::Rollback)).count(),
+            ),
+            ("asked about", twin.checks.len()),
+            (
+                "parked",
+                seen(
+                    |r| matches!(r, QueueRecord::HalfChecks { value: Some(checks), .. } if checks.parked),
+                ),
+            ),
+            (
+                "retries",
+                seen(|r| matches!(r, QueueRecord::Attempts { value: Some(_), .. })),
+            ),
+            (
+                "cursor moves",
+                seen(|r| matches!(r, QueueRecord::Cursor { .. })),
+            ),
+            (
+                "remembered ids",
+                seen(|r| matches!(r, QueueRecord::Dedup { until: Some(_), .. })),
+            ),
+            (
+                "forgotten ids",
+                seen(|r| matches!(r, QueueRecord::Dedup { until: None, .. })),
+            ),
+            (
+                "versions",
+                seen(|r| matches!(r, QueueRecord::Version { .. })),
+            ),
+        ])
     }
 
     fn is_drained(&self) -> bool {
