@@ -58,6 +58,8 @@ struct LiveMessage {
     ended: u16,
     /// When it was stored, for the ledger.
     hour: u32,
+    /// Of key, value and headers.
+    bytes: u32,
     key: Option<KeyHash>,
     version: Option<u64>,
 }

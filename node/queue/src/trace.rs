@@ -71,6 +71,8 @@ pub struct Trace {
     names: BTreeMap<GroupNumber, GroupName>,
     /// Groups for which it is final.
     finals: BTreeSet<GroupNumber>,
+    /// Whether its going elsewhere was told.
+    departed: bool,
     /// Sequence number of the batch that it goes with.
     released: Option<u64>,
 }
@@ -83,6 +85,7 @@ impl Trace {
             subject,
             names: BTreeMap::new(),
             finals: BTreeSet::new(),
+            departed: false,
             released: None,
         }
     }
@@ -139,24 +142,25 @@ impl Trace {
             QueueRecord::Cursor { group, .. } if self.finals.contains(group) => {
                 self.now_final(*group, false)
             }
+            QueueRecord::Departing {
+                destination,
+                value: Some(going),
+                ..
+            } => {
+                let told = departure(offset, destination, &going.message);
+                self.departed |= told.is_some();
+                told.into_iter().collect()
+            }
+            // Told already, unless compaction took the record of its departure.
             QueueRecord::Outgoing {
                 destination,
                 value: Some(batch),
                 ..
-            } => {
-                let facts = batch.messages.iter().filter_map(|message| match message {
-                    OutgoingMessage::DeadLetter { offset: at, facts } if *at == offset => {
-                        Some(Fact::DeadLettered(facts.group.clone(), destination.clone()))
-                    }
-                    OutgoingMessage::Forwarded { offset: at } if *at == offset => {
-                        Some(Fact::Forwarded(destination.clone()))
-                    }
-                    OutgoingMessage::DeadLetter { .. }
-                    | OutgoingMessage::Forwarded { .. }
-                    | OutgoingMessage::Released { .. }
-                    | OutgoingMessage::Committed { .. } => None,
-                });
-                facts.collect()
+            } if !self.departed => {
+                let messages = batch.messages.iter();
+                messages
+                    .filter_map(|message| departure(offset, destination, message))
+                    .collect()
             }
             QueueRecord::Reign(_)
             | QueueRecord::Group { .. }
@@ -173,7 +177,8 @@ impl Trace {
             | QueueRecord::HalfChecks { .. }
             | QueueRecord::Decided { .. }
             | QueueRecord::Outgoing { .. }
-            | QueueRecord::Sequence { .. } => Vec::new(),
+            | QueueRecord::Sequence { .. }
+            | QueueRecord::Departing { .. } => Vec::new(),
         }
     }
 
@@ -252,7 +257,21 @@ impl Trace {
             | QueueRecord::HalfChecks { .. }
             | QueueRecord::Decided { .. }
             | QueueRecord::Outgoing { .. }
-            | QueueRecord::Sequence { .. } => None,
+            | QueueRecord::Sequence { .. }
+            | QueueRecord::Departing { .. } => None,
         }
+    }
+}
+
+/// Whether a message that goes elsewhere is the one at `offset`.
+fn departure(offset: Offset, to: &Destination, message: &OutgoingMessage) -> Option<Fact> {
+    match message {
+        OutgoingMessage::DeadLetter { offset: at, facts } => {
+            (*at == offset).then(|| Fact::DeadLettered(facts.group.clone(), to.clone()))
+        }
+        OutgoingMessage::Forwarded { offset: at } => {
+            (*at == offset).then(|| Fact::Forwarded(to.clone()))
+        }
+        OutgoingMessage::Released { .. } | OutgoingMessage::Committed { .. } => None,
     }
 }

@@ -324,6 +324,7 @@ impl Script {
     }
 
     fn outbox(&mut self) {
+        self.pass(Duration::ZERO);
         let mut text = String::new();
         for (to, sequence, batch) in self.state.outgoing() {
             let to = match to {
@@ -374,6 +375,7 @@ impl Script {
     }
 
     fn done(&mut self) {
+        self.pass(Duration::ZERO);
         let outgoing = self.state.outgoing();
         let outgoing: Vec<_> = outgoing.map(|(to, at, _)| (to.clone(), at)).collect();
         for (destination, sequence) in outgoing {
