@@ -12,6 +12,7 @@ mod append;
 mod cluster;
 mod cut;
 mod duties;
+mod forward;
 mod groups;
 mod host;
 mod journal;
