@@ -122,6 +122,7 @@ impl Broker {
         Api {
             log: Arc::new(self.clone()),
             groups: Arc::new(self.clone()),
+            queues: Arc::new(self.clone()),
             admin: Arc::new(self.clone()),
             cluster: Arc::new(self.clone()),
         }

@@ -17,6 +17,7 @@ mod groups;
 mod host;
 mod journal;
 mod partitions;
+mod queues;
 mod read;
 mod resigning;
 
