@@ -491,3 +491,137 @@ fn stopping_the_console_frees_its_port() {
     node.runtime.block_on(node.console.stop());
     assert!(std::net::TcpListener::bind(address).is_ok());
 }
+
+/// Prepares a queue: one message dead, one waiting, one delayed, one half.
+fn with_queue(node: &Node) -> Vec<weir_api::queues::HalfHandle> {
+    use weir_api::queues::{GroupSettings, Message, Prepare, Receive, Schedule};
+    node.weir("topic create jobs").unwrap();
+    node.append("jobs", &[1_000, 2_000]);
+    let (api, at) = (node.broker.api(), node.topic("jobs"));
+    let payload = |id: &str| {
+        let message = Message {
+            id: id.into(),
+            ..Message::default()
+        };
+        message.payload().encode()
+    };
+    let now = api.cluster.now();
+    node.runtime.block_on(async {
+        let settings = GroupSettings {
+            attempts_max: 1,
+            ..GroupSettings::default()
+        };
+        let queues = &api.queues;
+        let made = queues.ensure_group(at, "g".into(), settings, Offset::ZERO, false);
+        made.await.unwrap();
+        let receive = Receive {
+            group: "g".into(),
+            member: "m".into(),
+            batch_max: 1,
+            invisible: None,
+            wait_until: now + Duration::from_secs(30),
+            filter: None,
+            attempt_id: None,
+            auto_renew: false,
+        };
+        let got = queues.receive(at, receive).await.unwrap();
+        let returned = queues.nack(at, "g".into(), got[0].receipt, None);
+        returned.await.unwrap();
+        let schedule = Schedule {
+            deliver_at: now + Duration::from_secs(3600),
+            payload: payload("later"),
+            dedup: None,
+        };
+        queues.schedule(at, schedule).await.unwrap();
+        let mut halves = Vec::new();
+        for id in ["one", "two"] {
+            let prepare = Prepare {
+                payload: payload(id),
+                producers: "tellers".into(),
+                check_after: None,
+            };
+            halves.push(queues.prepare(at, prepare).await.unwrap());
+        }
+        halves
+    })
+}
+
+#[test]
+fn queues_are_shown_and_reconciled() {
+    let node = Node::attached();
+    assert_eq!(node.json("queue list"), json!([]));
+    drop(with_queue(&node));
+    let listed = node.json("queue describe jobs");
+    assert_eq!(
+        (&listed[0]["group"], &listed[0]["lag"]),
+        (&json!("g"), &json!(1))
+    );
+    assert_eq!(listed[0]["dead_lettered"], json!(1));
+    assert!(node.weir("queue list").unwrap().contains("jobs"));
+    let refused = node.weir("queue describe none").unwrap_err();
+    assert!(refused.contains("no queue groups"), "{refused}");
+    let traced = node.json("trace jobs 0 0");
+    assert_eq!(traced[0]["standing"], json!("final"));
+    let accounts = node.json("reconcile --topic jobs");
+    assert_eq!(accounts["pending"], json!({"g": 1}));
+    assert_eq!(accounts["hours"][0]["dead_lettered"], json!(1));
+    let refused = node
+        .weir("reconcile --topic jobs --group none")
+        .unwrap_err();
+    assert!(refused.contains("no such queue group"), "{refused}");
+}
+
+#[test]
+fn dead_letters_are_shown_and_removed() {
+    let node = Node::attached();
+    drop(with_queue(&node));
+    let listed = node.json("dlq list");
+    assert_eq!(
+        (&listed[0]["group"], &listed[0]["letters"]),
+        (&json!("g"), &json!(1))
+    );
+    let shown = node.weir("dlq show g").unwrap();
+    assert!(shown.contains("weir.dlq.origin.topic: jobs"), "{shown}");
+    assert!(node.weir("dlq purge g").is_err(), "not without --yes");
+    assert!(
+        node.weir("dlq purge g --yes")
+            .unwrap()
+            .contains("1 dead letters")
+    );
+    assert_eq!(node.json("dlq list")[0]["letters"], json!(0));
+    let (status, problem) = node.raw("POST", "/v1/queues/jobs/purge", "");
+    assert_eq!(
+        (status, &problem["error"]),
+        (400, &json!("no_dead_letters"))
+    );
+}
+
+#[test]
+fn delayed_and_half_messages_are_listed_and_decided() {
+    let node = Node::attached();
+    let halves = with_queue(&node);
+    let delayed = node.json("delayed list jobs");
+    assert_eq!(delayed[0]["id"], json!("later"));
+    let handle = delayed[0]["handle"].as_str().unwrap();
+    let cancel = format!("delayed cancel jobs {handle}");
+    assert_eq!(node.weir(&cancel).unwrap(), "cancelled\n");
+    assert_eq!(node.json("delayed list jobs"), json!([]));
+    let forged = handle.replace('.', "1.");
+    assert!(node.weir(&format!("delayed cancel jobs {forged}")).is_err());
+    assert_eq!(node.json("tx list jobs").as_array().unwrap().len(), 2);
+    assert_eq!(node.json("tx list jobs --parked"), json!([]));
+    let [one, two] = &halves[..] else {
+        panic!("{halves:?}")
+    };
+    assert_eq!(
+        node.weir(&format!("tx commit jobs {one}")).unwrap(),
+        "committed\n"
+    );
+    assert_eq!(
+        node.weir(&format!("tx rollback jobs {two}")).unwrap(),
+        "rolled back\n"
+    );
+    let late = node.weir(&format!("tx rollback jobs {one}")).unwrap_err();
+    assert!(late.contains("decided before"), "{late}");
+    assert_eq!(node.json("tx list jobs"), json!([]));
+}

@@ -3,6 +3,7 @@
 pub(crate) mod admin;
 pub mod kafka_client;
 pub mod produce;
+pub mod queue;
 pub(crate) mod reader;
 pub(crate) mod recorder;
 pub(crate) mod stage;

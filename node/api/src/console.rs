@@ -315,3 +315,125 @@ pub struct ResetOffset {
     /// The next offset to be consumed.
     pub offset: u64,
 }
+
+/// A line of `GET /v1/queues`: one group on one partition.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct QueueLine {
+    /// The topic.
+    pub topic: String,
+    /// Its partition.
+    pub partition: u32,
+    /// The group.
+    pub group: String,
+    /// All messages below are final for it, in blocks of 128.
+    pub cursor: u64,
+    /// End of the partition.
+    pub end: u64,
+    /// Messages that are not final.
+    pub lag: u64,
+    /// Read ahead and not delivered.
+    pub ready: u64,
+    /// Delivered and not settled.
+    pub in_flight: u64,
+    /// Waiting for a retry.
+    pub retrying: u64,
+    /// Receives that wait.
+    pub waiting: u64,
+    /// Acknowledged so far.
+    pub acked: u64,
+    /// Moved to the dead letters so far.
+    pub dead_lettered: u64,
+    /// The node that leads it.
+    pub node: u32,
+}
+
+/// A line of `GET /v1/queues/{topic}/delayed`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct DelayedLine {
+    /// When it is due.
+    pub deliver_at: i64,
+    /// Its partition.
+    pub partition: u32,
+    /// Names it, to cancel it.
+    pub handle: String,
+    /// Its message id; empty if it has none.
+    pub id: String,
+}
+
+/// A line of `GET /v1/queues/{topic}/halves`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct HalfView {
+    /// When it was prepared.
+    pub prepared_at: i64,
+    /// Its partition.
+    pub partition: u32,
+    /// Names it, to decide on it.
+    pub handle: String,
+    /// Its message id; empty if it has none.
+    pub id: String,
+    /// The group of producers that can be asked.
+    pub producers: String,
+    /// How often it was asked about.
+    pub checks: u32,
+    /// Whether it is asked about no more.
+    pub parked: bool,
+}
+
+/// `POST /v1/queues/{topic}/halves/{handle}`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DecideHalf {
+    /// Whether it is committed; else rolled back.
+    pub commit: bool,
+}
+
+/// A line of `GET /v1/queues/{topic}/trace/{partition}/{offset}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StandingView {
+    /// The group.
+    pub group: String,
+    /// `not-reached`, `final`, `ready`, `queued`, `in-flight` or `retrying`.
+    pub standing: String,
+    /// Attempts that ended, oldest first: cause and time.
+    pub ended: Vec<(String, i64)>,
+    /// Who has it, if it is in flight.
+    pub member: Option<String>,
+    /// When its lease ends, or it is delivered again.
+    pub until: Option<i64>,
+}
+
+/// A line of `GET /v1/queues/{topic}/ledger/{group}`: an hour in which messages were
+/// stored, and how they ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names are the queue machine's")]
+pub struct LedgerLine {
+    /// Hours since 1970.
+    pub hour: u32,
+    pub partition: u32,
+    pub acked: u64,
+    pub dead_lettered: u64,
+    pub forwarded: u64,
+    pub filtered: u64,
+    pub superseded: u64,
+    pub dropped: u64,
+    pub missing: u64,
+    pub no_message: u64,
+    pub sought: i64,
+}
+
+/// A line of `GET /v1/queues/{topic}/records/{partition}/{offset}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordView {
+    /// Where it is.
+    pub offset: u64,
+    /// When it was stored.
+    pub at: i64,
+    /// Its key, as text as far as it is.
+    pub key: Option<String>,
+    /// Its headers, in order.
+    pub headers: Vec<(String, String)>,
+    /// Bytes of its value.
+    pub bytes: u64,
+    /// The first of them, as text as far as they are.
+    pub value: String,
+}

@@ -10,6 +10,7 @@ mod configs;
 mod groups;
 mod log;
 mod partition;
+mod queues;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -50,6 +51,7 @@ struct State {
     /// Nodes whose process ended, and those of them that this is known of.
     ended: BTreeSet<NodeId>,
     gone: BTreeSet<NodeId>,
+    queues: BTreeMap<TopicPartition, queues::FakeQueue>,
     /// Who coordinates all groups, if not this node.
     coordinator: Option<NodeId>,
 }
@@ -84,6 +86,7 @@ impl FakeBroker {
         Api {
             log: Arc::new(self.clone()),
             groups: Arc::new(self.clone()),
+            queues: Arc::new(self.clone()),
             admin: Arc::new(self.clone()),
             cluster: Arc::new(self.clone()),
         }

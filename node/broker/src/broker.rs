@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use weir_api::Api;
 use weir_api::groups::GroupOptions;
+use weir_api::queues::QueueOptions;
 use weir_base::{Env, Monotonic, NodeId};
 use weir_metadata::Metadata;
 use weir_peer::{PeerService, Peers};
@@ -13,10 +14,12 @@ use weir_storage::Storage;
 use crate::agreement::{Agreement, IsrChanges};
 use crate::cut::CutKeeper;
 use crate::duties;
+use crate::forward::{ForwardService, Forwarding};
 use crate::groups::Groups;
 use crate::inspection;
 use crate::partitions::Partitions;
-use crate::presence::{Here, Presence};
+use crate::presence::Presence;
+use crate::queues::Queues;
 use crate::resigning::Resigning;
 use crate::scrub;
 
@@ -28,6 +31,8 @@ pub struct BrokerOptions {
     pub group_partitions: u32,
     /// Of the group coordinator.
     pub groups: GroupOptions,
+    /// Of queues.
+    pub queues: QueueOptions,
     /// Of replication.
     pub replication: ReplicationOptions,
 }
@@ -37,6 +42,7 @@ impl Default for BrokerOptions {
         Self {
             group_partitions: 8,
             groups: GroupOptions::default(),
+            queues: QueueOptions::default(),
             replication: ReplicationOptions::default(),
         }
     }
@@ -54,6 +60,8 @@ pub(crate) struct Inner {
     pub(crate) groups: Groups,
     pub(crate) presence: Arc<Presence>,
     pub(crate) changes: Arc<IsrChanges>,
+    pub(crate) queues: Queues,
+    pub(crate) forwarding: Forwarding,
 }
 
 impl Broker {
@@ -68,6 +76,7 @@ impl Broker {
         options: &BrokerOptions,
     ) -> Broker {
         let groups = Groups::new(&env, options);
+        let queues = Queues::new(&env, &options.queues);
         let resigning = Resigning::new(env.clone(), node, metadata.clone());
         let changes = Arc::new(IsrChanges::default());
         let agreement = Arc::new(Agreement {
@@ -77,6 +86,7 @@ impl Broker {
             changes: Arc::clone(&changes),
         });
         let presence = Presence::new(env.clone(), Arc::clone(&peers));
+        let forwarding = Forwarding::new(peers.clone());
         let replication =
             Replication::start(env.clone(), node, peers, agreement, options.replication);
         let inner = Inner {
@@ -87,6 +97,8 @@ impl Broker {
             groups,
             presence,
             changes,
+            queues,
+            forwarding,
         };
         let broker = Broker(Arc::new(inner));
         let partitions = Partitions::new(broker.clone(), Arc::clone(&storage), resigning);
@@ -106,10 +118,10 @@ impl Broker {
         self.0.replication.service()
     }
 
-    /// What answers other nodes' brokers: a sign of life.
+    /// What answers other nodes' brokers: a sign of life, and what they forward.
     #[must_use]
     pub fn broker_service(&self) -> Arc<dyn PeerService> {
-        Arc::new(Here)
+        Arc::new(ForwardService(self.clone()))
     }
 
     /// Until when this node may act as leader without asking anybody (I10).
@@ -134,6 +146,7 @@ impl Broker {
         Api {
             log: Arc::new(self.clone()),
             groups: Arc::new(self.clone()),
+            queues: Arc::new(self.clone()),
             admin: Arc::new(self.clone()),
             cluster: Arc::new(self.clone()),
         }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::watch;
 use weir_base::{BoxFuture, Env, NodeId};
-use weir_peer::{FrameStream, PeerError, PeerService, Peers, Service};
+use weir_peer::{Peers, Service};
 
 /// How long a node is given to answer, or its kernel to answer for it. On one network
 /// both take a few milliseconds; a machine that is off says nothing for ever.
@@ -93,26 +93,6 @@ impl Presence {
             () = answered => {}
         }
     }
-}
-
-/// The end that is asked: whoever answers is there.
-pub(crate) struct Here;
-
-impl PeerService for Here {
-    fn on_request(
-        &self,
-        _from: NodeId,
-        _body: Bytes,
-    ) -> BoxFuture<'static, Result<Bytes, PeerError>> {
-        Box::pin(std::future::ready(Ok(Bytes::new())))
-    }
-
-    fn on_stream(&self, _from: NodeId, stream: FrameStream) -> BoxFuture<'static, ()> {
-        drop(stream);
-        Box::pin(std::future::ready(()))
-    }
-
-    fn on_datagram(&self, _from: NodeId, _body: Bytes) {}
 }
 
 #[cfg(test)]

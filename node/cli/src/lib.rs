@@ -1,4 +1,5 @@
-//! The operator's commands: `weir topic`, `weir group`, `weir cluster`.
+//! The operator's commands: `weir topic`, `weir group`, `weir cluster`, `weir queue`,
+//! `weir delayed`, `weir tx`, `weir dlq`, `weir trace`, `weir reconcile`.
 //!
 //! Owns how they are written, asked for over the admin API of any node, and printed:
 //! tables for people, `--json` for programs. Knows nothing that the API does not tell.
@@ -8,6 +9,7 @@
 mod client;
 pub mod cluster;
 pub mod group;
+pub mod queue;
 mod table;
 mod target;
 mod time;
@@ -51,6 +53,60 @@ pub enum Command {
         #[command(subcommand)]
         command: cluster::ClusterCommand,
     },
+    /// Show queue groups: per-message delivery
+    Queue {
+        /// Where and how.
+        #[command(flatten)]
+        connection: Connection,
+        /// What.
+        #[command(subcommand)]
+        command: queue::QueueCommand,
+    },
+    /// List and cancel delayed messages
+    Delayed {
+        /// Where and how.
+        #[command(flatten)]
+        connection: Connection,
+        /// What.
+        #[command(subcommand)]
+        command: queue::DelayedCommand,
+    },
+    /// List half messages, commit them or roll them back
+    Tx {
+        /// Where and how.
+        #[command(flatten)]
+        connection: Connection,
+        /// What.
+        #[command(subcommand)]
+        command: queue::TxCommand,
+    },
+    /// Show and remove dead letters
+    Dlq {
+        /// Where and how.
+        #[command(flatten)]
+        connection: Connection,
+        /// What.
+        #[command(subcommand)]
+        command: queue::DlqCommand,
+    },
+    /// Tell where a message stands with every queue group
+    Trace {
+        /// Where and how.
+        #[command(flatten)]
+        connection: Connection,
+        /// What.
+        #[command(flatten)]
+        args: queue::TraceArgs,
+    },
+    /// Account for every message of a topic: how it ended, by hour
+    Reconcile {
+        /// Where and how.
+        #[command(flatten)]
+        connection: Connection,
+        /// What.
+        #[command(flatten)]
+        args: queue::ReconcileArgs,
+    },
 }
 
 /// Whom to ask and how to answer.
@@ -73,7 +129,13 @@ pub struct Connection {
 pub fn run(command: &Command, out: &mut dyn Write) -> Result<()> {
     let (Command::Topic { connection, .. }
     | Command::Group { connection, .. }
-    | Command::Cluster { connection, .. }) = command;
+    | Command::Cluster { connection, .. }
+    | Command::Queue { connection, .. }
+    | Command::Delayed { connection, .. }
+    | Command::Tx { connection, .. }
+    | Command::Dlq { connection, .. }
+    | Command::Trace { connection, .. }
+    | Command::Reconcile { connection, .. }) = command;
     let mut session = Session {
         client: Client::new(target::addresses(connection.admin.as_deref())?),
         json: connection.json,
@@ -83,6 +145,12 @@ pub fn run(command: &Command, out: &mut dyn Write) -> Result<()> {
         Command::Topic { command, .. } => topic::run(command, &mut session),
         Command::Group { command, .. } => group::run(command, &mut session),
         Command::Cluster { command, .. } => cluster::run(command, &mut session),
+        Command::Queue { command, .. } => queue::run_queue(command, &mut session),
+        Command::Delayed { command, .. } => queue::run_delayed(command, &mut session),
+        Command::Tx { command, .. } => queue::run_tx(command, &mut session),
+        Command::Dlq { command, .. } => queue::run_dlq(command, &mut session),
+        Command::Trace { args, .. } => queue::run_trace(args, &mut session),
+        Command::Reconcile { args, .. } => queue::run_reconcile(args, &mut session),
     }
 }
 

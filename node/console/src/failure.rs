@@ -7,7 +7,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use weir_api::console::Problem;
 use weir_api::groups::GroupError;
-use weir_api::{AdminError, GroupCallError, ReadError};
+use weir_api::queues::QueueError;
+use weir_api::{AdminError, GroupCallError, QueueCallError, ReadError};
 
 const RETRY: &str = "try again in a moment; `weir cluster status` shows what is missing";
 
@@ -200,6 +201,88 @@ impl From<GroupError> for Failure {
             | GroupError::InconsistentProtocol
             | GroupError::InvalidSessionTimeout { .. }
             | GroupError::GroupFull => (S::CONFLICT, "group_in_use", stop_consumers),
+        };
+        Self::new(status, word, error.to_string(), remedy)
+    }
+}
+
+impl From<QueueCallError> for Failure {
+    fn from(error: QueueCallError) -> Self {
+        use StatusCode as S;
+        let (status, word, remedy) = match &error {
+            QueueCallError::UnknownPartition => (
+                S::NOT_FOUND,
+                "unknown_partition",
+                "`weir topic describe` shows what there is",
+            ),
+            QueueCallError::NotLeader(_) => (S::SERVICE_UNAVAILABLE, "leader_moved", RETRY),
+            QueueCallError::NotAvailable => (S::SERVICE_UNAVAILABLE, "not_available", RETRY),
+            QueueCallError::Loading => (S::SERVICE_UNAVAILABLE, "loading", RETRY),
+            QueueCallError::Overloaded => (S::SERVICE_UNAVAILABLE, "overloaded", RETRY),
+            QueueCallError::Indeterminate => (
+                S::SERVICE_UNAVAILABLE,
+                "indeterminate",
+                "look whether it happened before trying again",
+            ),
+            QueueCallError::NoQueue => (
+                S::NOT_FOUND,
+                "no_queue",
+                "`weir queue list` shows what there is",
+            ),
+            QueueCallError::IllegalGroupName(_) => {
+                (S::BAD_REQUEST, "illegal_group_name", "choose another name")
+            }
+            QueueCallError::Unreadable(_) => (
+                S::INTERNAL_SERVER_ERROR,
+                "unreadable",
+                "look into the node's log; was a newer version running?",
+            ),
+            QueueCallError::Refused(refused) => return refused.clone().into(),
+        };
+        Self::new(status, word, error.to_string(), remedy)
+    }
+}
+
+impl From<QueueError> for Failure {
+    fn from(error: QueueError) -> Self {
+        use StatusCode as S;
+        let (status, word, remedy) = match &error {
+            QueueError::NoSuchGroup(_) => (
+                S::NOT_FOUND,
+                "unknown_group",
+                "`weir queue list` shows what there is",
+            ),
+            QueueError::NoSuchHalf | QueueError::NoSuchOutgoing => (
+                S::NOT_FOUND,
+                "unknown_half",
+                "`weir tx list` shows what is undecided",
+            ),
+            QueueError::AlreadyDecided(_) => (
+                S::CONFLICT,
+                "already_decided",
+                "the first decision stands; nothing needs to be done",
+            ),
+            QueueError::ForgedHandle | QueueError::Receipt(_) => (
+                S::BAD_REQUEST,
+                "bad_handle",
+                "copy it whole from the list it is in",
+            ),
+            QueueError::InvalidGroupName { .. }
+            | QueueError::Settings(_)
+            | QueueError::InvisibleDuration { .. }
+            | QueueError::RetryDelay { .. }
+            | QueueError::EmptyBatch
+            | QueueError::DelayTooLong { .. }
+            | QueueError::PayloadTooLarge { .. } => {
+                (S::BAD_REQUEST, "refused", "stay within the limit")
+            }
+            QueueError::TooManyGroups { .. }
+            | QueueError::TooManyWaiting { .. }
+            | QueueError::TooManyScheduled { .. }
+            | QueueError::TooManyHalves { .. }
+            | QueueError::TooManyIds { .. } => {
+                (S::SERVICE_UNAVAILABLE, "too_many", "wait, or remove some")
+            }
         };
         Self::new(status, word, error.to_string(), remedy)
     }

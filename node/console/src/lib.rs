@@ -16,6 +16,7 @@ mod failure;
 mod groups;
 mod measure;
 mod offsets;
+mod queues;
 mod routes;
 mod serve;
 mod topics;

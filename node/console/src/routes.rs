@@ -7,12 +7,12 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde::de::DeserializeOwned;
 
 use crate::failure::Failure;
-use crate::{ConsoleOptions, ConsoleState, cluster, groups, measure, topics};
+use crate::{ConsoleOptions, ConsoleState, cluster, groups, measure, queues, topics};
 
 /// The state, as handlers take it.
 pub(crate) type Shared = State<Arc<ConsoleState>>;
@@ -38,6 +38,24 @@ pub(crate) fn router(state: Arc<ConsoleState>, options: &ConsoleOptions) -> Rout
             get(groups::show).delete(groups::delete),
         )
         .route("/v1/groups/{group}/offsets", post(groups::reset))
+        .route("/v1/queues", get(queues::list))
+        .route("/v1/queues/{topic}/delayed", get(queues::delayed))
+        .route(
+            "/v1/queues/{topic}/delayed/{handle}",
+            delete(queues::cancel),
+        )
+        .route("/v1/queues/{topic}/halves", get(queues::halves))
+        .route("/v1/queues/{topic}/halves/{handle}", post(queues::decide))
+        .route(
+            "/v1/queues/{topic}/trace/{partition}/{offset}",
+            get(queues::trace),
+        )
+        .route("/v1/queues/{topic}/ledger/{group}", get(queues::ledger))
+        .route(
+            "/v1/queues/{topic}/records/{partition}/{offset}",
+            get(queues::records),
+        )
+        .route("/v1/queues/{topic}/purge", post(queues::purge))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(options.body_bytes_max))

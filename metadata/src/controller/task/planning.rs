@@ -12,7 +12,7 @@ use super::{BATCH_MAX, Clock, Controller, Mail, Pending, REBALANCE_MAX};
 use crate::ask::{Answer, Ask, LogEnd};
 use crate::command::{Command, Item, Outcome, Refusal};
 use crate::controller::plan::plan;
-use crate::controller::{elect, fence, reassign};
+use crate::controller::{companion, elect, fence, reassign};
 
 impl Controller {
     /// Plans a request and all that wait behind it.
@@ -217,6 +217,9 @@ impl Controller {
             draft.add_own(vec![command]);
         }
         let mut item = elect::plan_rebalance(&draft.image, REBALANCE_MAX);
+        self.keep_from_stalled(&mut item);
+        draft.add_own(item);
+        let mut item = companion::plan_align_all(&draft.image, REBALANCE_MAX);
         self.keep_from_stalled(&mut item);
         draft.add_own(item);
     }

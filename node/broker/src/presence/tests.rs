@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 
 use super::*;
-use weir_peer::PeerClient;
+use weir_peer::{FrameStream, PeerClient, PeerError};
 
 const NODE: NodeId = NodeId(2);
 

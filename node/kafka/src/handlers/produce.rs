@@ -5,6 +5,7 @@
 //! records are compressed is looked into first, in small steps between which other
 //! connections have their turn; this one's next requests wait for it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ use crate::session::{Handling, Reply, Started, yield_now};
 /// Pieces of records, of some 32 KiB, looked at before other connections get a turn.
 const STEPS_PER_TURN: u32 = 4;
 const KEY_NEEDED: AppendError =
-    AppendError::InvalidRecord("records of a compacted topic need a key");
+    AppendError::InvalidRecord(Cow::Borrowed("records of a compacted topic need a key"));
 
 /// Why a partition's batch was not appended or not acknowledged.
 #[derive(Debug)]
@@ -64,6 +65,7 @@ impl From<AppendError> for Failure {
             | AppendError::NotEnoughReplicas { .. }
             | AppendError::NotEnoughReplicasAfterAppend { .. }
             | AppendError::TimedOut(_)
+            | AppendError::Unanswered(_)
             | AppendError::Batch(_)
             | AppendError::TooLarge { .. }
             | AppendError::Timestamp { .. }
@@ -359,7 +361,7 @@ fn admit(
     let header = batch.header();
     if header.attributes.is_control() {
         return Err(AppendError::InvalidRecord(
-            "control batches are the broker's",
+            "control batches are the broker's".into(),
         ));
     }
     let readable = header.attributes.compression() == Compression::None;
@@ -371,7 +373,7 @@ fn admit(
     }
     if header.attributes.is_log_append_time() {
         return Err(AppendError::InvalidRecord(
-            "the timestamp type is the broker's to set",
+            "the timestamp type is the broker's to set".into(),
         ));
     }
     let none = Timestamp(-1);

@@ -1,0 +1,20 @@
+//! The records of a stored batch, whatever its compression.
+//!
+//! Batches are stored as they were sent. Who needs single records, as queues do, opens
+//! them here: bounded, since a few bytes can claim to be gigabytes.
+
+use weir_base::batch::{Compression, Record, decompress, read_records};
+use weir_base::limits::BATCH_BYTES_CEILING;
+use weir_base::{BatchError, RecordBatch};
+
+/// The records of `batch`.
+///
+/// # Errors
+/// If it does not open to at most 64 MiB, or does not parse.
+pub fn open(batch: &RecordBatch) -> Result<Vec<Record>, BatchError> {
+    if batch.header().attributes.compression() == Compression::None {
+        return batch.records();
+    }
+    let limit = usize::try_from(BATCH_BYTES_CEILING).unwrap_or(usize::MAX);
+    read_records(batch.header(), decompress(batch, limit)?)
+}

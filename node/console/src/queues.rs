@@ -1,0 +1,396 @@
+//! `/v1/queues`: what lists covers the partitions that this node leads, what names one
+//! partition is answered by its leader.
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, Uri};
+use serde::Deserialize;
+use weir_api::console::{
+    DecideHalf, DelayedLine, Done, HalfView, LedgerLine, QueueLine, RecordView, StandingView,
+};
+use weir_api::log::OffsetQuery;
+use weir_api::queues::{
+    Cancelled, Decision, DecisionSource, HalfHandle, Message, QueueCommand, QueueReply,
+    ScheduleHandle, Standing,
+};
+use weir_api::{Api, QueueCallError};
+use weir_base::{Offset, TopicPartition};
+
+use crate::failure::Failure;
+use crate::routes::{Answer, Body, Shared};
+use crate::{ConsoleState, admin_address};
+
+/// Lines of one partition in one answer.
+const LINES_MAX: usize = 1_000;
+/// Bytes of a value that are shown.
+const VALUE_BYTES_MAX: usize = 1_024;
+
+/// The partitions of `topic` that this node leads; of all topics without one.
+fn led(api: &Api, topic: Option<&str>) -> Result<Vec<(String, TopicPartition)>, Failure> {
+    let image = api.cluster.image();
+    if let Some(name) = topic
+        && !image.topics.contains_key(name)
+    {
+        return Err(Failure::unknown_topic(name));
+    }
+    let me = Some(api.cluster.node());
+    let topics = image.topics.values();
+    let wanted = topics.filter(|record| topic.map_or(!record.internal, |t| *record.name == *t));
+    let partitions = wanted.flat_map(|topic| {
+        let led = (0..).zip(&topic.partitions);
+        let led = led.filter(move |(_, record)| record.leader == me);
+        led.map(|(index, _)| (topic.name.to_string(), TopicPartition::new(topic.id, index)))
+    });
+    Ok(partitions.collect())
+}
+
+/// What a partition's queue says; `None` if it has none.
+async fn ask(
+    state: &ConsoleState,
+    api: &Api,
+    at: TopicPartition,
+    command: QueueCommand,
+) -> Result<Option<QueueReply>, Failure> {
+    match state.within(api.queues.call(at, command)).await? {
+        Ok(reply) => Ok(Some(reply)),
+        Err(QueueCallError::NoQueue) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A partition of a topic, if this node leads it; else who does.
+fn here(api: &Api, topic: &str, partition: u32, uri: &Uri) -> Result<TopicPartition, Failure> {
+    let image = api.cluster.image();
+    let record = image.topics.get(topic);
+    let record = record.ok_or_else(|| Failure::unknown_topic(topic))?;
+    let at = TopicPartition::new(record.id, partition);
+    let known = image
+        .partition(at)
+        .ok_or_else(|| Failure::from(weir_api::ReadError::UnknownPartition))?;
+    match known.leader {
+        Some(leader) if leader == api.cluster.node() => Ok(at),
+        Some(leader) => Err(Failure::elsewhere(
+            uri.path(),
+            leader,
+            admin_address(api, leader),
+        )),
+        None => Err(QueueCallError::NotAvailable.into()),
+    }
+}
+
+pub(crate) async fn list(State(state): Shared) -> Answer<Vec<QueueLine>> {
+    let api = state.api()?;
+    let mut lines = Vec::new();
+    for (topic, at) in led(api, None)? {
+        let groups = ask(&state, api, at, QueueCommand::ListGroups).await?;
+        let Some(QueueReply::ListGroups(groups)) = groups else {
+            continue;
+        };
+        let end = state.within(api.log.offset(at, OffsetQuery::Latest, None));
+        let end = end.await?.ok().and_then(|found| found.offset);
+        let end = end.unwrap_or_default().0;
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        lines.extend(groups.into_iter().map(|group| QueueLine {
+            topic: topic.clone(),
+            partition: at.index.0,
+            group: group.group.to_string(),
+            cursor: group.cursor.0,
+            end,
+            lag: end.saturating_sub(group.cursor.0 + group.finished_above),
+            ready: count(group.ready),
+            in_flight: count(group.in_flight),
+            retrying: count(group.retrying),
+            waiting: count(group.waiting),
+            acked: group.counts.acked,
+            dead_lettered: group.counts.dead_lettered,
+            node: api.cluster.node().0,
+        }));
+    }
+    Ok(Json(lines))
+}
+
+pub(crate) async fn delayed(
+    State(state): Shared,
+    Path(topic): Path<String>,
+) -> Answer<Vec<DelayedLine>> {
+    let api = state.api()?;
+    let mut lines = Vec::new();
+    for (_, at) in led(api, Some(&topic))? {
+        let command = QueueCommand::ListScheduled {
+            after: None,
+            limit: LINES_MAX,
+        };
+        let Some(QueueReply::ListScheduled(listed)) = ask(&state, api, at, command).await? else {
+            continue;
+        };
+        let places = listed.iter().map(|line| line.payload_at).collect();
+        let ids = ids(&state, api, at, places).await?;
+        let pairs = listed.into_iter().zip(ids);
+        lines.extend(pairs.map(|(line, id)| DelayedLine {
+            deliver_at: line.handle.deliver_at.0,
+            partition: at.index.0,
+            handle: line.handle.to_string(),
+            id,
+        }));
+    }
+    lines.sort();
+    Ok(Json(lines))
+}
+
+/// The message ids of what the journal keeps at `places`.
+async fn ids(
+    state: &ConsoleState,
+    api: &Api,
+    at: TopicPartition,
+    places: Vec<Offset>,
+) -> Result<Vec<String>, Failure> {
+    let wanted = places.len();
+    let kept = state.within(api.queues.kept(at, places)).await??;
+    let id = |payload| Message::from_payload(payload).id.to_string();
+    let ids = kept
+        .iter()
+        .map(|kept| kept.as_ref().map_or_else(String::new, id));
+    let mut ids: Vec<String> = ids.collect();
+    ids.resize(wanted, String::new());
+    Ok(ids)
+}
+
+pub(crate) async fn cancel(
+    State(state): Shared,
+    Path((topic, handle)): Path<(String, String)>,
+    uri: Uri,
+) -> Answer<Done> {
+    let api = state.api()?;
+    let parsed = ScheduleHandle::parse(&handle);
+    let parsed = parsed.ok_or_else(|| Failure::bad_request("this is no handle"))?;
+    let at = here(api, &topic, parsed.partition, &uri)?;
+    let cancelled = state.within(api.queues.cancel(at, parsed)).await??;
+    let message = match cancelled {
+        Cancelled::Cancelled => "cancelled",
+        Cancelled::AlreadyFired => "already fired",
+        Cancelled::Unknown => "unknown: due or cancelled longer ago than is remembered",
+    };
+    Ok(Json(Done {
+        message: message.to_owned(),
+        id: None,
+    }))
+}
+
+/// Which half messages.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Halves {
+    #[serde(default)]
+    parked: bool,
+}
+
+pub(crate) async fn halves(
+    State(state): Shared,
+    Path(topic): Path<String>,
+    Query(Halves { parked }): Query<Halves>,
+) -> Answer<Vec<HalfView>> {
+    let api = state.api()?;
+    let mut lines = Vec::new();
+    for (_, at) in led(api, Some(&topic))? {
+        let command = QueueCommand::ListHalf {
+            after: None,
+            limit: LINES_MAX,
+            parked,
+        };
+        let Some(QueueReply::ListHalf(listed)) = ask(&state, api, at, command).await? else {
+            continue;
+        };
+        let places = listed.iter().map(|line| line.payload_at).collect();
+        let ids = ids(&state, api, at, places).await?;
+        let pairs = listed.into_iter().zip(ids);
+        lines.extend(pairs.map(|(line, id)| HalfView {
+            prepared_at: line.prepared_at.0,
+            partition: at.index.0,
+            handle: line.handle.to_string(),
+            id,
+            producers: line.producers.to_string(),
+            checks: u32::from(line.checks),
+            parked: line.parked,
+        }));
+    }
+    lines.sort();
+    Ok(Json(lines))
+}
+
+pub(crate) async fn decide(
+    State(state): Shared,
+    Path((topic, handle)): Path<(String, String)>,
+    uri: Uri,
+    Body(wish): Body<DecideHalf>,
+) -> Answer<Done> {
+    let api = state.api()?;
+    let parsed = HalfHandle::parse(&handle);
+    let parsed = parsed.ok_or_else(|| Failure::bad_request("this is no handle"))?;
+    let at = here(api, &topic, parsed.partition, &uri)?;
+    let (decision, word) = if wish.commit {
+        (Decision::Commit, "committed")
+    } else {
+        (Decision::Rollback, "rolled back")
+    };
+    let source = DecisionSource::Operator;
+    state
+        .within(api.queues.resolve(at, parsed, decision, source))
+        .await??;
+    tracing::warn!(%topic, %handle, word, "an operator decided on a half message");
+    Ok(Json(Done {
+        message: word.to_owned(),
+        id: None,
+    }))
+}
+
+pub(crate) async fn trace(
+    State(state): Shared,
+    Path((topic, partition, offset)): Path<(String, u32, u64)>,
+    uri: Uri,
+) -> Answer<Vec<StandingView>> {
+    let api = state.api()?;
+    let at = here(api, &topic, partition, &uri)?;
+    let command = QueueCommand::TraceOf {
+        offset: Offset(offset),
+    };
+    let Some(QueueReply::TraceOf(standings)) = ask(&state, api, at, command).await? else {
+        return Err(QueueCallError::NoQueue.into());
+    };
+    let views = standings.into_iter().map(|(group, standing)| {
+        let mut view = StandingView {
+            group: group.to_string(),
+            standing: String::new(),
+            ended: Vec::new(),
+            member: None,
+            until: None,
+        };
+        let word = match standing {
+            Standing::NotReached => "not-reached",
+            Standing::Final => "final",
+            Standing::Ready => "ready",
+            Standing::Queued => "queued",
+            Standing::InFlight { member, until, .. } => {
+                view.member = Some(member.to_string());
+                view.until = Some(until.0);
+                "in-flight"
+            }
+            Standing::Retrying(attempts) => {
+                view.until = Some(attempts.next_at.0);
+                let ends = attempts.history.iter();
+                let ends = ends.map(|end| (end.cause.name().to_owned(), end.at.0));
+                view.ended = ends.collect();
+                "retrying"
+            }
+        };
+        word.clone_into(&mut view.standing);
+        view
+    });
+    Ok(Json(views.collect()))
+}
+
+/// From when.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Since {
+    #[serde(default)]
+    since_hour: u32,
+}
+
+pub(crate) async fn ledger(
+    State(state): Shared,
+    Path((topic, group)): Path<(String, String)>,
+    Query(Since { since_hour }): Query<Since>,
+) -> Answer<Vec<LedgerLine>> {
+    let api = state.api()?;
+    let mut lines = Vec::new();
+    for (_, at) in led(api, Some(&topic))? {
+        let command = QueueCommand::Ledger {
+            group: group.as_str().into(),
+            since_hour,
+        };
+        let Some(QueueReply::Ledger(ledger)) = ask(&state, api, at, command).await? else {
+            continue;
+        };
+        // Not every partition has every group.
+        for (hour, counts) in ledger.unwrap_or_default() {
+            lines.push(LedgerLine {
+                hour,
+                partition: at.index.0,
+                acked: counts.acked,
+                dead_lettered: counts.dead_lettered,
+                forwarded: counts.forwarded,
+                filtered: counts.filtered,
+                superseded: counts.superseded,
+                dropped: counts.dropped,
+                missing: counts.missing,
+                no_message: counts.no_message,
+                sought: counts.sought,
+            });
+        }
+    }
+    lines.sort();
+    Ok(Json(lines))
+}
+
+/// How many records.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Limit {
+    limit: Option<u64>,
+}
+
+pub(crate) async fn records(
+    State(state): Shared,
+    Path((topic, partition, offset)): Path<(String, u32, u64)>,
+    Query(Limit { limit }): Query<Limit>,
+    uri: Uri,
+) -> Answer<Vec<RecordView>> {
+    let api = state.api()?;
+    let at = here(api, &topic, partition, &uri)?;
+    let limit = limit.unwrap_or(20).min(LINES_MAX as u64);
+    let offsets = (offset..offset.saturating_add(limit)).map(Offset).collect();
+    let found = state.within(api.queues.records(at, offsets)).await??;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let views = found.into_iter().flatten().map(|record| {
+        let value = record.value.as_deref().unwrap_or_default();
+        let shown = value.get(..VALUE_BYTES_MAX).unwrap_or(value);
+        let headers = record.headers.iter().map(|header| {
+            let value = header.value.as_deref().unwrap_or_default();
+            (text(&header.key), text(value))
+        });
+        RecordView {
+            offset: record.offset.0,
+            at: record.timestamp.0,
+            key: record.key.as_deref().map(text),
+            headers: headers.collect(),
+            bytes: value.len() as u64,
+            value: text(shown),
+        }
+    });
+    Ok(Json(views.collect()))
+}
+
+/// Removes all records of the partitions that this node leads; for dead letters only.
+pub(crate) async fn purge(State(state): Shared, Path(topic): Path<String>) -> Answer<Done> {
+    let api = state.api()?;
+    if !topic.starts_with("dlq.") {
+        return Err(Failure::new(
+            StatusCode::BAD_REQUEST,
+            "no_dead_letters",
+            format!("topic '{topic}' holds no dead letters"),
+            "name a topic that begins with 'dlq.'",
+        ));
+    }
+    let mut removed = 0;
+    for (_, at) in led(api, Some(&topic))? {
+        let start = state.within(api.log.offset(at, OffsetQuery::Earliest, None));
+        let start = start.await??.offset.unwrap_or_default();
+        let now = state.within(api.log.delete_records(at, None)).await??;
+        removed += now.0.saturating_sub(start.0);
+    }
+    tracing::warn!(%topic, removed, "an operator removed dead letters");
+    Ok(Json(Done {
+        message: format!("{removed} dead letters removed"),
+        id: None,
+    }))
+}
