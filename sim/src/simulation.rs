@@ -303,8 +303,9 @@ impl Run<'_> {
             set_time_outside(sim.elapsed());
             self.look(millis(sim))?;
         }
-        let broken = self.supervisor.violations.first();
-        anyhow::ensure!(broken.is_none(), "stopped at a violation");
+        if let Some(first) = self.supervisor.violations.pop() {
+            anyhow::bail!("{first}");
+        }
         Ok(())
     }
 
