@@ -1,0 +1,227 @@
+//! Telemetry: a stream in each direction for as long as the client lives. It tells its
+//! settings and waits for the node's; without an answer it does not start.
+//!
+//! The stream's end is how this node learns that a client is gone.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+
+use crate::clients::{Outgoing, Role, StreamId};
+use crate::connection::UnderWay;
+use crate::context::Call;
+use crate::errors::{Refusal, ok, stream_error};
+use crate::names;
+use crate::proto::{
+    ClientType, Code, CustomizedBackoff, ExponentialBackoff, Metric, Publishing, RetryPolicy,
+    Settings, Subscription, TelemetryCommand, WireDuration, command::Command, pub_sub::PubSub,
+    strategy::Strategy,
+};
+
+/// Commands waiting for a client that does not read; more wait with their sender.
+const OUTGOING_MAX: usize = 16;
+/// Topics of one producer, subscriptions of one consumer.
+const TOPICS_MAX: usize = 4096;
+/// How often a producer tries to send one message.
+const SEND_ATTEMPTS: i32 = 3;
+/// Messages of one receive.
+pub(super) const RECEIVE_BATCH: i32 = 32;
+/// How long a consumer waits for messages in one call.
+pub(super) const POLLING: Duration = Duration::from_secs(20);
+/// The waits of a push consumer before it takes a message that it failed again, in
+/// seconds; the last for all further ones.
+const LADDER: [u64; 18] = [
+    1, 5, 10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1_200, 1_800, 3_600, 7_200,
+];
+/// Deliveries of one message before it is a dead letter, as settings count them.
+const DELIVERY_ATTEMPTS: i32 = 17;
+
+/// What goes to the client.
+pub(crate) type Commands = ReceiverStream<Result<TelemetryCommand, tonic::Status>>;
+
+/// Opens the stream.
+pub(crate) fn open(
+    call: Call,
+    under_way: Option<UnderWay>,
+    incoming: Streaming<TelemetryCommand>,
+) -> Commands {
+    let (outgoing, commands) = mpsc::channel(OUTGOING_MAX);
+    let tasks = call.shared.env.tasks.clone();
+    tasks.spawn("rocketmq-telemetry", async move {
+        follow(&call, incoming, &outgoing).await;
+        drop(under_way);
+    });
+    ReceiverStream::new(commands)
+}
+
+/// Until either side ends the stream.
+async fn follow(call: &Call, mut incoming: Streaming<TelemetryCommand>, outgoing: &Outgoing) {
+    let clients = &call.shared.clients;
+    let stream = clients.new_stream();
+    loop {
+        let told = tokio::select! {
+            biased;
+            () = outgoing.closed() => break,
+            told = incoming.message() => told,
+        };
+        let Ok(Some(told)) = told else {
+            break;
+        };
+        // Reports that nobody here asked for are read past.
+        let Some(Command::Settings(settings)) = told.command else {
+            continue;
+        };
+        let answer = match on_settings(call, settings, stream, outgoing) {
+            Ok(settings) => Ok(TelemetryCommand {
+                status: Some(ok()),
+                command: Some(Command::Settings(settings)),
+            }),
+            Err(refusal) => Err(stream_error(&refusal)),
+        };
+        let refused = answer.is_err();
+        if outgoing.send(answer).await.is_err() || refused {
+            break;
+        }
+    }
+    drop(clients.close(&call.client, stream));
+}
+
+/// Remembers the client and gives the settings that are in force.
+fn on_settings(
+    call: &Call,
+    mut settings: Settings,
+    stream: StreamId,
+    outgoing: &Outgoing,
+) -> Result<Settings, Refusal> {
+    let (role, pub_sub, backoff) = match settings.pub_sub.take() {
+        Some(PubSub::Publishing(publishing)) => (
+            producer(&publishing)?,
+            publishing_in_force(call, publishing),
+            sends_again(),
+        ),
+        Some(PubSub::Subscription(subscription)) => {
+            refuse_unserved(settings.client_type())?;
+            (
+                consumer(&subscription)?,
+                subscription_in_force(subscription),
+                receives_again(),
+            )
+        }
+        None => {
+            return Err(Refusal::new(
+                Code::InvalidClientProperties,
+                "settings need what the client publishes or what it subscribes to",
+            ));
+        }
+    };
+    if !call
+        .shared
+        .clients
+        .tell(&call.client, role, stream, outgoing)
+    {
+        return Err(Refusal::new(
+            Code::TooManyRequests,
+            format!(
+                "this node serves {} clients, no more",
+                call.shared.options.clients_max
+            ),
+        ));
+    }
+    Ok(Settings {
+        pub_sub: Some(pub_sub),
+        backoff_policy: Some(backoff),
+        metric: Some(Metric {
+            on: false,
+            endpoints: None,
+        }),
+        ..settings
+    })
+}
+
+fn refuse_unserved(client: ClientType) -> Result<(), Refusal> {
+    match client {
+        ClientType::PullConsumer
+        | ClientType::LitePushConsumer
+        | ClientType::LiteSimpleConsumer => Err(Refusal::new(
+            Code::NotImplemented,
+            format!("{client:?} is not served: use a push or a simple consumer"),
+        )),
+        // Some clients leave it out.
+        ClientType::Unspecified
+        | ClientType::Producer
+        | ClientType::PushConsumer
+        | ClientType::SimpleConsumer => Ok(()),
+    }
+}
+
+fn producer(publishing: &Publishing) -> Result<Role, Refusal> {
+    bounded(publishing.topics.len())?;
+    let topics = publishing
+        .topics
+        .iter()
+        .map(|topic| names::topic(Some(topic)));
+    let topics: BTreeSet<String> = topics.collect::<Result<_, _>>()?;
+    Ok(Role::Producer { topics })
+}
+
+fn consumer(subscription: &Subscription) -> Result<Role, Refusal> {
+    bounded(subscription.subscriptions.len())?;
+    for entry in &subscription.subscriptions {
+        names::topic(entry.topic.as_ref())?;
+    }
+    Ok(Role::Consumer {
+        group: names::group(subscription.group.as_ref())?,
+    })
+}
+
+fn bounded(topics: usize) -> Result<(), Refusal> {
+    if topics <= TOPICS_MAX {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        Code::InvalidClientProperties,
+        format!("settings name {topics} topics, at most {TOPICS_MAX} are possible"),
+    ))
+}
+
+fn publishing_in_force(call: &Call, publishing: Publishing) -> PubSub {
+    let body_max = call.shared.options.body_bytes_max;
+    PubSub::Publishing(Publishing {
+        max_body_size: i32::try_from(body_max).unwrap_or(i32::MAX),
+        validate_message_type: true,
+        ..publishing
+    })
+}
+
+fn subscription_in_force(subscription: Subscription) -> PubSub {
+    PubSub::Subscription(Subscription {
+        fifo: Some(false),
+        receive_batch_size: Some(RECEIVE_BATCH),
+        long_polling_timeout: Some(POLLING.into()),
+        ..subscription
+    })
+}
+
+fn sends_again() -> RetryPolicy {
+    RetryPolicy {
+        max_attempts: SEND_ATTEMPTS,
+        strategy: Some(Strategy::ExponentialBackoff(ExponentialBackoff {
+            initial: Some(Duration::from_millis(10).into()),
+            max: Some(Duration::from_secs(1).into()),
+            multiplier: 2.0,
+        })),
+    }
+}
+
+fn receives_again() -> RetryPolicy {
+    let next = LADDER.map(|seconds| WireDuration::from(Duration::from_secs(seconds)));
+    RetryPolicy {
+        max_attempts: DELIVERY_ATTEMPTS,
+        strategy: Some(Strategy::CustomizedBackoff(CustomizedBackoff {
+            next: next.to_vec(),
+        })),
+    }
+}
