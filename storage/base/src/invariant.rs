@@ -33,6 +33,16 @@ pub enum Invariant {
     I14,
     /// A broker's image is a prefix of the committed metadata log.
     I15,
+    /// A message of a queue is in exactly one state, and at most one receipt for it is live.
+    Q1,
+    /// Acknowledged and dead-lettered are for ever; ended attempts never fall, and none beyond the maximum is delivered.
+    Q2,
+    /// Within a message group, message n+1 is not delivered while n is invisible.
+    Q3,
+    /// Nothing is visible before its delivery time; a rolled-back half message is never visible; an undecided one is asked about until decided.
+    Q4,
+    /// A machine's durable state is the fold of its journal: replay from the snapshot and from the start agree.
+    Q5,
     /// A committed offset regresses only by an admin's reset and never exceeds the high watermark.
     G1,
     /// Two live members of one group generation never own the same partition.

@@ -53,10 +53,25 @@ impl BatchBuilder {
     /// Adds a record.
     #[must_use]
     pub fn record_with_headers(
-        mut self,
+        self,
         key: Option<&[u8]>,
         value: Option<&[u8]>,
         headers: &[(&str, &[u8])],
+    ) -> Self {
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (name.as_bytes(), Some(*value)));
+        self.record_with_raw_headers(key, value, headers)
+    }
+
+    /// Adds a record whose headers may be anything the format allows: names that are no
+    /// UTF-8, values that are null.
+    #[must_use]
+    pub fn record_with_raw_headers<'a>(
+        mut self,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: impl ExactSizeIterator<Item = (&'a [u8], Option<&'a [u8]>)>,
     ) -> Self {
         let mut record = vec![0u8]; // attributes
         put_varint(&mut record, 0); // timestamp delta
@@ -65,8 +80,8 @@ impl BatchBuilder {
         put_bytes(&mut record, value);
         put_varint(&mut record, len(headers.len()));
         for (name, value) in headers {
-            put_bytes(&mut record, Some(name.as_bytes()));
-            put_bytes(&mut record, Some(value));
+            put_bytes(&mut record, Some(name));
+            put_bytes(&mut record, value);
         }
         put_varint(&mut self.body, len(record.len()));
         self.body.extend_from_slice(&record);

@@ -1,0 +1,108 @@
+use super::*;
+use weir_base::RecordBatch;
+
+fn stored(payload: &Payload) -> Record {
+    let batch = payload
+        .append_to(BatchBuilder::new(Timestamp(5_000)))
+        .build();
+    let batch = RecordBatch::parse(&batch.to_bytes()).unwrap();
+    batch.verify().unwrap();
+    batch.records().unwrap().remove(0)
+}
+
+fn full() -> Message {
+    Message {
+        id: "01AB".into(),
+        body: Bytes::from_static(b"\xff body"),
+        tag: Some("paid".into()),
+        keys: vec!["order-1".into(), "user-2".into()],
+        group: Some("order-1-group".into()),
+        born_at: Some(Timestamp(1_234)),
+        born_host: Some("10.0.0.1".into()),
+        trace: Some("00-ab-cd-01".into()),
+        deliver_at: Some(Timestamp(9_999)),
+        version: Some(u64::MAX),
+        encoding: Some("gzip".into()),
+        properties: vec![("region".into(), "eu".into()), ("ö".into(), "ß".into())],
+    }
+}
+
+#[test]
+fn a_message_comes_back_as_it_was_sent() {
+    let message = full();
+    let record = stored(&message.payload());
+    assert_eq!(record.key.as_deref(), Some(&b"order-1-group"[..]));
+    assert_eq!(Message::from_record(3, &record), message);
+    let kept = Payload::decode(&message.payload().encode()).unwrap();
+    assert_eq!(kept, message.payload());
+}
+
+#[test]
+fn a_plain_record_reads_as_a_message() {
+    let batch = BatchBuilder::new(Timestamp(5_000)).record_with_raw_headers(
+        Some(b"user-7"),
+        None,
+        [
+            (&b"a"[..], Some(&b"1"[..])),
+            (b"a", Some(b"2")),
+            (b"\xff", Some(b"not text")),
+            (b"null", None),
+        ]
+        .into_iter(),
+    );
+    let record = batch.build().records().unwrap().remove(0);
+    let message = Message::from_record(3, &record);
+    assert_eq!(&*message.id, "3-0");
+    assert_eq!(message.keys, [Arc::from("user-7")]);
+    assert_eq!(message.born_at, Some(Timestamp(5_000)));
+    assert!(message.body.is_empty());
+    let properties = [("a".into(), "2".into()), ("null".into(), "".into())];
+    assert_eq!(message.properties, properties);
+    let payload = Payload::of(&record);
+    assert_eq!(stored(&payload), record);
+}
+
+#[test]
+fn facts_are_those_that_are_asked_for() {
+    let record = stored(&full().payload());
+    let facts = MessageFacts::of(&record, Needs::default());
+    assert_eq!(facts.key, Some(KeyHash::of(b"order-1-group")));
+    assert_eq!(facts.version, Some(u64::MAX));
+    assert!(facts.tag.is_none() && facts.properties.is_empty());
+    let needs = Needs {
+        tag: true,
+        properties: true,
+    };
+    let facts = MessageFacts::of(&record, needs);
+    assert_eq!(facts.tag.as_deref(), Some("paid"));
+    assert_eq!(facts.properties, full().properties);
+}
+
+#[test]
+fn delivery_times_are_read_from_either_header() {
+    let read = |name: &'static str, value: &'static str| {
+        let header = RecordHeader {
+            key: Bytes::from_static(name.as_bytes()),
+            value: Some(Bytes::from_static(value.as_bytes())),
+        };
+        delivery_time(&[header], Timestamp(100))
+    };
+    assert_eq!(read(HEADER_DELIVER_AT, "777"), Some(Timestamp(777)));
+    assert_eq!(read(HEADER_DELIVER_AFTER, "50"), Some(Timestamp(150)));
+    assert_eq!(
+        read(HEADER_DELIVER_AFTER, "9223372036854775807"),
+        Some(Timestamp(i64::MAX))
+    );
+    assert_eq!(read(HEADER_DELIVER_AFTER, "soon"), None);
+    assert_eq!(read("deliver", "50"), None);
+}
+
+#[test]
+fn names_of_the_broker_are_not_for_properties() {
+    let mut message = full();
+    message.properties = vec![("weir.id".into(), "other".into())];
+    assert!(!is_property_name("weir.id") && !is_property_name("") && is_property_name("weird"));
+    let message = Message::from_record(0, &stored(&message.payload()));
+    assert_eq!(&*message.id, "01AB");
+    assert!(message.properties.is_empty());
+}

@@ -1,0 +1,214 @@
+//! Why a queue refused: facts and limits, never a sentence alone.
+
+use std::time::Duration;
+
+use thiserror::Error;
+use weir_base::fault::FaultClass;
+use weir_base::{Offset, Timestamp};
+
+use crate::command::Decision;
+use crate::ids::GroupName;
+
+/// A setting out of its bounds.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum SettingsError {
+    /// A number is not within its bounds.
+    #[error("{field} is {value}, which is outside {least}..={most}")]
+    OutOfBounds {
+        /// Which setting, with its unit.
+        field: &'static str,
+        /// What was asked for.
+        value: u64,
+        /// Least allowed.
+        least: u64,
+        /// Most allowed.
+        most: u64,
+    },
+    /// The filter does not compile.
+    #[error("filter: {0}")]
+    Filter(#[from] FilterError),
+}
+
+/// A filter that does not compile.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum FilterError {
+    /// Longer than allowed.
+    #[error("expression has {bytes} bytes, more than {max}")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+        /// Most allowed.
+        max: usize,
+    },
+    /// A tag is empty or has characters that no tag can have.
+    #[error("tag at byte {at} is empty or holds a '|' or a control character")]
+    Tag {
+        /// Where it begins.
+        at: usize,
+    },
+    /// SQL that is not in the language.
+    #[error("at byte {at}: expected {expected}")]
+    Syntax {
+        /// Where.
+        at: usize,
+        /// What would have been right.
+        expected: &'static str,
+    },
+    /// SQL that would cost too much for every message.
+    #[error("expression needs {steps} steps, more than {max}")]
+    TooComplex {
+        /// Instructions or depth it takes.
+        steps: usize,
+        /// Most allowed.
+        max: usize,
+    },
+}
+
+/// Why a receipt was not honoured. Nothing has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum ReceiptError {
+    /// Not a receipt of this machine: damaged, invented, or of another partition.
+    #[error("receipt was not given by this partition")]
+    Forged,
+    /// Of another group.
+    #[error("receipt belongs to another group")]
+    OtherGroup,
+    /// Its lease ended: the time ran out, the message was settled or returned, its member
+    /// left, or another node leads since. The message may have been delivered again.
+    #[error("lease of attempt {attempt} at offset {offset} has ended")]
+    Expired {
+        /// The message.
+        offset: Offset,
+        /// The attempt that it was for.
+        attempt: u16,
+    },
+}
+
+/// Why a command was refused. Nothing has changed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum QueueError {
+    /// A group name is empty or too long.
+    #[error("group name has {bytes} bytes, outside 1..={max}")]
+    InvalidGroupName {
+        /// Its length.
+        bytes: usize,
+        /// Most allowed.
+        max: usize,
+    },
+    /// No such group here: make it first.
+    #[error("group {0} does not exist on this partition")]
+    NoSuchGroup(GroupName),
+    /// As many groups as allowed.
+    #[error("partition has {max} groups, the most allowed (groups_max)")]
+    TooManyGroups {
+        /// The limit.
+        max: usize,
+    },
+    /// Settings out of bounds, or a filter that does not compile.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// A lease out of bounds.
+    #[error("invisible duration {asked:?} is outside {least:?}..={most:?}")]
+    InvisibleDuration {
+        /// What was asked for.
+        asked: Duration,
+        /// Least allowed.
+        least: Duration,
+        /// Most allowed.
+        most: Duration,
+    },
+    /// A pause before the retry out of bounds.
+    #[error("retry delay {asked:?} is more than {most:?}")]
+    RetryDelay {
+        /// What was asked for.
+        asked: Duration,
+        /// Most allowed.
+        most: Duration,
+    },
+    /// A receive for no message.
+    #[error("batch size 0 asks for nothing")]
+    EmptyBatch,
+    /// Too many receives wait on the group.
+    #[error("{max} receives wait on the group, the most allowed (waiting_max)")]
+    TooManyWaiting {
+        /// The limit.
+        max: usize,
+    },
+    /// The receipt.
+    #[error(transparent)]
+    Receipt(#[from] ReceiptError),
+    /// Delivery too far ahead.
+    #[error("delivery at {at:?} is more than {max:?} ahead")]
+    DelayTooLong {
+        /// The time asked for.
+        at: Timestamp,
+        /// The limit.
+        max: Duration,
+    },
+    /// Too large to be kept in the journal.
+    #[error("message has {bytes} bytes, more than {max}")]
+    PayloadTooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// As many delayed messages as allowed.
+    #[error("partition holds {max} delayed messages, the most allowed (scheduled_max)")]
+    TooManyScheduled {
+        /// The limit.
+        max: usize,
+    },
+    /// As many undecided half messages as allowed.
+    #[error("partition holds {max} half messages, the most allowed (halves_max)")]
+    TooManyHalves {
+        /// The limit.
+        max: usize,
+    },
+    /// As many remembered ids as allowed.
+    #[error("partition remembers {max} message ids, the most allowed (dedup_max)")]
+    TooManyIds {
+        /// The limit.
+        max: usize,
+    },
+    /// A handle that this partition did not give.
+    #[error("handle was not given by this partition")]
+    ForgedHandle,
+    /// No half message of that handle: it never was, or was decided longer ago than is
+    /// remembered.
+    #[error("no half message of that handle is remembered")]
+    NoSuchHalf,
+    /// The half message was decided the other way; the first decision stands.
+    #[error("half message was decided before: {0:?}")]
+    AlreadyDecided(Decision),
+    /// No such outgoing batch: it is done already.
+    #[error("no such outgoing batch")]
+    NoSuchOutgoing,
+}
+
+impl QueueError {
+    /// Whose doing it is: only limits pass by themselves.
+    #[must_use]
+    pub fn class(&self) -> FaultClass {
+        match self {
+            QueueError::TooManyWaiting { .. }
+            | QueueError::TooManyScheduled { .. }
+            | QueueError::TooManyHalves { .. }
+            | QueueError::TooManyIds { .. } => FaultClass::Retry,
+            QueueError::InvalidGroupName { .. }
+            | QueueError::NoSuchGroup(_)
+            | QueueError::TooManyGroups { .. }
+            | QueueError::Settings(_)
+            | QueueError::InvisibleDuration { .. }
+            | QueueError::RetryDelay { .. }
+            | QueueError::EmptyBatch
+            | QueueError::Receipt(_)
+            | QueueError::DelayTooLong { .. }
+            | QueueError::PayloadTooLarge { .. }
+            | QueueError::ForgedHandle
+            | QueueError::NoSuchHalf
+            | QueueError::AlreadyDecided(_)
+            | QueueError::NoSuchOutgoing => FaultClass::Rejected,
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Queues on the log: the pure machine behind per-message delivery.
+//!
+//! No async, no clock, no I/O: the broker's machine host gives commands and the time to
+//! the machine, writes its records and lets its replies go once they are committed. The
+//! machine never reads a log: it says what it wants read ([`Want`]) and is fed facts.
+
+pub mod command;
+pub mod envelope;
+mod error;
+mod filter;
+mod ids;
+mod message;
+mod options;
+mod receipt;
+mod record;
+mod reply;
+mod settings;
+
+pub use command::{
+    Decision, DecisionSource, EndCause, Feed, Prepare, QueueCommand, Receive, Schedule,
+};
+pub use envelope::{Message, Payload, PayloadError};
+pub use error::{FilterError, QueueError, ReceiptError, SettingsError};
+pub use filter::{CompiledFilter, FILTER_BYTES_MAX, Filter};
+pub use ids::{EntryNumber, GroupName, GroupNumber, KeyHash, MemberName};
+pub use message::{MessageFacts, Needs, Want};
+pub use options::QueueOptions;
+pub use receipt::{HalfHandle, Receipt, ScheduleHandle, Secret};
+pub use record::{
+    AttemptEnd, BLOCK_OFFSETS, Block, Counts, DeadLetter, Destination, Ending, HalfChecks,
+    Outgoing, OutgoingMessage, QueueRecord, RecordError, Reign, StoredAttempts, StoredDecision,
+    StoredGroupSettings, StoredHalf, StoredVersion,
+};
+pub use reply::{
+    Cancelled, Check, Delivery, GroupView, HalfLine, QueueReply, Returned, Scheduled,
+    ScheduledLine, Standing,
+};
+pub use settings::{
+    ATTEMPTS_MAX, BACKOFF_MAX, BACKOFF_STEPS_MAX, Backoff, Capacity, GROUP_NAME_BYTES_MAX,
+    GroupSettings, INVISIBLE_MAX, INVISIBLE_MIN, OnFull, Pacing, Target,
+};

@@ -1,0 +1,234 @@
+//! Bytes of records: postcard, a key and a value each with a tag in front.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use weir_base::{Offset, Timestamp};
+
+use super::{
+    Block, Counts, Destination, HalfChecks, Outgoing, QueueRecord, Reign, StoredAttempts,
+    StoredDecision, StoredGroupSettings, StoredHalf, StoredVersion,
+};
+use crate::ids::{EntryNumber, GroupName, GroupNumber, KeyHash};
+
+/// A journal entry that this version cannot read.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum RecordError {
+    /// A record without a key.
+    #[error("queue record has no key")]
+    NoKey,
+    /// Key or value does not decode: damaged, or written by a newer version.
+    #[error("queue record does not decode: {0}")]
+    Malformed(String),
+    /// The value is of another kind than the key, or misses.
+    #[error("queue record's value does not belong to its key")]
+    Mismatch,
+}
+
+/// The compaction key. Append-only.
+#[derive(Serialize, Deserialize)]
+enum Key {
+    Reign,
+    Group(GroupName),
+    Cursor(GroupNumber),
+    Block(GroupNumber, u64),
+    Attempts(GroupNumber, Offset),
+    Ledger(GroupNumber, u32),
+    Gap(GroupNumber, Offset),
+    Version(GroupNumber, KeyHash),
+    Scheduled(Timestamp, EntryNumber),
+    Cancelled(EntryNumber),
+    Dedup(u128),
+    Half(EntryNumber),
+    HalfChecks(EntryNumber),
+    Decided(EntryNumber),
+    Outgoing(Destination, u64),
+    Sequence(Destination),
+}
+
+/// The value. Append-only: a changed field means a new variant beside the old one.
+#[derive(Serialize, Deserialize)]
+enum Value {
+    Reign(Reign),
+    Group(StoredGroupSettings),
+    Number(u64),
+    Block(Block),
+    Attempts(StoredAttempts),
+    Ledger(Counts),
+    Version(StoredVersion),
+    Payload(Bytes),
+    Until(Timestamp),
+    Half(StoredHalf),
+    HalfChecks(HalfChecks),
+    Decided(StoredDecision),
+    Outgoing(Outgoing),
+}
+
+impl QueueRecord {
+    /// The record's key and value (none for a deletion).
+    #[must_use]
+    pub fn encode(&self) -> (Bytes, Option<Bytes>) {
+        let (key, value) = self.parts();
+        (bytes_of(&key), value.as_ref().map(bytes_of))
+    }
+
+    fn parts(&self) -> (Key, Option<Value>) {
+        match self.clone() {
+            QueueRecord::Reign(reign) => (Key::Reign, Some(Value::Reign(reign))),
+            QueueRecord::Group { group, value } => (Key::Group(group), value.map(Value::Group)),
+            QueueRecord::Cursor { group, block } => (Key::Cursor(group), block.map(Value::Number)),
+            QueueRecord::Block {
+                group,
+                block,
+                value,
+            } => (Key::Block(group, block), value.map(Value::Block)),
+            QueueRecord::Attempts {
+                group,
+                offset,
+                value,
+            } => (Key::Attempts(group, offset), value.map(Value::Attempts)),
+            QueueRecord::Ledger { group, hour, value } => {
+                (Key::Ledger(group, hour), value.map(Value::Ledger))
+            }
+            QueueRecord::Gap {
+                group,
+                from,
+                offsets,
+            } => (Key::Gap(group, from), offsets.map(Value::Number)),
+            QueueRecord::Version { group, key, value } => {
+                (Key::Version(group, key), value.map(Value::Version))
+            }
+            QueueRecord::Scheduled {
+                deliver_at,
+                number,
+                payload,
+            } => (
+                Key::Scheduled(deliver_at, number),
+                payload.map(Value::Payload),
+            ),
+            QueueRecord::Cancelled { number, until } => {
+                (Key::Cancelled(number), until.map(Value::Until))
+            }
+            QueueRecord::Dedup { id, until } => (Key::Dedup(id), until.map(Value::Until)),
+            QueueRecord::Half { number, value } => (Key::Half(number), value.map(Value::Half)),
+            QueueRecord::HalfChecks { number, value } => {
+                (Key::HalfChecks(number), value.map(Value::HalfChecks))
+            }
+            QueueRecord::Decided { number, value } => {
+                (Key::Decided(number), value.map(Value::Decided))
+            }
+            QueueRecord::Outgoing {
+                destination,
+                sequence,
+                value,
+            } => (
+                Key::Outgoing(destination, sequence),
+                value.map(Value::Outgoing),
+            ),
+            QueueRecord::Sequence { destination, next } => {
+                (Key::Sequence(destination), Some(Value::Number(next)))
+            }
+        }
+    }
+
+    /// Reads back what [`QueueRecord::encode`] wrote, in this version or an older one.
+    ///
+    /// # Errors
+    /// [`RecordError`]; the bytes passed the journal's checksum, so this is no bit rot
+    /// but a journal of a newer version.
+    pub fn decode(key: Option<&[u8]>, value: Option<&[u8]>) -> Result<QueueRecord, RecordError> {
+        let malformed = |error: postcard::Error| RecordError::Malformed(error.to_string());
+        let key = postcard::from_bytes(key.ok_or(RecordError::NoKey)?).map_err(malformed)?;
+        let value: Option<Value> = value
+            .map(postcard::from_bytes)
+            .transpose()
+            .map_err(malformed)?;
+        /// The value behind the key's own tag, or none.
+        macro_rules! of {
+            ($tag:ident) => {
+                match value {
+                    None => None,
+                    Some(Value::$tag(value)) => Some(value),
+                    Some(_) => return Err(RecordError::Mismatch),
+                }
+            };
+        }
+        Ok(match key {
+            Key::Reign => QueueRecord::Reign(of!(Reign).ok_or(RecordError::Mismatch)?),
+            Key::Group(group) => QueueRecord::Group {
+                group,
+                value: of!(Group),
+            },
+            Key::Cursor(group) => QueueRecord::Cursor {
+                group,
+                block: of!(Number),
+            },
+            Key::Block(group, block) => QueueRecord::Block {
+                group,
+                block,
+                value: of!(Block),
+            },
+            Key::Attempts(group, offset) => QueueRecord::Attempts {
+                group,
+                offset,
+                value: of!(Attempts),
+            },
+            Key::Ledger(group, hour) => QueueRecord::Ledger {
+                group,
+                hour,
+                value: of!(Ledger),
+            },
+            Key::Gap(group, from) => QueueRecord::Gap {
+                group,
+                from,
+                offsets: of!(Number),
+            },
+            Key::Version(group, key) => QueueRecord::Version {
+                group,
+                key,
+                value: of!(Version),
+            },
+            Key::Scheduled(deliver_at, number) => QueueRecord::Scheduled {
+                deliver_at,
+                number,
+                payload: of!(Payload),
+            },
+            Key::Cancelled(number) => QueueRecord::Cancelled {
+                number,
+                until: of!(Until),
+            },
+            Key::Dedup(id) => QueueRecord::Dedup {
+                id,
+                until: of!(Until),
+            },
+            Key::Half(number) => QueueRecord::Half {
+                number,
+                value: of!(Half),
+            },
+            Key::HalfChecks(number) => QueueRecord::HalfChecks {
+                number,
+                value: of!(HalfChecks),
+            },
+            Key::Decided(number) => QueueRecord::Decided {
+                number,
+                value: of!(Decided),
+            },
+            Key::Outgoing(destination, sequence) => QueueRecord::Outgoing {
+                destination,
+                sequence,
+                value: of!(Outgoing),
+            },
+            Key::Sequence(destination) => QueueRecord::Sequence {
+                destination,
+                next: of!(Number).ok_or(RecordError::Mismatch)?,
+            },
+        })
+    }
+}
+
+fn bytes_of<T: Serialize>(value: &T) -> Bytes {
+    // Serializing these plain types into memory cannot fail.
+    postcard::to_stdvec(value)
+        .map(Bytes::from)
+        .unwrap_or_default()
+}
