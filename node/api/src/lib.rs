@@ -24,6 +24,7 @@ pub use log::{Acks, Appended, LogApi};
 pub use metrics::{Metrics, MetricsSource};
 pub use weir_base::image;
 pub use weir_coordinator as groups;
+pub use weir_queue as queues;
 
 /// Everything a front may call; one object of the broker implements all four.
 #[derive(Clone)]

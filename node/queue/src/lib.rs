@@ -22,7 +22,7 @@ pub use command::{
 pub use envelope::{Message, Payload, PayloadError};
 pub use error::{FilterError, QueueError, ReceiptError, SettingsError};
 pub use filter::{CompiledFilter, FILTER_BYTES_MAX, Filter};
-pub use ids::{EntryNumber, GroupName, GroupNumber, KeyHash, MemberName};
+pub use ids::{EntryNumber, GroupName, GroupNumber, KeyHash, MemberName, sip_hash};
 pub use message::{MessageFacts, Needs, Want};
 pub use options::QueueOptions;
 pub use receipt::{HalfHandle, Receipt, ScheduleHandle, Secret};

@@ -42,6 +42,7 @@ pub(crate) async fn answer(
     match path.strip_prefix(SERVICE).unwrap_or_default() {
         "QueryRoute" => unary(call, request, handlers::query_route::handle).await,
         "Heartbeat" => unary(call, request, handlers::heartbeat::handle).await,
+        "SendMessage" => unary(call, request, handlers::send_message::handle).await,
         "QueryAssignment" => unary(call, request, handlers::query_assignment::handle).await,
         "NotifyClientTermination" => {
             unary(call, request, handlers::notify_client_termination::handle).await

@@ -5,5 +5,6 @@ pub(crate) mod heartbeat;
 pub(crate) mod notify_client_termination;
 pub(crate) mod query_assignment;
 pub(crate) mod query_route;
+pub(crate) mod send_message;
 pub(crate) mod telemetry;
 mod topics;

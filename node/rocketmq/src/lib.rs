@@ -17,6 +17,7 @@ mod errors;
 mod front;
 mod grpc;
 mod handlers;
+mod message;
 mod names;
 mod proto;
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use weir_api::image::{ClusterImage, TopicRecord};
 use weir_api::{AdminError, NewTopic};
+use weir_base::limits::BATCH_BYTES_MAX_DEFAULT;
 
 use crate::context::Shared;
 use crate::errors::{self, Refusal};
@@ -11,6 +12,10 @@ use crate::proto::{Code, MessageType};
 
 /// The config that says which message types a topic takes.
 pub(super) const MESSAGE_TYPE: &str = "weir.message.type";
+/// The config that says how large a batch, and so a message, may be.
+const BATCH_BYTES_MAX: &str = "max.message.bytes";
+/// More than everything beside the body of a message takes.
+const BATCH_ROOM: usize = 64 * 1024;
 /// What a topic takes that nobody restricted.
 const MIXED: [MessageType; 4] = [
     MessageType::Normal,
@@ -43,6 +48,13 @@ pub(super) fn accepted(topic: &TopicRecord) -> &'static [MessageType] {
     }
 }
 
+/// The largest batch that a topic takes.
+pub(super) fn batch_bytes_max(topic: &TopicRecord) -> usize {
+    let told = topic.configs.get(BATCH_BYTES_MAX);
+    let told = told.and_then(|told| told.parse().ok());
+    told.unwrap_or(usize::try_from(BATCH_BYTES_MAX_DEFAULT).unwrap_or(usize::MAX))
+}
+
 /// The image once it has the topic `name` with leaders, which is made if that is allowed.
 /// What is not led in time is told as it is.
 pub(super) async fn find_or_make(
@@ -54,8 +66,10 @@ pub(super) async fn find_or_make(
         return Ok(image);
     }
     let wait = shared.options.topic_wait;
+    let batch_max = shared.options.body_bytes_max + BATCH_ROOM;
     let topic = NewTopic {
         name: name.to_owned(),
+        configs: [(BATCH_BYTES_MAX.to_owned(), batch_max.to_string())].into(),
         ..NewTopic::default()
     };
     match shared.api.admin.create_topic(topic, false, wait).await {
