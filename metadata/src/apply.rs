@@ -8,6 +8,7 @@
 //! machine, by observers, and by the controller on a draft. Holds nothing, so a crash
 //! leaves nothing behind.
 
+mod companion;
 mod draft;
 mod node;
 mod partition;

@@ -5,6 +5,7 @@
 //! keep: I1, I5 to I7, I9, I10; the property tests in `tests/model.rs` drive them with
 //! random events.
 
+pub mod companion;
 pub mod elect;
 pub mod fence;
 pub mod place;

@@ -1,5 +1,6 @@
 //! Random histories of a cluster: whatever happens, the planners' commands are
-//! accepted by `apply`, and I1, I5, I6, I7, I9 and I10 hold after every step.
+//! accepted by `apply`, and I1, I5, I6, I7, I9 and I10 hold after every step; a companion
+//! has its parent's replicas, and its leader wherever its ISR allows it.
 //!
 //! Beside the image the test keeps its own truth: which nodes lost unflushed writes
 //! and so may not lead an async-flush partition before they were in sync again (S-04).
@@ -12,13 +13,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use weir_base::image::{ClusterImage, FlushMode, NodeState};
+use weir_base::companion::name_of;
+use weir_base::image::{ClusterImage, FlushMode, NodeState, PartitionRecord};
 use weir_base::{NodeId, TopicPartition, Uuid};
 use weir_metadata::apply::apply;
 use weir_metadata::command::{
     Command, IsrProposal, Item, ItemResult, Proposal, Registration, StartKind,
 };
-use weir_metadata::controller::{elect, fence, place, reassign, resign};
+use weir_metadata::controller::{companion, elect, fence, place, reassign, resign};
 use weir_metadata::invariants::{check_image, check_step};
 
 const NODES: u32 = 5;
@@ -44,6 +46,9 @@ enum Event {
     Barrier(u8),
     Resign(u8, u32),
     Depose(u8),
+    Companion(u8),
+    ShrinkCompanion(u8, u8),
+    ExtendCompanion(u8),
 }
 
 fn start_kind() -> impl Strategy<Value = StartKind> {
@@ -76,6 +81,9 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (1..4_u8).prop_map(Event::ClusterMinIsr),
         2 => (topic.clone(), 1..=NODES).prop_map(|(t, n)| Event::Resign(t, n)),
         1 => topic.clone().prop_map(Event::Depose),
+        3 => topic.clone().prop_map(Event::Companion),
+        3 => (topic.clone(), any::<u8>()).prop_map(|(t, k)| Event::ShrinkCompanion(t, k)),
+        4 => topic.clone().prop_map(Event::ExtendCompanion),
         1 => topic.prop_map(Event::Barrier),
     ]
 }
@@ -94,7 +102,36 @@ fn name(topic: u8) -> String {
 }
 
 impl World {
+    /// As the controller does: an item, and what follows from it for companions.
     fn propose(&mut self, item: Item) -> ItemResult {
+        let outcome = self.propose_one(item.clone())?;
+        let follows = companion::plan_align(&self.image, &item);
+        if !follows.is_empty() {
+            self.propose_one(follows)
+                .unwrap_or_else(|r| panic!("{r}\nafter {item:?}\n{:?}", self.image));
+        }
+        self.check_companions();
+        Ok(outcome)
+    }
+
+    fn check_companions(&self) {
+        for (at, record) in self.image.partitions() {
+            if !self.image.is_companion(at) {
+                continue;
+            }
+            let (_, parent) = self.image.partner(at).unwrap();
+            let nodes = |p: &PartitionRecord| p.replicas.iter().map(|r| r.node).collect::<Vec<_>>();
+            assert_eq!(nodes(record), nodes(parent), "{at}");
+            assert_eq!(
+                (&record.adding, &record.removing),
+                (&parent.adding, &parent.removing)
+            );
+        }
+        // Whoever can be led by the same node, is.
+        assert_eq!(companion::plan_align_all(&self.image, 1), Vec::new());
+    }
+
+    fn propose_one(&mut self, item: Item) -> ItemResult {
         let before = self.image.clone();
         let index = before.version + 1;
         let result = apply(&mut self.image, index, &Proposal { items: vec![item] }).remove(0);
@@ -134,6 +171,30 @@ impl World {
     fn first_partition(&self, topic: u8) -> Option<TopicPartition> {
         let topic = self.image.topics.get(name(topic).as_str())?;
         Some(TopicPartition::new(topic.id, 0))
+    }
+
+    fn companion(&self, topic: u8) -> Option<TopicPartition> {
+        let at = self.first_partition(topic)?;
+        self.image.partner(at).map(|(at, _)| at)
+    }
+
+    fn shrink(&mut self, at: TopicPartition, keep: u8) {
+        let record = self.image.partition(at).unwrap();
+        let leader = record.leader;
+        let isr = record.isr.iter().copied();
+        let stays = |n: &NodeId| Some(*n) == leader || keep >> (n.0 % 8) & 1 == 1;
+        let isr: Vec<NodeId> = isr.filter(stays).collect();
+        self.alter(at, &isr);
+    }
+
+    fn extend(&mut self, at: TopicPartition) {
+        let record = self.image.partition(at).unwrap();
+        let nodes = record.replicas.iter().map(|r| r.node);
+        let is_active = |n: &NodeId| self.image.nodes[n].state == NodeState::Active;
+        let isr: Vec<NodeId> = nodes
+            .filter(|n| record.isr.contains(n) || is_active(n))
+            .collect();
+        self.alter(at, &isr);
     }
 
     fn alter(&mut self, at: TopicPartition, isr: &[NodeId]) {
@@ -263,30 +324,13 @@ impl World {
                 let Some(at) = self.first_partition(topic) else {
                     return;
                 };
-                let record = self.image.partition(at).unwrap();
-                let leader = record.leader;
-                let isr: Vec<NodeId> = record
-                    .isr
-                    .iter()
-                    .copied()
-                    .filter(|n| Some(*n) == leader || keep >> (n.0 % 8) & 1 == 1)
-                    .collect();
-                self.alter(at, &isr);
+                self.shrink(at, keep);
             }
             Event::Extend(topic) => {
                 let Some(at) = self.first_partition(topic) else {
                     return;
                 };
-                let record = self.image.partition(at).unwrap();
-                let isr: Vec<NodeId> = record
-                    .replicas
-                    .iter()
-                    .map(|r| r.node)
-                    .filter(|n| {
-                        record.isr.contains(n) || self.image.nodes[n].state == NodeState::Active
-                    })
-                    .collect();
-                self.alter(at, &isr);
+                self.extend(at);
             }
             Event::Move(topic, pick) => {
                 let Some(at) = self.first_partition(topic) else {
@@ -376,6 +420,47 @@ impl World {
                         let mut members = record.isr.iter().chain(&record.elr);
                         assert!(members.all(|member| *member == node), "{record:?}");
                     }
+                }
+            }
+            Event::Companion(topic) => {
+                let Some(at) = self.first_partition(topic) else {
+                    return;
+                };
+                self.fresh = self.fresh.wrapping_add(1);
+                // Refused where there is one already.
+                drop(self.propose(vec![Command::CreateTopic {
+                    id: Uuid([
+                        self.fresh.max(1),
+                        2,
+                        topic,
+                        9,
+                        9,
+                        9,
+                        9,
+                        9,
+                        9,
+                        9,
+                        9,
+                        9,
+                        9,
+                        9,
+                        9,
+                        9,
+                    ]),
+                    name: name_of(at.topic),
+                    internal: true,
+                    configs: [].into(),
+                    replicas: Vec::new(),
+                }]));
+            }
+            Event::ShrinkCompanion(topic, keep) => {
+                if let Some(at) = self.companion(topic) {
+                    self.shrink(at, keep);
+                }
+            }
+            Event::ExtendCompanion(topic) => {
+                if let Some(at) = self.companion(topic) {
+                    self.extend(at);
                 }
             }
             Event::Depose(topic) => {

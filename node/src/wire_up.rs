@@ -167,6 +167,7 @@ pub async fn start_node(
         &broker_options,
     );
     links.register(Service::Replication, broker.replication_service());
+    links.register(Service::Broker, broker.forward_service());
 
     let context = FrontContext {
         env: env.clone(),

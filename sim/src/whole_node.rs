@@ -7,7 +7,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use weir::options::{ByteSize, HostPort, NodeOptions, Voter};
 use weir::wire_up::start_node;
-use weir_base::NodeId;
+use weir_api::Api;
+use weir_base::{Env, NodeId};
 
 use crate::cluster::{Cluster, PEER_PORT, host_name, ip};
 
@@ -62,11 +63,24 @@ pub fn kafka_addresses(nodes: &[NodeId]) -> Vec<SocketAddr> {
 /// # Errors
 /// What keeps it from starting, which ends the simulation.
 pub async fn run_node(cluster: Cluster, options: NodeOptions) -> Result<()> {
+    run_node_with(cluster, options, |_, _| {}).await
+}
+
+/// As [`run_node`], and starts what calls the node from within, as a front would.
+///
+/// # Errors
+/// What keeps it from starting, which ends the simulation.
+pub async fn run_node_with(
+    cluster: Cluster,
+    options: NodeOptions,
+    also: impl FnOnce(&Env, Api),
+) -> Result<()> {
     let host = cluster.boot(NodeId(options.node.id))?;
     let quic = Arc::new(host.quic);
     let running = start_node(&options, &host.env, quic, host.identity)
         .await
         .with_context(|| format!("node {}", host.node))?;
+    also(&host.env, running.broker().api());
     pending::<()>().await;
     drop(running);
     Ok(())

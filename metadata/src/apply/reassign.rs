@@ -3,6 +3,7 @@
 use weir_base::image::{NodeRecord, PartitionRecord};
 use weir_base::{NodeId, PartitionEpoch, TopicPartition};
 
+use super::companion;
 use super::draft::Draft;
 use super::partition::{check_epoch, settle};
 use super::topic::{check_assignment, replica};
@@ -19,6 +20,27 @@ pub(super) fn start(
     target: &[NodeId],
 ) -> ItemResult {
     check_assignment(draft.image(), target)?;
+    companion::refuse_own_change(draft, at.topic)?;
+    let outcome = start_one(draft, at, partition_epoch, target)?;
+    if let Some((at, epoch)) = follower(draft, at) {
+        start_one(draft, at, epoch, target)?;
+    }
+    Ok(outcome)
+}
+
+/// The partition that moves along, and its present epoch.
+fn follower(draft: &Draft<'_>, at: TopicPartition) -> Option<(TopicPartition, PartitionEpoch)> {
+    let follower = companion::of(draft.image(), at)?;
+    let record = draft.image().partition(follower)?;
+    Some((follower, record.partition_epoch))
+}
+
+fn start_one(
+    draft: &mut Draft<'_>,
+    at: TopicPartition,
+    partition_epoch: PartitionEpoch,
+    target: &[NodeId],
+) -> ItemResult {
     let mut record = draft.partition(at)?.clone();
     check_epoch(at, &record, partition_epoch)?;
     let original: Vec<NodeId> = record
@@ -55,6 +77,19 @@ pub(super) fn cancel(
     at: TopicPartition,
     partition_epoch: PartitionEpoch,
 ) -> ItemResult {
+    companion::refuse_own_change(draft, at.topic)?;
+    let outcome = cancel_one(draft, at, partition_epoch)?;
+    if let Some((at, epoch)) = follower(draft, at) {
+        cancel_one(draft, at, epoch)?;
+    }
+    Ok(outcome)
+}
+
+fn cancel_one(
+    draft: &mut Draft<'_>,
+    at: TopicPartition,
+    partition_epoch: PartitionEpoch,
+) -> ItemResult {
     let mut record = draft.partition(at)?.clone();
     if record.adding.is_empty() && record.removing.is_empty() {
         return Err(Refusal::NoReassignment);
@@ -70,6 +105,19 @@ pub(super) fn cancel(
 /// Drops what was to be removed. Always begins a new leader epoch, so that removed
 /// replicas are fenced by it.
 pub(super) fn complete(
+    draft: &mut Draft<'_>,
+    at: TopicPartition,
+    partition_epoch: PartitionEpoch,
+) -> ItemResult {
+    companion::refuse_own_change(draft, at.topic)?;
+    let outcome = complete_one(draft, at, partition_epoch)?;
+    if let Some((at, epoch)) = follower(draft, at) {
+        complete_one(draft, at, epoch)?;
+    }
+    Ok(outcome)
+}
+
+fn complete_one(
     draft: &mut Draft<'_>,
     at: TopicPartition,
     partition_epoch: PartitionEpoch,

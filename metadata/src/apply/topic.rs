@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use weir_base::companion::parent_of;
 use weir_base::image::{
     ClusterImage, Durability, FlushMode, NodeRecord, PartitionRecord, Replica, TopicRecord,
 };
 use weir_base::limits::{PARTITIONS_PER_TOPIC_MAX, REPLICAS_MAX};
 use weir_base::{LeaderEpoch, NodeId, PartitionEpoch, TopicId, Uuid, ids};
 
+use super::companion;
 use super::draft::Draft;
 use super::partition::settle;
 use crate::command::{ItemResult, Outcome, Refusal};
@@ -40,6 +42,11 @@ pub(super) fn create(
         return Err(Refusal::InvalidRequest(format!("topic id {id} is in use")));
     }
     validate_topic(configs).map_err(Refusal::InvalidConfig)?;
+    let parent = companion::parent_for(draft.image(), name, internal, replicas)?;
+    let beside = parent
+        .as_ref()
+        .map(|parent| companion::replicas_from(parent, 0));
+    let replicas = beside.as_deref().unwrap_or(replicas);
     check_count(replicas.len())?;
     let mut topic = TopicRecord {
         id,
@@ -49,11 +56,18 @@ pub(super) fn create(
         partitions: Vec::with_capacity(replicas.len()),
     };
     add_partitions(draft, &mut topic, replicas)?;
+    if let Some(parent) = parent {
+        companion::join_moves(&mut topic, &parent);
+    }
     draft.put_topic(topic);
     Ok(Outcome::Topic(id))
 }
 
 pub(super) fn delete(draft: &mut Draft<'_>, id: TopicId) -> ItemResult {
+    companion::refuse_own_change(draft, id)?;
+    if let Some(companion) = companion::id_of(draft.image(), id) {
+        draft.remove_topic(companion);
+    }
     draft.remove_topic(id);
     Ok(Outcome::Done)
 }
@@ -64,6 +78,7 @@ pub(super) fn create_partitions(
     from: u32,
     replicas: &[Vec<NodeId>],
 ) -> ItemResult {
+    companion::refuse_own_change(draft, id)?;
     let mut topic = draft.topic(id)?.clone();
     let has = topic.partitions.len();
     if u32::try_from(has) != Ok(from) {
@@ -75,6 +90,11 @@ pub(super) fn create_partitions(
     check_count(has + replicas.len())?;
     add_partitions(draft, &mut topic, replicas)?;
     draft.put_topic(topic);
+    if let Some(companion) = companion::id_of(draft.image(), id) {
+        let mut companion = draft.topic(companion)?.clone();
+        add_partitions(draft, &mut companion, replicas)?;
+        draft.put_topic(companion);
+    }
     Ok(Outcome::Done)
 }
 
@@ -117,13 +137,18 @@ fn new_partition(
             .is_some_and(NodeRecord::is_active)
     };
     let leader = nodes.iter().find(is_active).copied();
-    if leader.is_none() {
+    // A companion does without for as long as its parent does.
+    let may_wait = parent_of(&topic.name).is_some();
+    if leader.is_none() && !may_wait {
         return Err(Refusal::InvalidAssignment(format!(
             "none of the nodes {nodes:?} is active"
         )));
     }
     let mut isr: Vec<NodeId> = nodes.iter().filter(is_active).copied().collect();
     isr.sort_unstable();
+    // Nothing was written yet: every copy holds all of it.
+    let mut all = nodes.to_vec();
+    all.sort_unstable();
     let serial = draft.next_serial();
     let configs = &draft.image().configs;
     let mut record = PartitionRecord {
@@ -135,7 +160,7 @@ fn new_partition(
         leader_epoch: LeaderEpoch(1),
         partition_epoch: PartitionEpoch(1),
         isr,
-        elr: Vec::new(),
+        elr: if leader.is_none() { all } else { Vec::new() },
         last_known_elr: Vec::new(),
         adding: Vec::new(),
         removing: Vec::new(),
@@ -181,6 +206,7 @@ pub(super) fn set_configs(
     id: TopicId,
     configs: &BTreeMap<String, String>,
 ) -> ItemResult {
+    companion::refuse_own_change(draft, id)?;
     validate_topic(configs).map_err(Refusal::InvalidConfig)?;
     let cluster = draft.image().configs.clone();
     let topic = draft.topic(id)?;

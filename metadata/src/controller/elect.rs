@@ -3,6 +3,7 @@
 use weir_base::image::{ClusterImage, NodeState, PartitionRecord};
 use weir_base::{NodeId, TopicPartition};
 
+use super::companion::{favourites, leads_itself, takes_both};
 use crate::command::{Command, PartitionChange, Refusal};
 
 /// What an election found.
@@ -16,21 +17,23 @@ pub enum Elected {
 
 /// Elects from `isr` in replica order, else from `elr`, never from elsewhere. Of each, a
 /// node that is draining is taken only if nobody else is left; but rather a draining
-/// one of the ISR than one of the ELR, whose election would empty the ISR.
+/// one of the ISR than one of the ELR, whose election would empty the ISR. Among equals
+/// who can lead the partition that goes with this one, too.
 #[must_use]
 pub fn elect(
     image: &ClusterImage,
+    at: TopicPartition,
     record: &PartitionRecord,
     isr: &[NodeId],
     elr: &[NodeId],
 ) -> Option<Elected> {
     let state = |node: NodeId| image.nodes.get(&node).map(|n| n.state);
+    let favourites = favourites(image, at);
     let first = |set: &[NodeId], wanted: NodeState| {
-        record
-            .replicas
-            .iter()
-            .map(|r| r.node)
-            .find(|node| set.contains(node) && state(*node) == Some(wanted))
+        let nodes = record.replicas.iter().map(|r| r.node);
+        let mut able = nodes.filter(|node| set.contains(node) && state(*node) == Some(wanted));
+        let favourite = able.clone().find(|node| favourites.contains(node));
+        favourite.or_else(|| able.next())
     };
     let best =
         |set: &[NodeId]| first(set, NodeState::Active).or_else(|| first(set, NodeState::Draining));
@@ -54,7 +57,7 @@ pub(crate) fn change_with(
     next.elr = elr;
     next.last_known_elr = last_known_elr;
     if next.leader.is_none_or(|leader| !next.isr.contains(&leader)) {
-        next.leader = match elect(image, &next, &next.isr, &next.elr) {
+        next.leader = match elect(image, at, &next, &next.isr, &next.elr) {
             Some(Elected::InSync(node)) => Some(node),
             Some(Elected::Eligible(node)) => {
                 // Nobody of the ISR could be elected, so nobody of it is there.
@@ -100,9 +103,13 @@ fn preferred(image: &ClusterImage, record: &PartitionRecord) -> Option<NodeId> {
 /// Makes the preferred replica lead.
 ///
 /// # Errors
-/// If it leads already, or is not in the ISR of an active node.
+/// If it leads already, or is not in the ISR of an active node, or the partition is led
+/// where its parent is.
 pub fn plan_preferred(image: &ClusterImage, at: TopicPartition) -> Result<Vec<Command>, Refusal> {
     let record = image.partition(at).ok_or(Refusal::UnknownPartition(at))?;
+    if image.is_companion(at) && !leads_itself(image, at, record) {
+        return Err(Refusal::ElectionNotNeeded);
+    }
     let first = record.replicas.first().map(|r| r.node);
     if record.leader.is_some() && record.leader == first {
         return Err(Refusal::ElectionNotNeeded);
@@ -116,8 +123,9 @@ pub fn plan_preferred(image: &ClusterImage, at: TopicPartition) -> Result<Vec<Co
 pub fn plan_rebalance(image: &ClusterImage, most: usize) -> Vec<Command> {
     image
         .partitions()
+        .filter(|(at, record)| leads_itself(image, *at, record))
         .filter_map(|(at, record)| {
-            let leader = preferred(image, record)?;
+            let leader = preferred(image, record).filter(|node| takes_both(image, at, *node))?;
             (record.leader != Some(leader)).then(|| hand_over(at, record, leader))
         })
         .take(most)
@@ -131,6 +139,7 @@ pub fn plan_hand_over(image: &ClusterImage, node: NodeId, most: usize) -> Vec<Co
     image
         .partitions()
         .filter(|(_, record)| record.leader == Some(node))
+        .filter(|(at, record)| leads_itself(image, *at, record))
         .filter_map(|(at, record)| {
             let others: Vec<NodeId> = record
                 .isr
@@ -138,7 +147,7 @@ pub fn plan_hand_over(image: &ClusterImage, node: NodeId, most: usize) -> Vec<Co
                 .copied()
                 .filter(|member| *member != node)
                 .collect();
-            match elect(image, record, &others, &[]) {
+            match elect(image, at, record, &others, &[]) {
                 Some(Elected::InSync(leader)) => Some(hand_over(at, record, leader)),
                 Some(Elected::Eligible(_)) | None => None,
             }

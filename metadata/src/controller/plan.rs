@@ -97,6 +97,16 @@ fn create_topic(image: &ClusterImage, topic: &NewTopic, id: Uuid) -> Result<Item
     if image.topics.contains_key(topic.name.as_str()) {
         return Err(Refusal::TopicExists(topic.name.clone()));
     }
+    if weir_base::companion::parent_of(&topic.name).is_some() {
+        // It is laid beside its parent when it is applied.
+        return Ok(vec![Command::CreateTopic {
+            id,
+            name: topic.name.clone(),
+            internal: topic.internal,
+            configs: topic.configs.clone(),
+            replicas: Vec::new(),
+        }]);
+    }
     let replicas = match &topic.assignment {
         Some(given) => {
             place::check_given(image, given)?;

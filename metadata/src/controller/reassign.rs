@@ -1,6 +1,6 @@
 //! Moving partitions between nodes: grow, catch up, shrink (S-18, S-25).
 
-use weir_base::image::{ClusterImage, NodeState};
+use weir_base::image::{ClusterImage, NodeState, PartitionRecord};
 use weir_base::{NodeId, TopicPartition};
 
 use crate::apply::{check_assignment, is_ready};
@@ -53,14 +53,22 @@ pub fn plan_cancel(image: &ClusterImage, at: TopicPartition) -> Result<Vec<Comma
     }])
 }
 
-/// Ends a move if it can end now. Asked after every change of an ISR.
+/// Ends a move if it can end now: that of a partition and its companion is one, and
+/// ends when both have caught up. Asked after every change of an ISR.
 #[must_use]
 pub fn plan_progress(image: &ClusterImage, at: TopicPartition) -> Vec<Command> {
-    image
-        .partition(at)
-        .filter(|record| !record.adding.is_empty() || !record.removing.is_empty())
-        .filter(|record| is_ready(record).is_ok())
-        .map(|record| Command::CompleteReassignment {
+    let is_done = |record: &PartitionRecord| {
+        let moves = !record.adding.is_empty() || !record.removing.is_empty();
+        moves && is_ready(record).is_ok()
+    };
+    let partner = image.partner(at);
+    let own = match partner {
+        Some(parent) if image.is_companion(at) => Some(parent),
+        Some(_) | None => image.partition(at).map(|record| (at, record)),
+    };
+    own.filter(|(_, record)| is_done(record))
+        .filter(|(at, _)| image.partner(*at).is_none_or(|(_, other)| is_done(other)))
+        .map(|(at, record)| Command::CompleteReassignment {
             at,
             partition_epoch: record.partition_epoch,
         })

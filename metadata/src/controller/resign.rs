@@ -69,7 +69,7 @@ pub fn plan_leadership(
     }
     let mut others = record.isr.clone();
     others.retain(|member| *member != node);
-    let next = match elect(image, record, &others, &[]) {
+    let next = match elect(image, at, record, &others, &[]) {
         Some(Elected::InSync(other) | Elected::Eligible(other)) => other,
         None => node,
     };

@@ -1,13 +1,15 @@
 //! Errors of the data path. Never matched with `_`: a new variant must break every
 //! front's error map at compile time.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use weir_base::{BatchError, LeaderEpoch, NodeId, Offset, WriteOutcome};
 
 /// The partition is led elsewhere, or by nobody just now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NotLeader {
     /// The leader this node knows of.
     pub leader: Option<NodeId>,
@@ -15,8 +17,8 @@ pub struct NotLeader {
     pub epoch: LeaderEpoch,
 }
 
-/// Why an append was not acknowledged.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+/// Why an append was not acknowledged. Goes over links between nodes: append-only.
+#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
 pub enum AppendError {
     /// No such topic or partition.
     #[error("topic or partition does not exist")]
@@ -65,7 +67,7 @@ pub enum AppendError {
     },
     /// Clients may not write control records, and compacted topics need keys.
     #[error("record is not allowed here: {0}")]
-    InvalidRecord(&'static str),
+    InvalidRecord(Cow<'static, str>),
     /// A sequence gap.
     #[error("producer sent sequence {sequence}, expected {expected}")]
     OutOfOrderSequence {
@@ -89,6 +91,9 @@ pub enum AppendError {
     /// The partition's mailbox is full: the node pushes back.
     #[error("too many appends in flight")]
     Overloaded,
+    /// Carried to the leader, which did not answer: it may have been appended, or may be.
+    #[error("node {0}, which leads the partition, did not answer")]
+    Unanswered(NodeId),
 }
 
 impl AppendError {
@@ -99,6 +104,7 @@ impl AppendError {
             AppendError::LeadershipLost(_)
             | AppendError::NotEnoughReplicasAfterAppend { .. }
             | AppendError::TimedOut(_)
+            | AppendError::Unanswered(_)
             | AppendError::Storage => WriteOutcome::Indeterminate,
             AppendError::UnknownPartition
             | AppendError::NotLeader(_)

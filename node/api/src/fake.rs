@@ -10,6 +10,7 @@ mod configs;
 mod groups;
 mod log;
 mod partition;
+mod queues;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -81,6 +82,7 @@ impl FakeBroker {
         Api {
             log: Arc::new(self.clone()),
             groups: Arc::new(self.clone()),
+            queues: Arc::new(self.clone()),
             admin: Arc::new(self.clone()),
             cluster: Arc::new(self.clone()),
         }

@@ -12,6 +12,7 @@ pub mod front;
 pub mod group;
 pub mod log;
 pub mod metrics;
+pub mod queue;
 
 use std::sync::Arc;
 
@@ -22,17 +23,20 @@ pub use front::{Front, FrontContext};
 pub use group::{Coordinator, GroupApi, GroupCallError};
 pub use log::{Acks, Appended, LogApi};
 pub use metrics::{Metrics, MetricsSource};
+pub use queue::{QueueApi, QueueCallError};
 pub use weir_base::image;
 pub use weir_coordinator as groups;
 pub use weir_queue as queues;
 
-/// Everything a front may call; one object of the broker implements all four.
+/// Everything a front may call; one object of the broker implements all of it.
 #[derive(Clone)]
 pub struct Api {
     /// Append, read, offsets.
     pub log: Arc<dyn LogApi>,
     /// Consumer groups.
     pub groups: Arc<dyn GroupApi>,
+    /// Queues: per-message delivery, delays, half messages.
+    pub queues: Arc<dyn QueueApi>,
     /// Topics, configs, reassignments.
     pub admin: Arc<dyn AdminApi>,
     /// The cluster image and this node's place in it.

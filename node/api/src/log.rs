@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use weir_base::{BoxFuture, LeaderEpoch, Offset, RecordBatch, Timestamp, TopicPartition};
 
 use crate::{AppendError, ReadError};
 
 /// Whom an append waits for, as the client asked. The topic's durability decides what
 /// `All` means; `Leader` never waits for others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Acks {
     /// acks=0: answered before anything is known.
     None,
@@ -20,7 +21,7 @@ pub enum Acks {
 }
 
 /// An acknowledged append.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Appended {
     /// Offset of the first record.
     pub base: Offset,
@@ -123,6 +124,20 @@ pub trait LogApi: Send + Sync {
     /// append is queued by the time this returns: calls for one partition are appended in
     /// the order they were made.
     fn append(
+        &self,
+        to: TopicPartition,
+        batch: RecordBatch,
+        acks: Acks,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<Appended, AppendError>>;
+
+    /// As [`LogApi::append`], wherever the partition is led: carried to its leader if that
+    /// is another node, for fronts whose clients cannot be redirected. Calls keep no order
+    /// among each other. While nobody leads, and as long as nothing was appended, it is
+    /// tried again until `timeout`; an answer that was lost on the way is
+    /// [`AppendError::Unanswered`] at once, since only the caller knows whether it may
+    /// send the batch twice.
+    fn append_forwarded(
         &self,
         to: TopicPartition,
         batch: RecordBatch,

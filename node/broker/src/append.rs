@@ -45,6 +45,16 @@ impl LogApi for Broker {
         })
     }
 
+    fn append_forwarded(
+        &self,
+        to: TopicPartition,
+        batch: RecordBatch,
+        acks: Acks,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<Appended, AppendError>> {
+        Box::pin(self.clone().forward_append(to, batch, acks, timeout))
+    }
+
     fn read(&self, request: Read) -> BoxFuture<'static, Vec<ReadOutcome>> {
         Box::pin(self.clone().read_waiting(request))
     }

@@ -14,6 +14,7 @@ use weir_storage::Storage;
 use crate::agreement::Agreement;
 use crate::cut::CutKeeper;
 use crate::duties;
+use crate::forward::{ForwardService, Forwarding};
 use crate::groups::Groups;
 use crate::partitions::Partitions;
 use crate::resigning::Resigning;
@@ -50,6 +51,7 @@ pub(crate) struct Inner {
     pub(crate) metadata: Metadata,
     pub(crate) replication: Replication,
     pub(crate) groups: Groups,
+    pub(crate) forwarding: Forwarding,
     /// Nodes whose process is known to have ended, until they are back.
     pub(crate) gone: Mutex<BTreeSet<NodeId>>,
 }
@@ -72,6 +74,7 @@ impl Broker {
             resigning: resigning.clone(),
             cut: CutKeeper::new(env.clone()),
         });
+        let forwarding = Forwarding::new(peers.clone());
         let replication =
             Replication::start(env.clone(), node, peers, agreement, options.replication);
         let inner = Inner {
@@ -80,6 +83,7 @@ impl Broker {
             metadata,
             replication,
             groups,
+            forwarding,
             gone: Mutex::default(),
         };
         let broker = Broker(Arc::new(inner));
@@ -94,6 +98,12 @@ impl Broker {
     #[must_use]
     pub fn replication_service(&self) -> Arc<dyn PeerService> {
         self.0.replication.service()
+    }
+
+    /// The receiving end of what other nodes forward, for `Service::Broker`.
+    #[must_use]
+    pub fn forward_service(&self) -> Arc<dyn PeerService> {
+        Arc::new(ForwardService(self.clone()))
     }
 
     /// Until when this node may act as leader without asking anybody (I10).
@@ -112,6 +122,7 @@ impl Broker {
         Api {
             log: Arc::new(self.clone()),
             groups: Arc::new(self.clone()),
+            queues: Arc::new(self.clone()),
             admin: Arc::new(self.clone()),
             cluster: Arc::new(self.clone()),
         }

@@ -12,10 +12,12 @@ mod append;
 mod cluster;
 mod cut;
 mod duties;
+mod forward;
 mod groups;
 mod host;
 mod journal;
 mod partitions;
+mod queues;
 mod read;
 mod resigning;
 

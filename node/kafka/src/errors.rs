@@ -21,7 +21,9 @@ pub(crate) fn append(error: &AppendError) -> ResponseError {
             ResponseError::NotEnoughReplicasAfterAppend
         }
         // Overload has no code that every producer retries but this one.
-        AppendError::TimedOut(_) | AppendError::Overloaded => ResponseError::RequestTimedOut,
+        AppendError::TimedOut(_) | AppendError::Overloaded | AppendError::Unanswered(_) => {
+            ResponseError::RequestTimedOut
+        }
         AppendError::Batch(error) => batch(error),
         AppendError::TooLarge { .. } => ResponseError::MessageTooLarge,
         AppendError::Timestamp { .. } => ResponseError::InvalidTimestamp,
@@ -134,10 +136,11 @@ mod tests {
             AppendError::NotEnoughReplicas { isr, min_isr },
             AppendError::NotEnoughReplicasAfterAppend { isr, min_isr },
             AppendError::TimedOut(Duration::ZERO),
+            AppendError::Unanswered(weir_base::NodeId(2)),
             AppendError::Batch(BatchError::Magic { magic: 1 }),
             AppendError::TooLarge { size: 2, max: 1 },
             AppendError::Timestamp { timestamp: 0 },
-            AppendError::InvalidRecord("why"),
+            AppendError::InvalidRecord("why".into()),
             AppendError::OutOfOrderSequence {
                 sequence: 2,
                 expected: 1,

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use weir_api::{Acks, Api, AppendError};
 use weir_base::batch::BatchBuilder;
-use weir_base::{Env, ProducerEpoch, ProducerId, RecordBatch};
+use weir_base::{Env, ProducerEpoch, ProducerId, RecordBatch, TopicPartition};
 
 use super::kafka_client::{KafkaClient, Produced};
 
@@ -176,6 +177,67 @@ pub async fn idempotent_producer(
             }
             env.sleep(RETRY_PAUSE).await;
         }
+    }
+    Ok(())
+}
+
+/// The same from inside a node, which carries every value to wherever the partition is
+/// led, with `pause` between two.
+///
+/// # Errors
+/// If the broker answers what an idempotent producer must never see.
+pub async fn forwarding_producer(
+    env: Env,
+    api: Api,
+    to: TopicPartition,
+    count: u64,
+    pause: Duration,
+    ledger: Ledger,
+) -> Result<()> {
+    const TIMEOUT: Duration = Duration::from_secs(2);
+    let producer = loop {
+        match api.groups.new_producer_id().await {
+            Ok(id) => break (id, 0),
+            Err(_) => env.sleep(RETRY_PAUSE).await,
+        }
+    };
+    let partition = i32::try_from(to.index.0)?;
+    for counter in 0..count {
+        let batch = value_batch(&env, producer, partition, counter)?;
+        ledger.attempted(partition, counter);
+        loop {
+            let sent = api
+                .log
+                .append_forwarded(to, batch.clone(), Acks::All, TIMEOUT);
+            match sent.await {
+                Ok(done) => {
+                    ledger.acknowledged(partition, counter, done.base.to_wire());
+                    break;
+                }
+                Err(
+                    error @ (AppendError::UnknownPartition
+                    | AppendError::OutOfOrderSequence { .. }
+                    | AppendError::ProducerFenced
+                    | AppendError::UnknownProducer
+                    | AppendError::Batch(_)
+                    | AppendError::TooLarge { .. }
+                    | AppendError::Timestamp { .. }
+                    | AppendError::InvalidRecord(_)),
+                ) => bail!("partition {partition}, value {counter}: {error}"),
+                Err(
+                    AppendError::NotLeader(_)
+                    | AppendError::LeadershipLost(_)
+                    | AppendError::NotEnoughReplicas { .. }
+                    | AppendError::NotEnoughReplicasAfterAppend { .. }
+                    | AppendError::TimedOut(_)
+                    | AppendError::DiskFull
+                    | AppendError::Storage
+                    | AppendError::Overloaded
+                    | AppendError::Unanswered(_),
+                ) => env.sleep(RETRY_PAUSE).await,
+            }
+        }
+        env.sleep(pause).await;
     }
     Ok(())
 }

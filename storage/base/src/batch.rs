@@ -17,6 +17,7 @@ mod header;
 mod record;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use builder::BatchBuilder;
@@ -32,7 +33,7 @@ pub const BATCH_HEADER_BYTES: usize = 61;
 const LENGTH_PREFIX_BYTES: usize = 12;
 
 /// Why bytes are no acceptable record batch. Nothing of such a batch is stored.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
 pub enum BatchError {
     /// Fewer bytes than the header, or than the header says.
     #[error("record batch needs {needed} bytes, has {available}")]

@@ -6,6 +6,7 @@
 //! simulator. Invariants are numbered in [`invariant`].
 
 pub mod batch;
+pub mod companion;
 pub mod env;
 pub mod epoch;
 pub mod fault;

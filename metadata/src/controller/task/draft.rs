@@ -7,6 +7,7 @@ use super::Pending;
 use crate::apply::apply_item;
 use crate::ask::Answer;
 use crate::command::{Item, Outcome, Refusal};
+use crate::controller::companion;
 
 /// The image as it will be once all planned items are committed.
 pub(super) struct Draft {
@@ -31,16 +32,31 @@ impl Draft {
     ) -> Result<Outcome, Refusal> {
         let index = self.image.version + 1;
         let outcome = apply_item(&mut self.image, index, &mut self.serial, &item)?;
-        self.items.push((item, reply));
+        self.push(item, reply);
         Ok(outcome)
     }
 
     pub(super) fn add_or_answer(&mut self, item: Item, reply: oneshot::Sender<Answer>) {
         let index = self.image.version + 1;
         match apply_item(&mut self.image, index, &mut self.serial, &item) {
-            Ok(_) => self.items.push((item, Some(reply))),
+            Ok(_) => self.push(item, Some(reply)),
             // The asker may be gone.
             Err(refusal) => drop(reply.send(Answer::Refused(refusal))),
+        }
+    }
+
+    /// Notes an item that was applied, and what follows from it for companions: in the same
+    /// entry, so that no node ever sees the one without the other.
+    fn push(&mut self, item: Item, reply: Option<oneshot::Sender<Answer>>) {
+        let follows = companion::plan_align(&self.image, &item);
+        self.items.push((item, reply));
+        if follows.is_empty() {
+            return;
+        }
+        let index = self.image.version + 1;
+        match apply_item(&mut self.image, index, &mut self.serial, &follows) {
+            Ok(_) => self.items.push((follows, None)),
+            Err(refusal) => tracing::error!(%refusal, "the controller refused its own plan"),
         }
     }
 

@@ -12,7 +12,7 @@ use super::{BATCH_MAX, Clock, Controller, Mail, Pending, REBALANCE_MAX};
 use crate::ask::{Answer, Ask};
 use crate::command::{Command, Item, Outcome, Refusal};
 use crate::controller::plan::plan;
-use crate::controller::{elect, fence, reassign};
+use crate::controller::{companion, elect, fence, reassign};
 
 impl Controller {
     /// Plans a request and all that wait behind it.
@@ -202,6 +202,8 @@ impl Controller {
             let stalls = |node| self.fsync_age(node) >= self.options.fsync_age_max;
             !change.leader.is_some_and(stalls)
         });
+        draft.add_own(item);
+        let item = companion::plan_align_all(&draft.image, REBALANCE_MAX);
         draft.add_own(item);
     }
 }

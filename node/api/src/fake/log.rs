@@ -52,6 +52,32 @@ impl FakeBroker {
             .lead(to)
             .ok_or(AppendError::UnknownPartition)?
             .map_err(AppendError::NotLeader)?;
+        self.append_in(epoch, to, batch)
+    }
+
+    /// Other nodes exist in the image alone: what is carried to them lands here.
+    fn append_wherever(
+        &self,
+        to: TopicPartition,
+        batch: RecordBatch,
+    ) -> Result<Appended, AppendError> {
+        let epoch = match self.lead(to).ok_or(AppendError::UnknownPartition)? {
+            Ok(epoch) => epoch,
+            Err(NotLeader {
+                leader: Some(_),
+                epoch,
+            }) => epoch,
+            Err(nobody) => return Err(AppendError::NotLeader(nobody)),
+        };
+        self.append_in(epoch, to, batch)
+    }
+
+    fn append_in(
+        &self,
+        epoch: LeaderEpoch,
+        to: TopicPartition,
+        batch: RecordBatch,
+    ) -> Result<Appended, AppendError> {
         let append_time = batch.header().attributes.is_log_append_time();
         let append_time = append_time.then_some(batch.header().max_timestamp);
         let mut state = self.state();
@@ -121,15 +147,13 @@ impl FakeBroker {
     }
 }
 
-impl LogApi for FakeBroker {
-    fn append(
+impl FakeBroker {
+    /// Gives `result` when acknowledgements are not held.
+    fn acknowledge(
         &self,
-        to: TopicPartition,
-        batch: RecordBatch,
-        _acks: Acks,
+        result: Result<Appended, AppendError>,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Appended, AppendError>> {
-        let result = self.append_now(to, batch);
         self.wake_readers();
         let mut held = self.0.held.subscribe();
         if result.is_err() || !*held.borrow() {
@@ -140,6 +164,30 @@ impl LogApi for FakeBroker {
             let released = env.timeout(timeout, held.wait_for(|held| !*held)).await;
             released.map_or(Err(AppendError::TimedOut(timeout)), |_| result)
         })
+    }
+}
+
+impl LogApi for FakeBroker {
+    fn append(
+        &self,
+        to: TopicPartition,
+        batch: RecordBatch,
+        _acks: Acks,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<Appended, AppendError>> {
+        let result = self.append_now(to, batch);
+        self.acknowledge(result, timeout)
+    }
+
+    fn append_forwarded(
+        &self,
+        to: TopicPartition,
+        batch: RecordBatch,
+        _acks: Acks,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<Appended, AppendError>> {
+        let result = self.append_wherever(to, batch);
+        self.acknowledge(result, timeout)
     }
 
     fn read(&self, request: Read) -> BoxFuture<'static, Vec<ReadOutcome>> {

@@ -53,6 +53,7 @@ impl From<AppendError> for Failure {
             | AppendError::NotEnoughReplicas { .. }
             | AppendError::NotEnoughReplicasAfterAppend { .. }
             | AppendError::TimedOut(_)
+            | AppendError::Unanswered(_)
             | AppendError::Batch(_)
             | AppendError::TooLarge { .. }
             | AppendError::Timestamp { .. }
@@ -241,14 +242,14 @@ fn admit(
     let header = batch.header();
     if header.attributes.is_control() {
         return Err(AppendError::InvalidRecord(
-            "control batches are the broker's",
+            "control batches are the broker's".into(),
         ));
     }
     // Compressed records are stored as sent, unread.
     let readable = header.attributes.codec() == 0;
     if rules.compacted && readable && has_record_without_key(&batch)? {
         return Err(AppendError::InvalidRecord(
-            "records of a compacted topic need a key",
+            "records of a compacted topic need a key".into(),
         ));
     }
     if rules.log_append_time {
@@ -256,7 +257,7 @@ fn admit(
     }
     if header.attributes.is_log_append_time() {
         return Err(AppendError::InvalidRecord(
-            "the timestamp type is the broker's to set",
+            "the timestamp type is the broker's to set".into(),
         ));
     }
     let none = Timestamp(-1);

@@ -1,0 +1,304 @@
+//! Queues: per-message delivery, delays and half messages of one partition.
+//!
+//! Commands and replies are the queue machine's own (`crate::queues`). A command goes to
+//! the machine of one partition, which is where the partition is led; what is delivered
+//! stays in the partition's log and is read there.
+
+use weir_base::batch::Record;
+use weir_base::{BoxFuture, Offset, Timestamp, TopicPartition};
+
+use thiserror::Error;
+
+use crate::NotLeader;
+use crate::queues::{
+    Cancelled, Check, Decision, DecisionSource, Delivery, EndCause, GroupName, GroupSettings,
+    GroupView, HalfHandle, HalfLine, MemberName, Payload, Prepare, QueueCommand, QueueError,
+    QueueReply, Receipt, ReceiptError, Receive, Returned, Schedule, ScheduleHandle, Scheduled,
+};
+
+/// Why a queue call could not be carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum QueueCallError {
+    /// No such topic or partition.
+    #[error("topic or partition does not exist")]
+    UnknownPartition,
+    /// Led elsewhere; nothing was done.
+    #[error("this node does not lead the partition")]
+    NotLeader(NotLeader),
+    /// The queue's journal is being made, has no leader, or is not yet led where the
+    /// partition is; nothing was done: retry.
+    #[error("the partition's queue is not available just now")]
+    NotAvailable,
+    /// This node leads the queue and still replays its journal; nothing was done: retry.
+    #[error("the partition's queue is loading")]
+    Loading,
+    /// Leadership was lost meanwhile: done or not, both are possible.
+    #[error("the partition's leader moved while the call was under way")]
+    Indeterminate,
+    /// Too many calls wait on this partition's queue; nothing was done: retry.
+    #[error("too many queue calls wait on this partition")]
+    Overloaded,
+    /// Nothing was ever received, delayed or prepared on this topic.
+    #[error("the topic has no queue")]
+    NoQueue,
+    /// The name of the group's dead-letter topic would be none.
+    #[error("group '{0}' can have no dead-letter topic: use letters, digits, '.', '_' and '-'")]
+    IllegalGroupName(GroupName),
+    /// The journal or the log holds what this version cannot read: an operator must look.
+    #[error("the partition's queue cannot be read: {0}")]
+    Unreadable(String),
+    /// The queue refused.
+    #[error(transparent)]
+    Refused(#[from] QueueError),
+}
+
+/// What comes of a call.
+pub type QueueCall<T> = BoxFuture<'static, Result<T, QueueCallError>>;
+
+/// The queues of this node. Calls and their answers in their own types:
+/// [`dyn QueueApi`](trait.QueueApi.html#impl-dyn+QueueApi).
+pub trait QueueApi: Send + Sync {
+    /// Has a command carried out by the queue of `at`. Makes the topic's journals on
+    /// first use where the command is one that begins something (`EnsureGroup`, `Receive`,
+    /// `Schedule`, `Prepare`, `AwaitChecks`). The reply leaves only when all it was
+    /// decided on is committed, and is of the same name as the command. A call counts once
+    /// its future was polled; dropping it later does not undo it.
+    fn call(&self, at: TopicPartition, command: QueueCommand) -> QueueCall<QueueReply>;
+
+    /// The records at `offsets` of a partition led here, in that order, compressed batches
+    /// opened; `None` where there is none (any more). At most 64 MiB are read at once: what
+    /// is behind that is left out of the answer, which then is shorter than `offsets`, but
+    /// never empty.
+    fn records(&self, at: TopicPartition, offsets: Vec<Offset>) -> QueueCall<Vec<Option<Record>>>;
+
+    /// What the journal of a partition led here keeps of delayed or half messages
+    /// (`payload_at` of a [`Check`], a `HalfLine`, a `ScheduledLine`); as
+    /// [`QueueApi::records`] does.
+    fn kept(&self, at: TopicPartition, places: Vec<Offset>) -> QueueCall<Vec<Option<Payload>>>;
+}
+
+/// Unpacks the reply of a command. Another reply than the command's own is a machine that
+/// lost its mind: nothing can be told of what was done.
+macro_rules! reply {
+    ($self:ident, $at:ident, $command:expr, $pattern:pat => $result:expr) => {{
+        let called = $self.call($at, $command);
+        Box::pin(async move {
+            match called.await? {
+                $pattern => $result,
+                other => {
+                    tracing::error!(?other, "a queue answered another question");
+                    Err(QueueCallError::Indeterminate)
+                }
+            }
+        })
+    }};
+}
+
+impl dyn QueueApi {
+    /// Makes a group, or changes it if `replace`.
+    pub fn ensure_group(
+        &self,
+        at: TopicPartition,
+        group: GroupName,
+        settings: GroupSettings,
+        start: Offset,
+        replace: bool,
+    ) -> QueueCall<GroupView> {
+        let command = QueueCommand::EnsureGroup {
+            group,
+            settings,
+            start,
+            replace,
+        };
+        reply!(self, at, command, QueueReply::EnsureGroup(done) => Ok(done?))
+    }
+
+    /// Asks for messages; empty when the wait was over.
+    pub fn receive(&self, at: TopicPartition, receive: Receive) -> QueueCall<Vec<Delivery>> {
+        let command = QueueCommand::Receive(receive);
+        reply!(self, at, command, QueueReply::Receive(done) => Ok(done?))
+    }
+
+    /// Settles deliveries for good; a result each, in order.
+    pub fn ack(
+        &self,
+        at: TopicPartition,
+        group: GroupName,
+        receipts: Vec<Receipt>,
+    ) -> QueueCall<Vec<Result<(), ReceiptError>>> {
+        let command = QueueCommand::Ack { group, receipts };
+        reply!(self, at, command, QueueReply::Ack(done) => Ok(done?))
+    }
+
+    /// Returns a delivery as an ended attempt; `delay` of `None` is the group's backoff.
+    pub fn nack(
+        &self,
+        at: TopicPartition,
+        group: GroupName,
+        receipt: Receipt,
+        delay: Option<std::time::Duration>,
+    ) -> QueueCall<Returned> {
+        let command = QueueCommand::Nack {
+            group,
+            receipt,
+            delay,
+            cause: EndCause::Nack,
+            note: None,
+        };
+        reply!(self, at, command, QueueReply::Nack(done) => Ok(done?))
+    }
+
+    /// Extends a lease from now on; gives its new end.
+    pub fn renew(
+        &self,
+        at: TopicPartition,
+        group: GroupName,
+        receipt: Receipt,
+        invisible: std::time::Duration,
+    ) -> QueueCall<Timestamp> {
+        let command = QueueCommand::Renew {
+            group,
+            receipt,
+            invisible,
+        };
+        reply!(self, at, command, QueueReply::Renew(done) => Ok(done?))
+    }
+
+    /// Gives a message up, whatever its attempts.
+    pub fn dead_letter(
+        &self,
+        at: TopicPartition,
+        group: GroupName,
+        receipt: Receipt,
+    ) -> QueueCall<()> {
+        let command = QueueCommand::DeadLetter {
+            group,
+            receipt,
+            note: None,
+        };
+        reply!(self, at, command, QueueReply::DeadLetter(done) => Ok(done?))
+    }
+
+    /// A client is gone: its leases end as attempts.
+    pub fn leave(&self, at: TopicPartition, member: MemberName) -> QueueCall<()> {
+        let command = QueueCommand::Leave { member };
+        reply!(self, at, command, QueueReply::Leave => Ok(()))
+    }
+
+    /// Keeps a message until it is due.
+    pub fn schedule(&self, at: TopicPartition, schedule: Schedule) -> QueueCall<Scheduled> {
+        let command = QueueCommand::Schedule(schedule);
+        reply!(self, at, command, QueueReply::Schedule(done) => Ok(done?))
+    }
+
+    /// Takes a delayed message back, and tells truthfully what became of it.
+    pub fn cancel(&self, at: TopicPartition, handle: ScheduleHandle) -> QueueCall<Cancelled> {
+        let command = QueueCommand::Cancel { handle };
+        reply!(self, at, command, QueueReply::Cancel(done) => Ok(done?))
+    }
+
+    /// Keeps a message that nobody sees until it is decided on.
+    pub fn prepare(&self, at: TopicPartition, prepare: Prepare) -> QueueCall<HalfHandle> {
+        let command = QueueCommand::Prepare(prepare);
+        reply!(self, at, command, QueueReply::Prepare(done) => Ok(done?))
+    }
+
+    /// Decides on a half message; the first decision stands.
+    pub fn resolve(
+        &self,
+        at: TopicPartition,
+        handle: HalfHandle,
+        decision: Decision,
+        source: DecisionSource,
+    ) -> QueueCall<()> {
+        let command = QueueCommand::Resolve {
+            handle,
+            decision,
+            source,
+        };
+        reply!(self, at, command, QueueReply::Resolve(done) => Ok(done?))
+    }
+
+    /// Offers to be asked about half messages; empty when the wait was over.
+    pub fn await_checks(
+        &self,
+        at: TopicPartition,
+        member: MemberName,
+        producers: std::sync::Arc<str>,
+        batch_max: usize,
+        wait_until: Timestamp,
+    ) -> QueueCall<Vec<Check>> {
+        let command = QueueCommand::AwaitChecks {
+            member,
+            producers,
+            batch_max,
+            wait_until,
+        };
+        reply!(self, at, command, QueueReply::AwaitChecks(checks) => Ok(checks))
+    }
+
+    /// Undecided half messages, oldest first.
+    pub fn list_half(
+        &self,
+        at: TopicPartition,
+        limit: usize,
+        parked: bool,
+    ) -> QueueCall<Vec<HalfLine>> {
+        let command = QueueCommand::ListHalf {
+            after: None,
+            limit,
+            parked,
+        };
+        reply!(self, at, command, QueueReply::ListHalf(lines) => Ok(lines))
+    }
+
+    /// All groups of the partition.
+    pub fn list_groups(&self, at: TopicPartition) -> QueueCall<Vec<GroupView>> {
+        let command = QueueCommand::ListGroups;
+        reply!(self, at, command, QueueReply::ListGroups(groups) => Ok(groups))
+    }
+
+    /// Moves a group to an offset.
+    pub fn seek(&self, at: TopicPartition, group: GroupName, to: Offset) -> QueueCall<()> {
+        let command = QueueCommand::Seek { group, to };
+        reply!(self, at, command, QueueReply::Seek(done) => Ok(done?))
+    }
+}
+
+/// The topic that a group's dead letters go to unless its settings say otherwise.
+#[must_use]
+pub fn dead_letter_topic(group: &str) -> String {
+    format!("dlq.{group}")
+}
+
+/// Whether a command begins something, so that it makes the queue it is for.
+#[must_use]
+pub fn begins(command: &QueueCommand) -> bool {
+    match command {
+        QueueCommand::EnsureGroup { .. }
+        | QueueCommand::Receive(_)
+        | QueueCommand::Schedule(_)
+        | QueueCommand::Prepare(_)
+        | QueueCommand::AwaitChecks { .. } => true,
+        QueueCommand::Ack { .. }
+        | QueueCommand::Nack { .. }
+        | QueueCommand::Renew { .. }
+        | QueueCommand::DeadLetter { .. }
+        | QueueCommand::Forward { .. }
+        | QueueCommand::Leave { .. }
+        | QueueCommand::Feed(_)
+        | QueueCommand::Missing { .. }
+        | QueueCommand::Cancel { .. }
+        | QueueCommand::ListScheduled { .. }
+        | QueueCommand::Resolve { .. }
+        | QueueCommand::ListHalf { .. }
+        | QueueCommand::OutboxDone { .. }
+        | QueueCommand::Describe { .. }
+        | QueueCommand::ListGroups
+        | QueueCommand::Seek { .. }
+        | QueueCommand::DeleteGroup { .. }
+        | QueueCommand::Trim { .. }
+        | QueueCommand::TraceOf { .. }
+        | QueueCommand::Ledger { .. } => false,
+    }
+}

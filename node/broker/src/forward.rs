@@ -1,0 +1,233 @@
+//! Carries a call to the node that leads a partition, over the link between the two.
+//!
+//! For callers that cannot be redirected: fronts whose clients know one node only, and
+//! the outbox of a hosted machine. What must hold:
+//!
+//! - An answer is the leader's own word, or says that it is not known: once the request
+//!   has left, a broken link or a deadline is [`AppendError::Unanswered`], never a refusal.
+//! - Only what surely was not appended is tried again, until the caller's time is up.
+//! - Bytes on their way are bounded on this side, requests on the other (`weir-peer`).
+//!
+//! Called by `append`; calls the leader's `append` through [`ForwardService`], which
+//! answers members of the cluster alone and never forwards further. On a crash the
+//! caller's link breaks and it hears `Unanswered`.
+//!
+//! ```text
+//! request: postcard Request, then the batch's bytes       answer: postcard Answer
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+use weir_api::log::{Acks, Appended, LogApi};
+use weir_api::{AppendError, NotLeader};
+use weir_base::limits::BATCH_BYTES_CEILING;
+use weir_base::{BoxFuture, LeaderEpoch, Monotonic, NodeId, RecordBatch, TopicPartition};
+use weir_peer::{FrameStream, PeerError, PeerService, Peers, Service};
+
+use crate::Broker;
+
+/// Bytes of batches on their way to other nodes, in KiB; more is refused as overload.
+const KIB_ON_THE_WAY_MAX: u32 = 2 * BATCH_BYTES_CEILING / 1024;
+/// Pause before another leader is looked for, unless the image changes earlier.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// Longest that a forwarded append waits at its leader, whatever the caller asked for.
+const WAIT_MAX: Duration = Duration::from_secs(120);
+
+/// What is asked of a leader. Goes over the wire: append-only.
+#[derive(Debug, Serialize, Deserialize)]
+enum Request {
+    /// Append the batch that follows.
+    Append {
+        to: TopicPartition,
+        acks: Acks,
+        timeout: Duration,
+    },
+}
+
+/// What it says. Goes over the wire: append-only.
+#[derive(Debug, Serialize, Deserialize)]
+enum Answer {
+    Append(Result<Appended, AppendError>),
+}
+
+/// The sending side.
+pub(crate) struct Forwarding {
+    peers: Peers,
+    kib: Arc<Semaphore>,
+}
+
+impl Forwarding {
+    pub(crate) fn new(peers: Peers) -> Self {
+        let permits = usize::try_from(KIB_ON_THE_WAY_MAX).unwrap_or(Semaphore::MAX_PERMITS);
+        Self {
+            peers,
+            kib: Arc::new(Semaphore::new(permits)),
+        }
+    }
+}
+
+/// What one attempt gave.
+enum Attempt {
+    /// The last word.
+    Done(Result<Appended, AppendError>),
+    /// Surely not appended; another attempt may find the leader.
+    NotYet(AppendError),
+}
+
+impl Broker {
+    /// See [`LogApi::append_forwarded`].
+    pub(crate) async fn forward_append(
+        self,
+        to: TopicPartition,
+        batch: RecordBatch,
+        acks: Acks,
+        timeout: Duration,
+    ) -> Result<Appended, AppendError> {
+        let env = self.0.env.clone();
+        let until = env.clock.now() + timeout;
+        let mut images = self.0.metadata.images();
+        loop {
+            images.mark_unchanged();
+            let why = match self.attempt(to, &batch, acks, until).await {
+                Attempt::Done(result) => return result,
+                Attempt::NotYet(why) => why,
+            };
+            let now = env.clock.now();
+            if now >= until {
+                return Err(why);
+            }
+            let pause = RETRY_PAUSE.min(until.since(now));
+            // Either way it is looked at again.
+            let _moved = env.timeout(pause, images.changed()).await;
+        }
+    }
+
+    async fn attempt(
+        &self,
+        to: TopicPartition,
+        batch: &RecordBatch,
+        acks: Acks,
+        until: Monotonic,
+    ) -> Attempt {
+        let left = until.since(self.0.env.clock.now());
+        let Some(hint) = self.leader_hint(to) else {
+            return Attempt::Done(Err(AppendError::UnknownPartition));
+        };
+        let result = match hint.leader {
+            None => Err(AppendError::NotLeader(hint)),
+            Some(leader) if leader == self.0.node => {
+                LogApi::append(self, to, batch.clone(), acks, left).await
+            }
+            Some(leader) => {
+                let request = Request::Append {
+                    to,
+                    acks,
+                    timeout: left,
+                };
+                self.ask(leader, &request, batch, left).await
+            }
+        };
+        match result {
+            Err(error @ AppendError::NotLeader(_)) => Attempt::NotYet(error),
+            result => Attempt::Done(result),
+        }
+    }
+
+    async fn ask(
+        &self,
+        leader: NodeId,
+        request: &Request,
+        batch: &RecordBatch,
+        left: Duration,
+    ) -> Result<Appended, AppendError> {
+        let forwarding = &self.0.forwarding;
+        let kib = u32::try_from(batch.size() / 1024 + 1).unwrap_or(u32::MAX);
+        let Ok(_permit) = forwarding.kib.try_acquire_many(kib) else {
+            return Err(AppendError::Overloaded);
+        };
+        // Nobody heard of it: as if it were led by nobody just now.
+        let unheard = AppendError::NotLeader(NotLeader {
+            leader: None,
+            epoch: LeaderEpoch(0),
+        });
+        let Ok(mut body) = postcard::to_stdvec(request) else {
+            return Err(unheard);
+        };
+        for chunk in batch.chunks() {
+            body.extend_from_slice(&chunk);
+        }
+        let asked = forwarding
+            .peers
+            .request(leader, Service::Broker, body.into(), left);
+        match asked.await {
+            Ok(answer) => match postcard::from_bytes(&answer) {
+                Ok(Answer::Append(result)) => result,
+                Err(_) => Err(AppendError::Unanswered(leader)),
+            },
+            Err(PeerError::Lost { .. } | PeerError::Frame(_)) => {
+                Err(AppendError::Unanswered(leader))
+            }
+            Err(error @ (PeerError::Unreachable { .. } | PeerError::Refused { .. })) => {
+                tracing::debug!(%leader, %error, "not forwarded");
+                Err(unheard)
+            }
+        }
+    }
+}
+
+/// The receiving side.
+pub(crate) struct ForwardService(pub(crate) Broker);
+
+impl PeerService for ForwardService {
+    fn on_request(
+        &self,
+        from: NodeId,
+        body: Bytes,
+    ) -> BoxFuture<'static, Result<Bytes, PeerError>> {
+        let broker = self.0.clone();
+        Box::pin(async move {
+            let node = broker.0.node;
+            let refuse = |detail: String| PeerError::Refused { node, detail };
+            if !broker.0.metadata.image().nodes.contains_key(&from) {
+                return Err(refuse(format!("node {from} is no member of the cluster")));
+            }
+            let decoded = postcard::take_from_bytes::<Request>(&body);
+            let (request, rest) = decoded.map_err(|error| refuse(error.to_string()))?;
+            let rest = body.slice_ref(rest);
+            let answer = match request {
+                Request::Append { to, acks, timeout } => {
+                    Answer::Append(broker.append_for(to, &rest, acks, timeout).await)
+                }
+            };
+            postcard::to_stdvec(&answer)
+                .map(Bytes::from)
+                .map_err(|error| refuse(error.to_string()))
+        })
+    }
+
+    fn on_stream(&self, _: NodeId, stream: FrameStream) -> BoxFuture<'static, ()> {
+        Box::pin(async move { drop(stream) })
+    }
+
+    fn on_datagram(&self, _: NodeId, _: Bytes) {}
+}
+
+impl Broker {
+    /// Appends for another node, if this one leads. The sender checked the batch; its
+    /// checksum is looked at again, since it came over a wire.
+    async fn append_for(
+        &self,
+        to: TopicPartition,
+        batch: &Bytes,
+        acks: Acks,
+        timeout: Duration,
+    ) -> Result<Appended, AppendError> {
+        let batch = RecordBatch::parse(batch)?;
+        batch.verify_checksum()?;
+        LogApi::append(self, to, batch, acks, timeout.min(WAIT_MAX)).await
+    }
+}
