@@ -65,7 +65,7 @@ pub(crate) fn append(error: &AppendError) -> Refusal {
         | AppendError::LeadershipLost(_)
         | AppendError::NotEnoughReplicas { .. } => Code::HaNotAvailable,
         AppendError::NotEnoughReplicasAfterAppend { .. } => Code::SlavePersistenceTimeout,
-        AppendError::TimedOut(_) => Code::MasterPersistenceTimeout,
+        AppendError::TimedOut(_) | AppendError::Unanswered(_) => Code::MasterPersistenceTimeout,
         AppendError::Overloaded => Code::TooManyRequests,
         AppendError::TooLarge { .. } => Code::MessageBodyTooLarge,
         AppendError::Timestamp { .. } | AppendError::InvalidRecord(_) | AppendError::Batch(_) => {

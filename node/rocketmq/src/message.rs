@@ -2,7 +2,6 @@
 //! both meet in, so that every other client reads it too.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -108,14 +107,15 @@ fn dead_letter_queue(message: &queues::Message) -> Option<DeadLetterQueue> {
 /// SHA-1, since it is the only digest whose spelling all clients agree on: of CRC-32, one
 /// wants leading zeros, one does not, and one wants decimal digits.
 fn body_digest(body: &[u8]) -> Digest {
-    let mut checksum = String::with_capacity(40);
-    for byte in digest(&SHA1_FOR_LEGACY_USE_ONLY, body).as_ref() {
-        // Writing into a string cannot fail.
-        drop(write!(checksum, "{byte:02X}"));
-    }
+    let digest = digest(&SHA1_FOR_LEGACY_USE_ONLY, body);
+    let digits = digest
+        .as_ref()
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15]);
+    let digits = digits.filter_map(|digit| char::from_digit(digit.into(), 16));
     Digest {
         r#type: DigestType::Sha1.into(),
-        checksum,
+        checksum: digits.map(|digit| digit.to_ascii_uppercase()).collect(),
     }
 }
 

@@ -5,6 +5,7 @@
 )]
 
 mod handshake;
+mod sending;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -158,12 +159,23 @@ impl Client {
         Req: Message + Send + Sync + 'static,
         Res: Message + Default + Send + Sync + 'static,
     {
+        self.ask_with(method, self.request(request)).await
+    }
+
+    /// The same, with headers or a deadline.
+    async fn ask_with<Req, Res>(
+        &self,
+        method: &str,
+        request: tonic::Request<Req>,
+    ) -> Result<Res, tonic::Status>
+    where
+        Req: Message + Send + Sync + 'static,
+        Res: Message + Default + Send + Sync + 'static,
+    {
         let mut grpc = Grpc::new(self.channel.clone());
         grpc.ready().await.unwrap();
         let codec = ProstCodec::<Req, Res>::default();
-        let answer = grpc
-            .unary(self.request(request), Self::path(method), codec)
-            .await;
+        let answer = grpc.unary(request, Self::path(method), codec).await;
         answer.map(tonic::Response::into_inner)
     }
 

@@ -52,7 +52,7 @@ pub(super) fn accepted(topic: &TopicRecord) -> &'static [MessageType] {
 pub(super) fn batch_bytes_max(topic: &TopicRecord) -> usize {
     let told = topic.configs.get(BATCH_BYTES_MAX);
     let told = told.and_then(|told| told.parse().ok());
-    told.unwrap_or(usize::try_from(BATCH_BYTES_MAX_DEFAULT).unwrap_or(usize::MAX))
+    told.unwrap_or_else(|| usize::try_from(BATCH_BYTES_MAX_DEFAULT).unwrap_or(usize::MAX))
 }
 
 /// The image once it has the topic `name` with leaders, which is made if that is allowed.

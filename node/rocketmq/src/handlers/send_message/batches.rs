@@ -67,7 +67,7 @@ impl<'a> Batches<'a> {
         let appending = batches.map(|(partition, places, batch)| {
             let to = TopicPartition::new(self.topic.id, partition);
             let log = &call.shared.api.log;
-            (places, log.append(to, batch, Acks::All, timeout))
+            (places, log.append_forwarded(to, batch, Acks::All, timeout))
         });
         appending.collect()
     }
