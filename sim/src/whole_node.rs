@@ -14,6 +14,8 @@ use crate::cluster::{Cluster, PEER_PORT, host_name, ip};
 
 /// The port of every node's Kafka front.
 pub const KAFKA_PORT: u16 = 9092;
+/// The port of every node's RocketMQ front.
+pub const ROCKETMQ_PORT: u16 = 8081;
 /// The port of every node's admin API.
 pub const ADMIN_PORT: u16 = 8080;
 
@@ -32,6 +34,8 @@ pub fn node_options(node: NodeId, voters: &[NodeId]) -> NodeOptions {
     options.node.id = node.0;
     options.kafka.listen = at(KAFKA_PORT);
     options.kafka.advertised = told(KAFKA_PORT);
+    options.rocketmq.listen = at(ROCKETMQ_PORT);
+    options.rocketmq.advertised = told(ROCKETMQ_PORT);
     options.admin.listen = at(ADMIN_PORT);
     options.admin.advertised = told(ADMIN_PORT);
     options.peer.listen = at(PEER_PORT);
@@ -77,7 +81,7 @@ pub async fn run_node_with(
 ) -> Result<()> {
     let host = cluster.boot(NodeId(options.node.id))?;
     let quic = Arc::new(host.quic);
-    let running = start_node(&options, &host.env, quic, host.identity)
+    let running = start_node(&options, &host.env, quic, host.identity, None)
         .await
         .with_context(|| format!("node {}", host.node))?;
     also(&host.env, running.broker().api());

@@ -1,5 +1,5 @@
 //! Asks nodes whether they are ready, as anybody would: over HTTP, and by connecting
-//! where Kafka clients will.
+//! where clients will.
 
 use std::io;
 use std::net::SocketAddr;
@@ -37,6 +37,7 @@ async fn probe(node: &NodePlan) -> io::Result<Health> {
     let health = health(node.admin).await?;
     if health.ready {
         connect("Kafka", node.kafka).await?;
+        connect("RocketMQ", node.rocketmq).await?;
     }
     Ok(health)
 }
