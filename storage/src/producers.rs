@@ -82,7 +82,10 @@ impl Producers {
             .filter(|producer| !producer.is_expired(now));
         let control = header.attributes.is_control();
         let Some(producer) = known else {
-            return if control || header.base_sequence == 0 {
+            // A journal counts on for ever: after a day of silence, or in a log made anew,
+            // it goes on where it is.
+            let may_begin = header.base_sequence == 0 || header.producer_id.is_journal();
+            return if control || may_begin {
                 Verdict::New
             } else {
                 Verdict::Refused(SequenceError::UnknownProducer {

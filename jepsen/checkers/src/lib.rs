@@ -20,6 +20,7 @@ pub mod history;
 pub mod inconsistent_offsets;
 pub mod lost_write;
 pub mod poll_order;
+pub mod queue;
 pub mod realtime_lag;
 pub mod realtime_order;
 pub mod report;

@@ -48,6 +48,7 @@ struct State {
     partitions: BTreeMap<TopicPartition, FakePartition>,
     next_producer_id: i64,
     groups: groups::FakeGroups,
+    queues: BTreeMap<TopicPartition, queues::FakeQueue>,
     /// Who coordinates all groups, if not this node.
     coordinator: Option<NodeId>,
 }

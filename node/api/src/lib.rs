@@ -6,13 +6,16 @@
 pub mod admin;
 pub mod cluster;
 pub mod console;
+pub mod contract;
 pub mod error;
 pub mod fake;
 pub mod front;
 pub mod group;
 pub mod log;
 pub mod metrics;
+pub mod outgoing;
 pub mod queue;
+pub mod records;
 
 use std::sync::Arc;
 

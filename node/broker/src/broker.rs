@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use weir_api::Api;
 use weir_api::groups::GroupOptions;
+use weir_api::queues::QueueOptions;
 use weir_base::{Env, Monotonic, NodeId};
 use weir_metadata::Metadata;
 use weir_peer::{PeerService, Peers};
@@ -17,6 +18,7 @@ use crate::duties;
 use crate::forward::{ForwardService, Forwarding};
 use crate::groups::Groups;
 use crate::partitions::Partitions;
+use crate::queues::Queues;
 use crate::resigning::Resigning;
 
 /// What an operator may tune.
@@ -27,6 +29,8 @@ pub struct BrokerOptions {
     pub group_partitions: u32,
     /// Of the group coordinator.
     pub groups: GroupOptions,
+    /// Of queues.
+    pub queues: QueueOptions,
     /// Of replication.
     pub replication: ReplicationOptions,
 }
@@ -36,6 +40,7 @@ impl Default for BrokerOptions {
         Self {
             group_partitions: 8,
             groups: GroupOptions::default(),
+            queues: QueueOptions::default(),
             replication: ReplicationOptions::default(),
         }
     }
@@ -51,6 +56,7 @@ pub(crate) struct Inner {
     pub(crate) metadata: Metadata,
     pub(crate) replication: Replication,
     pub(crate) groups: Groups,
+    pub(crate) queues: Queues,
     pub(crate) forwarding: Forwarding,
     /// Nodes whose process is known to have ended, until they are back.
     pub(crate) gone: Mutex<BTreeSet<NodeId>>,
@@ -68,6 +74,7 @@ impl Broker {
         options: &BrokerOptions,
     ) -> Broker {
         let groups = Groups::new(&env, options);
+        let queues = Queues::new(&env, &options.queues);
         let resigning = Resigning::new(env.clone(), node, metadata.clone());
         let agreement = Arc::new(Agreement {
             metadata: metadata.clone(),
@@ -83,6 +90,7 @@ impl Broker {
             metadata,
             replication,
             groups,
+            queues,
             forwarding,
             gone: Mutex::default(),
         };

@@ -31,8 +31,10 @@
 //! be bound by `decide`, not by the log. A second batch in flight would save one latency
 //! under load and cost the case of a refused batch followed by an accepted one.
 
+pub(crate) mod desk;
 mod drive;
 mod load;
+pub(crate) mod outbox;
 mod park;
 mod snapshot;
 
@@ -54,6 +56,7 @@ use weir_base::{
 };
 use weir_coordinator::{GroupMachine, GroupRecord};
 
+use desk::{Desk, NoParcel, Parcel};
 use drive::Driver;
 use snapshot::SnapshotName;
 
@@ -133,16 +136,34 @@ pub(crate) trait Journaled:
     /// Names the machine and the version of its `Durable`'s form; a snapshot of another
     /// kind is ignored.
     const KIND: &'static str;
+    /// What the machine may want read for it.
+    type Want: Send + 'static;
+    /// What it has written to other partitions.
+    type Parcel: Parcel;
 
     /// A record's key and value.
     fn encode(record: &Self::Record) -> (Bytes, Option<Bytes>);
 
     /// The reverse.
     fn decode(key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Self::Record, String>;
+
+    /// What it wants read since it was asked last. Asked after every turn of a serving
+    /// machine; what is read comes back as a command.
+    fn wants(_: &Self::Durable, _: &mut Self::Volatile) -> Vec<Self::Want> {
+        Vec::new()
+    }
+
+    /// The first parcel of every lane, if that is not what `known` says. Asked of committed
+    /// state alone: what is not on record for good must not leave.
+    fn parcels(_: &Self::Durable, _known: &[Self::Parcel]) -> Option<Vec<Self::Parcel>> {
+        None
+    }
 }
 
 impl Journaled for GroupMachine {
     const KIND: &'static str = "groups-1";
+    type Want = ();
+    type Parcel = NoParcel;
 
     fn encode(record: &GroupRecord) -> (Bytes, Option<Bytes>) {
         record.encode()
@@ -222,9 +243,22 @@ struct Call<M: Machine> {
 
 /// A running machine. Dropping it ends its task; callers in wait get `Indeterminate`.
 pub(crate) struct MachineHost<M: Journaled> {
-    mailbox: mpsc::Sender<Call<M>>,
+    caller: Caller<M>,
+    desk: Arc<Desk<M>>,
     /// Aborted when dropped.
     _task: TaskHandle,
+}
+
+/// A way to a machine that does not keep it running.
+pub(crate) struct Caller<M: Machine> {
+    mailbox: mpsc::Sender<Call<M>>,
+}
+
+impl<M: Machine> Clone for Caller<M> {
+    fn clone(&self) -> Self {
+        let mailbox = self.mailbox.clone();
+        Self { mailbox }
+    }
 }
 
 impl<M: Journaled> MachineHost<M> {
@@ -238,9 +272,18 @@ impl<M: Journaled> MachineHost<M> {
         volatile: impl Fn() -> M::Volatile + Send + 'static,
     ) -> Self {
         let (mailbox, calls) = mpsc::channel(options.mailbox_max);
-        let driver = Driver::<M>::new(env.clone(), journal, id, options, Box::new(volatile), calls);
+        let desk = Arc::new(Desk::new());
+        let driver = Driver::<M>::new(
+            env.clone(),
+            (journal, Arc::clone(&desk)),
+            id,
+            options,
+            Box::new(volatile),
+            calls,
+        );
         Self {
-            mailbox,
+            caller: Caller { mailbox },
+            desk,
             _task: env.tasks.spawn_owned("machine-host", driver.run()),
         }
     }
@@ -256,6 +299,26 @@ impl<M: Journaled> MachineHost<M> {
         self._task.is_finished()
     }
 
+    /// What the machine wants done outside.
+    pub(crate) fn desk(&self) -> &Arc<Desk<M>> {
+        &self.desk
+    }
+
+    /// For tasks that work for the machine.
+    pub(crate) fn caller(&self) -> Caller<M> {
+        self.caller.clone()
+    }
+
+    /// See [`Caller::call`].
+    pub(crate) fn call(
+        &self,
+        command: M::Command,
+    ) -> BoxFuture<'static, Result<M::Reply, HostError>> {
+        self.caller.call(command)
+    }
+}
+
+impl<M: Journaled> Caller<M> {
     /// Has a command carried out. The call counts from now on, not from the first poll.
     pub(crate) fn call(
         &self,

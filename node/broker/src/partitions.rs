@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_base::image::{ClusterImage, NodeRecord, PartitionRecord, TopicRecord};
-use weir_base::{FaultClass, NodeId, TopicPartition, Uuid};
+use weir_base::{FaultClass, NodeId, TopicPartition, Uuid, companion};
 use weir_metadata::topic_options::{TopicSettings, settings};
 use weir_storage::{LogConfig, Storage};
 
@@ -49,7 +49,27 @@ struct Opening<'a> {
     config: LogConfig,
     record: &'a PartitionRecord,
     replica: Uuid,
-    hosts_groups: bool,
+    hosts: Hosts,
+}
+
+/// Which machine runs on a log.
+#[derive(Debug, Clone, Copy)]
+enum Hosts {
+    Nothing,
+    Groups,
+    /// That of the queues of a partition.
+    Queue(TopicPartition),
+}
+
+impl Hosts {
+    fn of(topic: &TopicRecord, at: TopicPartition) -> Self {
+        if &*topic.name == GROUPS_TOPIC {
+            return Hosts::Groups;
+        }
+        companion::parent_of(&topic.name).map_or(Hosts::Nothing, |topic| {
+            Hosts::Queue(TopicPartition { topic, ..at })
+        })
+    }
 }
 
 impl Partitions {
@@ -116,7 +136,7 @@ impl Partitions {
                     config,
                     record,
                     replica,
-                    hosts_groups: &*topic.name == GROUPS_TOPIC,
+                    hosts: Hosts::of(topic, at),
                 });
             }
         }
@@ -139,10 +159,14 @@ impl Partitions {
                     Ok((log, _)) => {
                         broker.replication.open(at, replica, log);
                         broker.replication.apply(at, opening.record, nodes);
-                        if opening.hosts_groups
-                            && let Some(partition) = broker.replication.partition(at)
-                        {
-                            broker.groups.open(&broker.env, at, partition);
+                        if let Some(partition) = broker.replication.partition(at) {
+                            match opening.hosts {
+                                Hosts::Nothing => {}
+                                Hosts::Groups => broker.groups.open(&broker.env, at, partition),
+                                Hosts::Queue(parent) => {
+                                    self.broker.open_queue(at, parent, partition);
+                                }
+                            }
                         }
                         true
                     }
@@ -170,6 +194,7 @@ impl Partitions {
     async fn discard(&mut self, at: TopicPartition, record: &PartitionRecord) -> bool {
         let broker = &self.broker.0;
         broker.groups.stop(at);
+        broker.queues.stop(at);
         broker.replication.close(at);
         if let Some(held) = self.held.get_mut(&at) {
             held.is_open = false;
@@ -206,6 +231,7 @@ impl Partitions {
         for at in left {
             self.held.remove(&at);
             self.broker.0.groups.close(&self.broker.0.env, at);
+            self.broker.0.queues.close(&self.broker.0.env, at);
             self.broker.0.replication.close(at);
             match self.storage.remove_log(at).await {
                 Ok(()) => tracing::info!(partition = %at, "log removed: no longer placed here"),

@@ -1,11 +1,20 @@
 //! Which messages a group wants: by tag, or by an SQL92 condition on properties.
 
+mod compile;
+mod lexer;
+mod program;
+
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::FilterError;
 use crate::message::{MessageFacts, Needs};
+
+use program::Program;
 
 /// Longest expression, in bytes.
 pub const FILTER_BYTES_MAX: usize = 4096;
@@ -34,6 +43,7 @@ pub struct CompiledFilter {
 enum Test {
     /// Sorted.
     Tags(Vec<Arc<str>>),
+    Sql(Program),
 }
 
 impl Filter {
@@ -45,12 +55,7 @@ impl Filter {
         let test = match self {
             Filter::All => None,
             Filter::Tags(tags) => compile_tags(checked(tags)?)?.map(Test::Tags),
-            Filter::Sql(_) => {
-                return Err(FilterError::Syntax {
-                    at: 0,
-                    expected: "a tag filter: SQL is not served yet",
-                });
-            }
+            Filter::Sql(condition) => Some(Test::Sql(compile::compile(checked(condition)?)?)),
         };
         Ok(CompiledFilter { test })
     }
@@ -96,6 +101,7 @@ impl CompiledFilter {
                 tag: true,
                 properties: false,
             },
+            Some(Test::Sql(program)) => program.needs,
         }
     }
 
@@ -106,6 +112,7 @@ impl CompiledFilter {
             (None, _) => true,
             (Some(Test::Tags(tags)), Some(tag)) => tags.binary_search(tag).is_ok(),
             (Some(Test::Tags(_)), None) => false,
+            (Some(Test::Sql(program)), _) => program.wants(message),
         }
     }
 }

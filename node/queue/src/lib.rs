@@ -4,25 +4,50 @@
 //! the machine, writes its records and lets its replies go once they are committed. The
 //! machine never reads a log: it says what it wants read ([`Want`]) and is fed facts.
 
+#[cfg(feature = "mutants")]
+pub mod mutants;
+
+/// Whether the named bug is planted; never in a build without the feature.
+macro_rules! mutant {
+    ($name:ident) => {{
+        #[cfg(feature = "mutants")]
+        let planted = crate::mutants::is_planted(crate::mutants::Mutant::$name);
+        #[cfg(not(feature = "mutants"))]
+        let planted = false;
+        planted
+    }};
+}
+
 pub mod command;
+mod counts;
+mod delay;
+mod durable;
 pub mod envelope;
 mod error;
 mod filter;
+mod group;
+mod half;
 mod ids;
+mod machine;
 mod message;
 mod options;
 mod receipt;
 mod record;
 mod reply;
+mod retry;
 mod settings;
+mod timers;
+mod turn;
 
 pub use command::{
     Decision, DecisionSource, EndCause, Feed, Prepare, QueueCommand, Receive, Schedule,
 };
+pub use durable::{Admission, QueueState, producer_sequence};
 pub use envelope::{Message, Payload, PayloadError};
 pub use error::{FilterError, QueueError, ReceiptError, SettingsError};
 pub use filter::{CompiledFilter, FILTER_BYTES_MAX, Filter};
 pub use ids::{EntryNumber, GroupName, GroupNumber, KeyHash, MemberName, sip_hash};
+pub use machine::{QueueLive, QueueMachine};
 pub use message::{MessageFacts, Needs, Want};
 pub use options::QueueOptions;
 pub use receipt::{HalfHandle, Receipt, ScheduleHandle, Secret};

@@ -115,6 +115,18 @@ pub fn is_topic_name(name: &str) -> bool {
 pub struct ProducerId(pub i64);
 
 impl ProducerId {
+    /// Ids from here on are never given to clients: each is a hosted machine's, drawn from
+    /// its journal's identity, and its sequence numbers never begin anew.
+    pub const JOURNALS_FROM: i64 = 1 << 62;
+
+    /// Whether a hosted machine writes under this id.
+    #[must_use]
+    pub fn is_journal(self) -> bool {
+        self.0 >= Self::JOURNALS_FROM
+    }
+}
+
+impl ProducerId {
     /// The wire's "no producer id".
     pub const NONE: ProducerId = ProducerId(-1);
 }

@@ -13,7 +13,7 @@ use crate::{AppendError, ClusterApi, NotLeader, ReadError};
 
 impl FakeBroker {
     /// The epoch this node leads `at` in, or who does.
-    fn lead(&self, at: TopicPartition) -> Option<Result<LeaderEpoch, NotLeader>> {
+    pub(super) fn lead(&self, at: TopicPartition) -> Option<Result<LeaderEpoch, NotLeader>> {
         let image = self.image();
         let partition = image.partition(at)?;
         let epoch = partition.leader_epoch;

@@ -1,26 +1,329 @@
-//! Queues of the fake: none yet.
+//! The real queue machine over a journal in memory: what it decides is committed at once.
+//!
+//! As for groups there is no task: whoever waits for a reply also ticks the machine at its
+//! deadlines, feeds it and carries what it sends; every call does so first.
 
-use weir_base::batch::Record;
-use weir_base::{Offset, TopicPartition};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
-use super::FakeBroker;
-use crate::queue::{QueueApi, QueueCall, QueueCallError};
-use crate::queues::{Payload, QueueCommand, QueueReply};
+use tokio::sync::oneshot;
+use weir_base::batch::{BatchBuilder, Record};
+use weir_base::machine::{Decision, Machine, Token};
+use weir_base::{LeaderEpoch, Offset, RecordBatch, Timestamp, TopicPartition, ids};
+
+use super::partition::FakePartition;
+use super::{FakeBroker, State};
+use crate::outgoing::{OutgoingSources, kept_payload, outgoing_payload};
+use crate::queue::{QueueApi, QueueCall, QueueCallError, begins, dead_letter_topic};
+use crate::queues::{
+    Destination, Feed, GroupNumber, MessageFacts, Outgoing, Payload, QueueCommand, QueueLive,
+    QueueMachine, QueueOptions, QueueRecord, QueueReply, QueueState, Want,
+};
+use crate::{ClusterApi, records};
+
+/// Least pause between two ticks, should a deadline not move.
+const TICK_PAUSE: Duration = Duration::from_millis(10);
+/// Bytes read for one answer to a want.
+const READ_BYTES: usize = 256 * 1024;
+
+type Out = Decision<QueueRecord, QueueReply>;
+
+/// The machine of one partition.
+pub(super) struct FakeQueue {
+    state: QueueState,
+    live: QueueLive,
+    journal: BTreeMap<Offset, QueueRecord>,
+    end: Offset,
+    next_token: u64,
+    waiting: BTreeMap<Token, oneshot::Sender<QueueReply>>,
+    wants: BTreeMap<GroupNumber, Want>,
+}
+
+impl FakeQueue {
+    fn new(partition: u32, seed: u64) -> Self {
+        Self {
+            state: QueueState::default(),
+            live: QueueLive::new(QueueOptions::default(), partition, seed),
+            journal: BTreeMap::new(),
+            end: Offset::ZERO,
+            next_token: 0,
+            waiting: BTreeMap::new(),
+            wants: BTreeMap::new(),
+        }
+    }
+
+    fn call(&mut self, now: Timestamp, command: QueueCommand) -> oneshot::Receiver<QueueReply> {
+        self.next_token += 1;
+        let token = Token(self.next_token);
+        let (sender, receiver) = oneshot::channel();
+        self.waiting.insert(token, sender);
+        let mut out = Out::default();
+        QueueMachine::decide(&self.state, &mut self.live, now, token, command, &mut out);
+        self.settle(out);
+        receiver
+    }
+
+    fn tick(&mut self, now: Timestamp) {
+        if self.deadline().is_some_and(|at| at <= now) {
+            let mut out = Out::default();
+            QueueMachine::on_tick(&self.state, &mut self.live, now, &mut out);
+            self.settle(out);
+        }
+    }
+
+    fn deadline(&self) -> Option<Timestamp> {
+        QueueMachine::next_deadline(&self.state, &self.live)
+    }
+
+    fn settle(&mut self, out: Out) {
+        for record in out.records {
+            QueueMachine::apply(&mut self.state, self.end, &record);
+            self.journal.insert(self.end, record);
+            self.end = self.end + 1;
+        }
+        for (token, reply) in out.replies {
+            if let Some(waiting) = self.waiting.remove(&token) {
+                // The caller may have gone away meanwhile.
+                let _gone = waiting.send(reply);
+            }
+        }
+        let wants = QueueMachine::wants(&self.state, &mut self.live);
+        self.wants.extend(wants.into_iter().map(|w| (w.group, w)));
+    }
+
+    /// Answers what it wants read; says whether there was anything.
+    fn feed(&mut self, now: Timestamp, log: &FakePartition) -> bool {
+        let end = log.end();
+        let ready = self.wants.values().find(|want| want.from < end).cloned();
+        let Some(want) = ready else {
+            return false;
+        };
+        self.wants.remove(&want.group);
+        let feed = answer(&want, log);
+        drop(self.call(now, QueueCommand::Feed(feed)));
+        true
+    }
+
+    fn outgoing(&self) -> Option<(Destination, u64, Outgoing)> {
+        let (to, sequence, batch) = self.state.outgoing().next()?;
+        Some((to.clone(), sequence, batch.clone()))
+    }
+}
+
+fn answer(want: &Want, log: &FakePartition) -> Feed {
+    let mut feed = Feed {
+        group: want.group,
+        from: want.from,
+        facts: Vec::new(),
+        no_messages: Vec::new(),
+        end: want.from.max(log.start),
+    };
+    for batch in log.read(want.from, READ_BYTES, true) {
+        if batch.header().attributes.is_control() {
+            feed.no_messages.push((feed.end, batch.end_offset()));
+        } else {
+            // What cannot be opened counts as missing.
+            for record in records::open(&batch).unwrap_or_default() {
+                if record.offset < feed.end {
+                    continue;
+                }
+                if feed.facts.len() == want.records_max {
+                    return feed;
+                }
+                feed.end = record.offset + 1;
+                feed.facts.push(MessageFacts::of(&record, want.needs));
+            }
+        }
+        feed.end = feed.end.max(batch.end_offset());
+    }
+    feed
+}
+
+fn record_at(log: &FakePartition, offset: Offset) -> Option<Record> {
+    let batch = log.read(offset, 1, true).into_iter().next()?;
+    let opened = records::open(&batch).ok()?.into_iter();
+    opened.into_iter().find(|record| record.offset == offset)
+}
+
+struct Sources<'a> {
+    queue: &'a FakeQueue,
+    log: Option<&'a FakePartition>,
+    topic: &'a str,
+    partition: u32,
+}
+
+impl OutgoingSources for Sources<'_> {
+    fn kept(&self, at: Offset) -> Option<Payload> {
+        kept_payload(self.queue.journal.get(&at)?)
+    }
+
+    fn stored(&self, at: Offset) -> Option<Payload> {
+        record_at(self.log?, at).map(|record| Payload::of(&record))
+    }
+
+    fn origin(&self) -> (&str, u32) {
+        (self.topic, self.partition)
+    }
+}
+
+impl FakeBroker {
+    /// Does all there is to do for the queue of `at`.
+    fn pump(&self, at: TopicPartition, state: &mut State) {
+        let now = self.now();
+        let Some(mut queue) = state.queues.remove(&at) else {
+            return;
+        };
+        queue.tick(now);
+        loop {
+            let log = state.partitions.entry(at).or_default();
+            let fed = queue.feed(now, log);
+            let sent = self.carry(at, &mut queue, state, now);
+            if !fed && !sent {
+                break;
+            }
+        }
+        state.queues.insert(at, queue);
+    }
+
+    /// Appends the first batch that the queue sends; says whether there was one.
+    fn carry(
+        &self,
+        at: TopicPartition,
+        queue: &mut FakeQueue,
+        state: &mut State,
+        now: Timestamp,
+    ) -> bool {
+        let Some((destination, sequence, batch)) = queue.outgoing() else {
+            return false;
+        };
+        let image = self.image();
+        let topic = image.topic_names.get(&at.topic);
+        let topic = topic.map_or("", |name| &**name);
+        let to = match &destination {
+            Destination::Here => at,
+            Destination::There(target) => {
+                let known = image.topics.get(&target.topic).map(|topic| topic.id);
+                let make = || {
+                    let nodes = vec![vec![self.node()]; target.partition as usize + 1];
+                    self.install_topic(&target.topic, false, BTreeMap::new(), &nodes)
+                };
+                TopicPartition::new(known.unwrap_or_else(make), target.partition)
+            }
+        };
+        let sources = Sources {
+            queue,
+            log: state.partitions.get(&at),
+            topic,
+            partition: at.index.0,
+        };
+        let messages = batch.messages.iter();
+        let payloads = messages.filter_map(|message| outgoing_payload(message, &sources));
+        let built: RecordBatch = payloads
+            .fold(BatchBuilder::new(now), |batch, payload| {
+                payload.append_to(batch)
+            })
+            .build();
+        let log = state.partitions.entry(to).or_default();
+        // Without a producer nothing can be refused.
+        drop(log.append(built, LeaderEpoch(1)));
+        drop(queue.call(
+            now,
+            QueueCommand::OutboxDone {
+                destination,
+                sequence,
+            },
+        ));
+        true
+    }
+
+    fn start_queue_call(
+        &self,
+        at: TopicPartition,
+        command: QueueCommand,
+    ) -> Result<oneshot::Receiver<QueueReply>, QueueCallError> {
+        self.leads_queue(at)?;
+        if let QueueCommand::EnsureGroup {
+            group, settings, ..
+        } = &command
+            && settings.dead_letter.is_none()
+            && !ids::is_topic_name(&dead_letter_topic(group))
+        {
+            return Err(QueueCallError::IllegalGroupName(group.clone()));
+        }
+        let mut state = self.state();
+        if begins(&command) {
+            let new = || FakeQueue::new(at.index.0, self.0.entropy.next_u64());
+            state.queues.entry(at).or_insert_with(new);
+        }
+        self.pump(at, &mut state);
+        let queue = state.queues.get_mut(&at).ok_or(QueueCallError::NoQueue)?;
+        let reply = queue.call(self.now(), command);
+        self.pump(at, &mut state);
+        Ok(reply)
+    }
+
+    fn leads_queue(&self, at: TopicPartition) -> Result<(), QueueCallError> {
+        let leads = self.lead(at).ok_or(QueueCallError::UnknownPartition)?;
+        leads.map(drop).map_err(QueueCallError::NotLeader)
+    }
+
+    fn pump_and_wait(&self, at: TopicPartition) -> Duration {
+        let mut state = self.state();
+        self.pump(at, &mut state);
+        let deadline = state.queues.get(&at).and_then(FakeQueue::deadline);
+        deadline.map_or(Duration::MAX, |at| {
+            let left = u64::try_from(at.0.saturating_sub(self.now().0));
+            Duration::from_millis(left.unwrap_or(0)).max(TICK_PAUSE)
+        })
+    }
+}
 
 impl QueueApi for FakeBroker {
-    fn call(&self, _at: TopicPartition, _command: QueueCommand) -> QueueCall<QueueReply> {
-        Box::pin(async { Err(QueueCallError::NotAvailable) })
+    fn call(&self, at: TopicPartition, command: QueueCommand) -> QueueCall<QueueReply> {
+        let broker = self.clone();
+        Box::pin(async move {
+            let mut changes = broker.0.changes.subscribe();
+            let mut reply = broker.start_queue_call(at, command)?;
+            // It may have appended, or moved the deadline that others wait for.
+            broker.wake_readers();
+            changes.mark_unchanged();
+            loop {
+                let wait = broker.pump_and_wait(at);
+                tokio::select! {
+                    biased;
+                    reply = &mut reply => {
+                        return reply.map_err(|_| QueueCallError::Indeterminate);
+                    }
+                    changed = changes.changed() => drop(changed),
+                    () = broker.0.env.sleep(wait) => {}
+                }
+                if let Err(elsewhere) = broker.leads_queue(at) {
+                    tracing::debug!(%elsewhere, "a queue call lost its leader");
+                    return Err(QueueCallError::Indeterminate);
+                }
+            }
+        })
     }
 
-    fn records(
-        &self,
-        _at: TopicPartition,
-        _offsets: Vec<Offset>,
-    ) -> QueueCall<Vec<Option<Record>>> {
-        Box::pin(async { Err(QueueCallError::NotAvailable) })
+    fn records(&self, at: TopicPartition, offsets: Vec<Offset>) -> QueueCall<Vec<Option<Record>>> {
+        let found = self.leads_queue(at).map(|()| {
+            let state = self.state();
+            let log = state.partitions.get(&at);
+            let offsets = offsets.into_iter();
+            offsets.map(|offset| record_at(log?, offset)).collect()
+        });
+        Box::pin(std::future::ready(found))
     }
 
-    fn kept(&self, _at: TopicPartition, _places: Vec<Offset>) -> QueueCall<Vec<Option<Payload>>> {
-        Box::pin(async { Err(QueueCallError::NotAvailable) })
+    fn kept(&self, at: TopicPartition, places: Vec<Offset>) -> QueueCall<Vec<Option<Payload>>> {
+        let found = self.leads_queue(at).and_then(|()| {
+            let state = self.state();
+            let queue = state.queues.get(&at).ok_or(QueueCallError::NoQueue)?;
+            let places = places.iter();
+            Ok(places
+                .map(|at| kept_payload(queue.journal.get(at)?))
+                .collect())
+        });
+        Box::pin(std::future::ready(found))
     }
 }

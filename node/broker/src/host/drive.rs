@@ -6,11 +6,12 @@ use std::task::Poll;
 
 use tokio::sync::{mpsc, watch};
 use weir_base::batch::BatchBuilder;
-use weir_base::machine::{Decision, Machine};
+use weir_base::machine::Decision;
 use weir_base::{
     BoxFuture, Env, LeaderEpoch, Monotonic, Offset, RecordBatch, Timestamp, TopicPartition,
 };
 
+use super::desk::Desk;
 use super::load::Fold;
 use super::park::Parked;
 use super::snapshot::SnapshotName;
@@ -25,6 +26,7 @@ const COMMANDS_AT_ONCE_MAX: usize = 256;
 pub(super) struct Driver<M: Journaled> {
     env: Env,
     journal: Arc<dyn Journal>,
+    desk: Arc<Desk<M>>,
     state: watch::Receiver<JournalState>,
     options: HostOptions,
     make_volatile: Box<dyn Fn() -> M::Volatile + Send>,
@@ -48,14 +50,14 @@ pub(super) struct Driver<M: Journaled> {
 }
 
 /// What a leader has beside the fold.
-struct Serving<M: Machine> {
+struct Serving<M: Journaled> {
     epoch: LeaderEpoch,
     volatile: M::Volatile,
     parked: Parked<M::Reply>,
     /// Everything below is committed; the fold is ahead by the two batches below.
     committed: Offset,
     /// Sent, or refused and to be sent again.
-    in_flight: Option<InFlight>,
+    in_flight: Option<InFlight<M>>,
     /// Decided and applied, not sent.
     pending: Option<Pending>,
     /// The machine's time: the wall clock at the start of the epoch and what the
@@ -63,10 +65,12 @@ struct Serving<M: Machine> {
     started: (Timestamp, Monotonic),
 }
 
-struct InFlight {
+struct InFlight<M: Journaled> {
     batch: RecordBatch,
     base: Offset,
     end: Offset,
+    /// What may leave when it is committed, if that changed.
+    parcels: Option<Vec<M::Parcel>>,
     append: Option<BoxFuture<'static, Result<Offset, JournalError>>>,
 }
 
@@ -90,7 +94,7 @@ enum Event<M: Journaled> {
 impl<M: Journaled> Driver<M> {
     pub(super) fn new(
         env: Env,
-        journal: Arc<dyn Journal>,
+        (journal, desk): (Arc<dyn Journal>, Arc<Desk<M>>),
         id: TopicPartition,
         options: HostOptions,
         make_volatile: Box<dyn Fn() -> M::Volatile + Send>,
@@ -100,6 +104,7 @@ impl<M: Journaled> Driver<M> {
             state: journal.state(),
             env,
             journal,
+            desk,
             options,
             make_volatile,
             calls,
@@ -170,6 +175,10 @@ impl<M: Journaled> Driver<M> {
             self.follow(state);
         }
         self.maybe_snapshot();
+        if let Some(serving) = &mut self.serving {
+            self.desk
+                .want(M::wants(&self.fold.durable, &mut serving.volatile));
+        }
         self.send();
         self.arm();
     }
@@ -210,6 +219,8 @@ impl<M: Journaled> Driver<M> {
 
     fn serve(&mut self, epoch: LeaderEpoch) {
         tracing::info!(%epoch, end = %self.fold.applied, kind = M::KIND, "serving");
+        // All of it is committed.
+        self.desk.send(M::parcels(&self.fold.durable, &[]));
         self.serving = Some(Serving {
             epoch,
             volatile: (self.make_volatile)(),
@@ -228,6 +239,7 @@ impl<M: Journaled> Driver<M> {
         };
         self.timer = None;
         self.pause = None;
+        self.desk.clear();
         tracing::info!(
             epoch = %serving.epoch, callers = serving.parked.callers(), kind = M::KIND,
             "no longer serving"
@@ -387,6 +399,7 @@ impl<M: Journaled> Driver<M> {
                 batch: batch.build(),
                 base,
                 end: self.fold.applied,
+                parcels: M::parcels(&self.fold.durable, &self.desk.parcels().borrow()),
                 append: None,
             });
         }
@@ -411,6 +424,7 @@ impl<M: Journaled> Driver<M> {
                     "somebody else appended to the journal of a machine"
                 );
                 serving.committed = sent.end;
+                self.desk.send(sent.parcels.take());
                 serving.in_flight = None;
                 serving.parked.release(serving.committed);
             }
@@ -470,7 +484,7 @@ impl<M: Journaled> Driver<M> {
     }
 }
 
-impl<M: Machine> Serving<M> {
+impl<M: Journaled> Serving<M> {
     /// Whether the pending batch takes no more.
     fn is_full(&self, options: &HostOptions) -> bool {
         let pending = self.pending.as_ref();

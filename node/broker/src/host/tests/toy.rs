@@ -16,6 +16,7 @@ use weir_base::{
     Net, Offset, OpenMode, RecordBatch, Tasks, Timestamp, TopicPartition, Uuid,
 };
 
+use crate::host::desk::NoParcel;
 use crate::host::{
     HostError, HostOptions, Journal, JournalChunk, JournalError, JournalState, Journaled,
     MachineHost,
@@ -106,6 +107,8 @@ impl Machine for Adder {
 
 impl Journaled for Adder {
     const KIND: &'static str = "adder";
+    type Want = ();
+    type Parcel = NoParcel;
 
     fn encode(record: &u64) -> (Bytes, Option<Bytes>) {
         (

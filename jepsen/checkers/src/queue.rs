@@ -1,0 +1,205 @@
+//! Histories of queue clients, and the checkers that judge them: C14, C17, C18, C20.
+//!
+//! A driver notes every call with its outcome and every delivery, drains, and then reads
+//! the logs back: a queue history says nothing before it was drained. Messages are named
+//! by their id, given out once. Times are milliseconds of the driver's clock.
+
+pub mod conservation;
+pub mod delay;
+pub mod half;
+pub mod retry;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    /// Acknowledged.
+    Ok,
+    /// Nobody knows.
+    Info,
+    /// Definitely not done.
+    Fail,
+}
+
+/// What a driver saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Event {
+    /// A message was sent; `due` if it was to be delayed.
+    Sent {
+        id: String,
+        due: Option<i64>,
+        outcome: Outcome,
+    },
+    /// A half message was prepared.
+    Prepared { id: String, outcome: Outcome },
+    /// A half message was decided on.
+    Decided {
+        id: String,
+        commit: bool,
+        outcome: Outcome,
+    },
+    /// A delayed message was to be taken back; `Ok`: the broker said that it was.
+    Cancelled { id: String, outcome: Outcome },
+    /// A consumer got it.
+    Delivered { id: String, attempt: u16, at: i64 },
+    /// A consumer settled it.
+    Acked { id: String, outcome: Outcome },
+    /// A consumer returned it; not before `next` again, if the broker said when.
+    Returned {
+        id: String,
+        outcome: Outcome,
+        next: Option<i64>,
+    },
+    /// Found in the partition's log when all was over.
+    Stored { id: String, offset: u64 },
+    /// Found among the dead letters when all was over.
+    DeadLetter { id: String, offset: u64 },
+}
+
+/// Something that must not be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum QueueAnomaly {
+    /// C14: acknowledged, and neither delivered nor dead-lettered.
+    Lost { id: String },
+    /// C14: delivered, and never sent.
+    Unexpected { id: String },
+    /// C14, C20: acknowledged and delivered, and after the drain neither settled nor
+    /// dead-lettered.
+    Unsettled { id: String },
+    /// C17, C18, C20: stored twice by the broker itself.
+    Doubled { id: String, offsets: Vec<u64> },
+    /// C17: delivered before it was due.
+    Early { id: String, due: i64, at: i64 },
+    /// C17: delivered though the broker said that it was taken back.
+    DeliveredAfterCancel { id: String },
+    /// C18: seen though nobody ever decided to commit it.
+    SeenUncommitted { id: String },
+    /// C18: both decisions were acknowledged.
+    DecidedTwice { id: String },
+    /// C20: among the dead letters though its settling was acknowledged.
+    AckedAndDead { id: String },
+    /// C20: more deliveries than attempts allow.
+    TooManyAttempts { id: String, attempt: u16 },
+    /// C20: delivered again before the pause was over.
+    RetriedEarly { id: String, next: i64, at: i64 },
+}
+
+/// All that was seen, in the order it was seen.
+#[derive(Debug, Clone, Default)]
+pub struct QueueHistory {
+    /// The events.
+    pub events: Vec<Event>,
+}
+
+impl QueueHistory {
+    /// All four verdicts. `slack` is what clocks may differ by, in milliseconds;
+    /// `attempts_max` the group's.
+    #[must_use]
+    pub fn check(&self, slack: i64, attempts_max: u16) -> Vec<QueueAnomaly> {
+        let mut found = conservation::check(self);
+        found.extend(delay::check(self, slack));
+        found.extend(half::check(self));
+        found.extend(retry::check(self, slack, attempts_max));
+        found
+    }
+
+    fn delivered(&self) -> BTreeMap<&str, Vec<(u16, i64)>> {
+        let mut delivered: BTreeMap<&str, Vec<(u16, i64)>> = BTreeMap::new();
+        for event in &self.events {
+            if let Event::Delivered { id, attempt, at } = event {
+                delivered.entry(id).or_default().push((*attempt, *at));
+            }
+        }
+        delivered
+    }
+
+    /// Places by id.
+    fn places(&self, of: impl Fn(&Event) -> Option<(&String, u64)>) -> BTreeMap<&str, Vec<u64>> {
+        let mut places: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+        for (id, offset) in self.events.iter().filter_map(of) {
+            places.entry(id).or_default().push(offset);
+        }
+        places
+    }
+
+    fn stored(&self) -> BTreeMap<&str, Vec<u64>> {
+        self.places(|event| {
+            if let Event::Stored { id, offset } = event {
+                return Some((id, *offset));
+            }
+            None
+        })
+    }
+
+    fn dead_letters(&self) -> BTreeMap<&str, Vec<u64>> {
+        self.places(|event| {
+            if let Event::DeadLetter { id, offset } = event {
+                return Some((id, *offset));
+            }
+            None
+        })
+    }
+
+    /// Ids that a consumer settled, so far as one of `outcomes`.
+    fn settled(&self, outcomes: &[Outcome]) -> BTreeSet<&str> {
+        let settled = self.events.iter().filter_map(|event| {
+            if let Event::Acked { id, outcome } = event {
+                return outcomes.contains(outcome).then_some(&**id);
+            }
+            None
+        });
+        settled.collect()
+    }
+}
+
+/// Histories of the unit tests.
+#[cfg(test)]
+mod script {
+    use super::{Event, Outcome, QueueHistory};
+
+    pub(super) fn sent(id: &str, outcome: Outcome) -> Event {
+        Event::Sent {
+            id: id.to_owned(),
+            due: None,
+            outcome,
+        }
+    }
+
+    pub(super) fn delivered(id: &str, attempt: u16, at: i64) -> Event {
+        Event::Delivered {
+            id: id.to_owned(),
+            attempt,
+            at,
+        }
+    }
+
+    pub(super) fn acked(id: &str, outcome: Outcome) -> Event {
+        Event::Acked {
+            id: id.to_owned(),
+            outcome,
+        }
+    }
+
+    pub(super) fn stored(id: &str, offset: u64) -> Event {
+        Event::Stored {
+            id: id.to_owned(),
+            offset,
+        }
+    }
+
+    pub(super) fn dead(id: &str, offset: u64) -> Event {
+        Event::DeadLetter {
+            id: id.to_owned(),
+            offset,
+        }
+    }
+
+    pub(super) fn history(events: &[Event]) -> QueueHistory {
+        QueueHistory {
+            events: events.to_vec(),
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! From what a queue's journal says is to be sent, to the records to be appended.
+
+use weir_base::Offset;
+
+use crate::queues::envelope::{DLQ_PREFIX, dead_letter_headers};
+use crate::queues::{OutgoingMessage, Payload, QueueRecord};
+
+/// The payload that a journal record keeps of a delayed or half message.
+#[must_use]
+pub fn kept_payload(record: &QueueRecord) -> Option<Payload> {
+    let bytes = match record {
+        QueueRecord::Scheduled { payload, .. } => payload.as_ref()?,
+        QueueRecord::Half { value, .. } => &value.as_ref()?.payload,
+        QueueRecord::Reign(_)
+        | QueueRecord::Group { .. }
+        | QueueRecord::Cursor { .. }
+        | QueueRecord::Block { .. }
+        | QueueRecord::Attempts { .. }
+        | QueueRecord::Ledger { .. }
+        | QueueRecord::Gap { .. }
+        | QueueRecord::Version { .. }
+        | QueueRecord::Cancelled { .. }
+        | QueueRecord::Dedup { .. }
+        | QueueRecord::HalfChecks { .. }
+        | QueueRecord::Decided { .. }
+        | QueueRecord::Outgoing { .. }
+        | QueueRecord::Sequence { .. } => return None,
+    };
+    Payload::decode(bytes).ok()
+}
+
+/// Where the messages of an outgoing batch come from.
+pub trait OutgoingSources {
+    /// What the journal keeps at a place: it was promised, so it is there.
+    fn kept(&self, at: Offset) -> Option<Payload>;
+
+    /// The partition's record at an offset, as far as retention left it.
+    fn stored(&self, at: Offset) -> Option<Payload>;
+
+    /// The partition's topic and index, for dead letters to tell.
+    fn origin(&self) -> (&str, u32);
+}
+
+/// What one outgoing message is to be appended as; `None` if its payload is not to be had.
+/// A dead letter whose record retention took is told of all the same, without body.
+#[must_use]
+pub fn outgoing_payload(
+    message: &OutgoingMessage,
+    sources: &impl OutgoingSources,
+) -> Option<Payload> {
+    match message {
+        OutgoingMessage::Released { payload_at, .. }
+        | OutgoingMessage::Committed { payload_at, .. } => sources.kept(*payload_at),
+        OutgoingMessage::DeadLetter { offset, facts } => {
+            let mut payload = sources.stored(*offset).unwrap_or_default();
+            payload.remove_headers(DLQ_PREFIX);
+            let (topic, partition) = sources.origin();
+            for (name, value) in dead_letter_headers(facts, topic, partition, *offset) {
+                payload.set_header(name, &value);
+            }
+            Some(payload)
+        }
+        OutgoingMessage::Forwarded { offset } => {
+            let mut payload = sources.stored(*offset).unwrap_or_default();
+            payload.remove_headers(DLQ_PREFIX);
+            Some(payload)
+        }
+    }
+}

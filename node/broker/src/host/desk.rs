@@ -1,0 +1,100 @@
+//! Where a host lays out what its machine wants done outside: reads, and writes elsewhere.
+//!
+//! Reads may be wanted on state that is not committed yet, since they change nothing.
+//! Parcels lie here only once the record of them is committed. Emptied when the epoch is
+//! lost; whoever works from it works for nobody then, and harms nobody.
+
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::{Notify, watch};
+
+use super::Journaled;
+
+/// What is to be written elsewhere, once; in order within a lane.
+pub(crate) trait Parcel: Clone + Send + Sync + 'static {
+    /// What parcels are ordered within: a destination.
+    type Lane: Ord + Clone + fmt::Debug + Send + Sync + 'static;
+
+    /// Where it goes.
+    fn lane(&self) -> &Self::Lane;
+
+    /// Its place in the lane; grows.
+    fn number(&self) -> u64;
+}
+
+/// For machines that write nowhere else.
+#[derive(Debug, Clone)]
+pub(crate) enum NoParcel {}
+
+impl Parcel for NoParcel {
+    type Lane = ();
+
+    fn lane(&self) -> &() {
+        &()
+    }
+
+    fn number(&self) -> u64 {
+        0
+    }
+}
+
+/// One machine's.
+pub(crate) struct Desk<M: Journaled> {
+    wants: Mutex<Vec<M::Want>>,
+    wanted: Notify,
+    /// The first of every lane.
+    parcels: watch::Sender<Vec<M::Parcel>>,
+}
+
+impl<M: Journaled> Desk<M> {
+    pub(super) fn new() -> Self {
+        Self {
+            wants: Mutex::default(),
+            wanted: Notify::new(),
+            parcels: watch::Sender::new(Vec::new()),
+        }
+    }
+
+    pub(super) fn want(&self, more: Vec<M::Want>) {
+        if !more.is_empty() {
+            self.lock().extend(more);
+            self.wanted.notify_one();
+        }
+    }
+
+    pub(super) fn send(&self, parcels: Option<Vec<M::Parcel>>) {
+        if let Some(parcels) = parcels {
+            self.parcels.send_replace(parcels);
+        }
+    }
+
+    pub(super) fn clear(&self) {
+        self.lock().clear();
+        self.parcels.send_if_modified(|parcels| {
+            let had = !parcels.is_empty();
+            parcels.clear();
+            had
+        });
+    }
+
+    /// Takes what is wanted, waiting for some. For one reader.
+    pub(crate) async fn wants(&self) -> Vec<M::Want> {
+        loop {
+            let wants = std::mem::take(&mut *self.lock());
+            if !wants.is_empty() {
+                return wants;
+            }
+            self.wanted.notified().await;
+        }
+    }
+
+    /// Follows the parcels.
+    pub(crate) fn parcels(&self) -> watch::Receiver<Vec<M::Parcel>> {
+        self.parcels.subscribe()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<M::Want>> {
+        self.wants.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,107 @@
+//! Reading single records of a partition held here, by offset.
+
+use std::collections::BTreeMap;
+
+use weir_api::records;
+use weir_base::batch::Record;
+use weir_base::{Offset, RecordBatch};
+use weir_replication::{PartitionHandle, ReadError};
+
+/// Bytes read for a record that is asked for, with what lies behind it.
+const READ_BYTES: usize = 64 * 1024;
+/// Bytes of logs that one call reads before it gives what it has.
+const CALL_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// By offset; what is not here does not exist (any more), if it is below `end`.
+    pub(crate) records: BTreeMap<Offset, Record>,
+    /// Everything asked for below it was looked for.
+    pub(crate) end: Option<Offset>,
+}
+
+/// Why nothing can be told of a record.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FindError {
+    /// The log is not read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A batch does not open.
+    #[error("batch at or after {near}: {source}")]
+    Batch {
+        /// Where.
+        near: Offset,
+        /// Why.
+        source: weir_base::BatchError,
+    },
+}
+
+/// Reads committed records, also on followers. Neighbours cost one read together.
+pub(crate) async fn find(
+    partition: &PartitionHandle,
+    offsets: &[Offset],
+) -> Result<Found, FindError> {
+    let mut wanted: Vec<Offset> = offsets.to_vec();
+    wanted.sort_unstable();
+    wanted.dedup();
+    let mut found = Found::default();
+    let (mut at, mut bytes) = (0, 0);
+    while let Some(from) = wanted.get(at).copied() {
+        if bytes >= CALL_BYTES_MAX {
+            found.end = Some(from);
+            return Ok(found);
+        }
+        let view = partition.view();
+        if from < view.log_start || from >= view.high_watermark {
+            at += 1;
+            continue;
+        }
+        let fetched = match partition.read(from, READ_BYTES).await {
+            Ok(fetched) => fetched,
+            // Retention was faster.
+            Err(ReadError::OutOfRange { .. }) => {
+                at += 1;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        bytes += fetched.chunk.bytes.max(1);
+        let end = fetched.chunk.end.max(from + 1);
+        let here = wanted.get(at..).unwrap_or_default();
+        let here: Vec<Offset> = here.iter().copied().take_while(|o| *o < end).collect();
+        at += here.len();
+        for batch in batches(fetched.chunk.chunks, from)? {
+            let holds =
+                |offset: &Offset| (batch.base_offset()..batch.end_offset()).contains(offset);
+            if batch.header().attributes.is_control() || !here.iter().any(holds) {
+                continue;
+            }
+            let opened = open(&batch)?.into_iter();
+            let asked = opened.filter(|record| here.binary_search(&record.offset).is_ok());
+            found
+                .records
+                .extend(asked.map(|record| (record.offset, record)));
+        }
+    }
+    Ok(found)
+}
+
+/// The batches of a chunk that was read at `near`.
+pub(crate) fn batches(
+    mut chunks: Vec<bytes::Bytes>,
+    near: Offset,
+) -> Result<Vec<RecordBatch>, FindError> {
+    let bytes = if chunks.len() == 1 {
+        chunks.pop().unwrap_or_default()
+    } else {
+        chunks.concat().into()
+    };
+    RecordBatch::parse_all(bytes).map_err(|source| FindError::Batch { near, source })
+}
+
+/// The records of a batch.
+pub(crate) fn open(batch: &RecordBatch) -> Result<Vec<Record>, FindError> {
+    let near = batch.base_offset();
+    records::open(batch).map_err(|source| FindError::Batch { near, source })
+}

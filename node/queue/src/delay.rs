@@ -1,0 +1,246 @@
+//! Delayed messages: kept in the journal, released when they are due, taken back before.
+//!
+//! ```text
+//!   Schedule ---> Scheduled record ---due---> Outgoing batch ---OutboxDone---> forgotten
+//!                     |  (timeline)            (payload still in the journal)
+//!                     +--Cancel--> Cancelled, remembered past the time it was due
+//! ```
+//! Nothing is released before its time (Q4). The payload's record is deleted in the batch
+//! of records that says the append is committed, never earlier, and the append is
+//! idempotent: so none is lost and none doubled over any number of leaders.
+
+use crate::command::Schedule;
+use crate::error::QueueError;
+use crate::ids::{EntryNumber, sip_hash};
+use crate::receipt::ScheduleHandle;
+use crate::record::{Destination, OutgoingMessage, QueueRecord};
+use crate::reply::{Cancelled, Scheduled, ScheduledLine};
+use crate::turn::Turn;
+use weir_base::Timestamp;
+
+/// Batches on their way to one partition: an idempotent producer's memory is five long.
+const BATCHES_AT_ONCE: usize = 5;
+/// Most lines of a list.
+pub(crate) const LINES_MAX: usize = 1_000;
+
+/// An id in 128 bits.
+fn id_hash(id: &[u8]) -> u128 {
+    let half = |key| u128::from(sip_hash((0x7765_6972, key), id));
+    half(1) << 64 | half(2)
+}
+
+/// Takes a message in.
+pub(crate) fn schedule(turn: &mut Turn<'_>, wish: Schedule) -> Result<Scheduled, QueueError> {
+    let options = &turn.core.options;
+    if wish.deliver_at > turn.now + options.delay_max {
+        return Err(QueueError::DelayTooLong {
+            at: wish.deliver_at,
+            max: options.delay_max,
+        });
+    }
+    if wish.payload.len() > options.payload_bytes_max {
+        return Err(QueueError::PayloadTooLarge {
+            bytes: wish.payload.len(),
+            max: options.payload_bytes_max,
+        });
+    }
+    let (id, state) = (wish.dedup.map(|id| id_hash(&id)), turn.state);
+    if let Some(id) = id
+        && let Some((until, ())) = state.dedup.get(id)
+        && *until > turn.now
+    {
+        return Ok(Scheduled::Duplicate);
+    }
+    if state.timeline.len() >= options.scheduled_max {
+        let max = options.scheduled_max;
+        return Err(QueueError::TooManyScheduled { max });
+    }
+    if id.is_some() && state.dedup.len() >= options.dedup_max {
+        let max = options.dedup_max;
+        return Err(QueueError::TooManyIds { max });
+    }
+    let until = turn.now + options.dedup_window;
+    let deliver_at = wish.deliver_at.max(Timestamp(0));
+    let number = turn.draw();
+    turn.record(QueueRecord::Scheduled {
+        deliver_at,
+        number,
+        payload: Some(wish.payload),
+    });
+    if let Some(id) = id.filter(|_| !mutant!(DedupForgets) || wish.deliver_at > turn.now) {
+        turn.record(QueueRecord::Dedup {
+            id,
+            until: Some(until),
+        });
+    }
+    let (secret, partition) = (turn.core.secret, turn.core.partition);
+    let handle = ScheduleHandle::new(secret, partition, deliver_at, number);
+    Ok(Scheduled::Kept(handle))
+}
+
+/// Takes a message back, and says what is true of it.
+pub(crate) fn cancel(
+    turn: &mut Turn<'_>,
+    handle: &ScheduleHandle,
+) -> Result<Cancelled, QueueError> {
+    if !handle.is_sealed_by(turn.core.secret, turn.core.partition) {
+        return Err(QueueError::ForgedHandle);
+    }
+    let (state, number) = (turn.state, handle.number);
+    let remembered = turn.core.options.remembered;
+    if state.timeline.get(handle.deliver_at, number).is_some() {
+        turn.record(QueueRecord::Scheduled {
+            deliver_at: handle.deliver_at,
+            number,
+            payload: None,
+        });
+        turn.record(QueueRecord::Cancelled {
+            number,
+            until: Some(handle.deliver_at.max(turn.now) + remembered),
+        });
+        return Ok(Cancelled::Cancelled);
+    }
+    if state.cancelled.get(number).is_some() || mutant!(CancelLies) {
+        return Ok(Cancelled::Cancelled);
+    }
+    // The seal says that it was kept, and a cancellation would be remembered that long.
+    let on_its_way = state
+        .outboxes
+        .get(&Destination::Here)
+        .is_some_and(|outbox| {
+            let mut messages = outbox.batches.values().flat_map(|batch| &batch.messages);
+            messages.any(|message| is_release_of(message, number))
+        });
+    if on_its_way || turn.now <= handle.deliver_at + remembered {
+        return Ok(Cancelled::AlreadyFired);
+    }
+    Ok(Cancelled::Unknown)
+}
+
+fn is_release_of(message: &OutgoingMessage, wanted: EntryNumber) -> bool {
+    match message {
+        OutgoingMessage::Released { number, .. } => *number == wanted,
+        OutgoingMessage::Committed { .. }
+        | OutgoingMessage::DeadLetter { .. }
+        | OutgoingMessage::Forwarded { .. } => false,
+    }
+}
+
+/// A page of delayed messages.
+pub(crate) fn list(
+    turn: &Turn<'_>,
+    after: Option<(Timestamp, EntryNumber)>,
+    limit: usize,
+) -> Vec<ScheduledLine> {
+    let (secret, partition) = (turn.core.secret, turn.core.partition);
+    let line = |pending: crate::durable::Pending| ScheduledLine {
+        handle: ScheduleHandle::new(secret, partition, pending.deliver_at, pending.number),
+        payload_at: pending.payload_at,
+    };
+    let (timeline, limit) = (&turn.state.timeline, limit.min(LINES_MAX));
+    match after {
+        Some((at, number)) => timeline.after(at, number).take(limit).map(line).collect(),
+        None => timeline.iter().take(limit).map(line).collect(),
+    }
+}
+
+/// How many more batches may go to the partition itself.
+fn room(turn: &Turn<'_>) -> usize {
+    let outbox = turn.state.outboxes.get(&Destination::Here);
+    BATCHES_AT_ONCE.saturating_sub(outbox.map_or(0, |outbox| outbox.batches.len()))
+}
+
+/// When messages are to be released next: never while enough are on their way.
+pub(crate) fn next_release(state: &crate::durable::QueueState) -> Option<Timestamp> {
+    let outbox = state.outboxes.get(&Destination::Here);
+    if outbox.is_some_and(|outbox| outbox.batches.len() >= BATCHES_AT_ONCE) {
+        return None;
+    }
+    state.timeline.first().map(|pending| pending.deliver_at)
+}
+
+/// Releases what is due, in batches.
+pub(crate) fn release(turn: &mut Turn<'_>) {
+    let (state, now) = (turn.state, turn.now);
+    let options = &turn.core.options;
+    let (records_max, bytes_max) = (options.release_records_max, options.release_bytes_max);
+    let mut room = room(turn);
+    let mut due = state
+        .timeline
+        .iter()
+        .take_while(|p| p.deliver_at <= now)
+        .peekable();
+    while room > 0 && due.peek().is_some() {
+        room -= 1;
+        let (mut messages, mut bytes) = (Vec::new(), 0);
+        while messages.len() < records_max
+            && let Some(pending) =
+                due.next_if(|p| messages.is_empty() || bytes + p.bytes <= bytes_max)
+        {
+            bytes += pending.bytes;
+            if mutant!(M16) {
+                turn.record(QueueRecord::Scheduled {
+                    deliver_at: pending.deliver_at,
+                    number: pending.number,
+                    payload: None,
+                });
+            }
+            messages.push(OutgoingMessage::Released {
+                deliver_at: pending.deliver_at,
+                number: pending.number,
+                payload_at: pending.payload_at,
+            });
+        }
+        if !mutant!(M16) {
+            turn.send(Destination::Here, messages);
+        }
+    }
+}
+
+/// An outgoing batch is committed: nothing of it is needed any more.
+pub(crate) fn outbox_done(
+    turn: &mut Turn<'_>,
+    destination: Destination,
+    sequence: u64,
+) -> Result<(), QueueError> {
+    let outbox = turn.state.outboxes.get(&destination);
+    let Some((batch, next)) =
+        outbox.and_then(|outbox| Some((outbox.batches.get(&sequence)?, outbox.next)))
+    else {
+        return Err(QueueError::NoSuchOutgoing);
+    };
+    for message in &batch.messages {
+        match message {
+            OutgoingMessage::Released {
+                deliver_at, number, ..
+            } => turn.record(QueueRecord::Scheduled {
+                deliver_at: *deliver_at,
+                number: *number,
+                payload: None,
+            }),
+            OutgoingMessage::Committed { number, .. } => {
+                let number = *number;
+                turn.record(QueueRecord::Half {
+                    number,
+                    value: None,
+                });
+                turn.record(QueueRecord::HalfChecks {
+                    number,
+                    value: None,
+                });
+            }
+            OutgoingMessage::DeadLetter { .. } | OutgoingMessage::Forwarded { .. } => {}
+        }
+    }
+    // The number must outlive the batches, which compaction takes away.
+    turn.record(QueueRecord::Sequence {
+        destination: destination.clone(),
+        next,
+    });
+    turn.record(QueueRecord::Outgoing {
+        destination,
+        sequence,
+        value: None,
+    });
+    Ok(())
+}

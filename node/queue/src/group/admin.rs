@@ -1,0 +1,286 @@
+//! What operators ask: views, seeks, drops, deletion.
+
+use std::collections::BTreeSet;
+
+use weir_base::Offset;
+
+use super::{LiveGroup, State};
+use crate::counts::hour_of;
+use crate::error::QueueError;
+use crate::ids::{GroupName, GroupNumber};
+use crate::record::{BLOCK_OFFSETS, Block, Counts, Ending, QueueRecord, StoredGroupSettings};
+use crate::reply::{GroupView, Standing};
+use crate::settings::{GroupSettings, OnFull};
+use crate::turn::Turn;
+
+impl LiveGroup {
+    /// A new group, and the records that make it.
+    pub(crate) fn create(
+        turn: &mut Turn<'_>,
+        name: GroupName,
+        settings: GroupSettings,
+        start: Offset,
+    ) -> Result<Self, QueueError> {
+        let number = GroupNumber(turn.draw().0);
+        let group = Self::new(number, name, settings, start, turn.now)?;
+        group.record_settings(turn, start);
+        group.record_position(turn, start);
+        Ok(group)
+    }
+
+    fn record_settings(&self, turn: &mut Turn<'_>, start: Offset) {
+        turn.record(QueueRecord::Group {
+            group: self.name.clone(),
+            value: Some(StoredGroupSettings {
+                number: self.number,
+                start,
+                settings: self.settings.clone(),
+            }),
+        });
+    }
+
+    /// Everything below `position` is final, uncounted.
+    fn record_position(&self, turn: &mut Turn<'_>, position: Offset) {
+        let (group, block) = (self.number, position.0 / BLOCK_OFFSETS);
+        turn.record(QueueRecord::Cursor {
+            group,
+            block: Some(block),
+        });
+        let finished = crate::counts::bits(block, Offset::ZERO, position);
+        if finished != 0 {
+            let counts = Vec::new();
+            turn.record(QueueRecord::Block {
+                group,
+                block,
+                value: Some(Block { finished, counts }),
+            });
+        }
+    }
+
+    /// Replaces the settings. What decides who is delivered beside whom begins anew, as
+    /// after a fail-over.
+    pub(crate) fn set(
+        &mut self,
+        turn: &mut Turn<'_>,
+        settings: GroupSettings,
+    ) -> Result<(), QueueError> {
+        if settings == self.settings {
+            return Ok(());
+        }
+        let filter = settings.filter.compile();
+        self.filter = filter.map_err(|error| QueueError::Settings(error.into()))?;
+        let old = std::mem::replace(&mut self.settings, settings);
+        let new = &self.settings;
+        let places = |settings: &GroupSettings| (settings.fifo, settings.pacing.key_concurrency);
+        if places(&old) != places(new) || old.filter != new.filter {
+            let position = turn.stored(self.number).position();
+            self.restart(turn, position);
+        }
+        self.record_settings(turn, turn.stored(self.number).start);
+        Ok(())
+    }
+
+    /// Forgets all that was read ahead; receives go on waiting.
+    fn restart(&mut self, turn: &mut Turn<'_>, position: Offset) {
+        for (offset, lease) in std::mem::take(&mut self.leases) {
+            let timer = crate::timers::Timer::Lease(self.number, offset);
+            turn.core.timers.disarm(lease.until, timer);
+        }
+        self.messages.clear();
+        self.ready.clear();
+        self.keys.clear();
+        self.repeats.clear();
+        self.marks.clear();
+        self.touched.clear();
+        self.marked = false;
+        (self.held, self.retrying) = (0, 0);
+        self.wanted = None;
+        self.position = position;
+    }
+
+    /// Moves the group. The ledger says how many messages were made final or pending
+    /// again by it, so that it goes on adding up.
+    pub(crate) fn seek(&mut self, turn: &mut Turn<'_>, to: Offset) {
+        let (group, stored) = (self.number, turn.stored(self.number));
+        let start = stored.start.min(to);
+        if start < stored.start {
+            self.record_settings(turn, start);
+        }
+        let mut counted: Vec<(u32, Counts)> = Vec::new();
+        for (block, value) in &stored.blocks {
+            turn.record(QueueRecord::Block {
+                group,
+                block: *block,
+                value: None,
+            });
+            counted.extend(&value.counts);
+        }
+        for offset in stored.attempts.keys() {
+            turn.record(QueueRecord::Attempts {
+                group,
+                offset: *offset,
+                value: None,
+            });
+        }
+        let sought = Counts {
+            sought: (to - start).cast_signed() - stored.counts().total(),
+            ..Counts::default()
+        };
+        counted.push((hour_of(turn.now), sought));
+        self.record_hours(turn, counted);
+        self.record_position(turn, to);
+        self.restart(turn, to);
+    }
+
+    /// Drops the oldest messages that are not in flight, down to the group's capacity.
+    pub(crate) fn trim(&mut self, turn: &mut Turn<'_>, end: Offset) -> u64 {
+        let Some(capacity) = &self.settings.capacity else {
+            return 0;
+        };
+        if capacity.on_full != OnFull::DropOldest {
+            return 0;
+        }
+        let to = Offset(end.0.saturating_sub(capacity.messages_max));
+        let old = self.messages.range(..to);
+        let old = old.filter(|(_, message)| message.state != State::InFlight);
+        let old: Vec<Offset> = old.map(|(offset, _)| *offset).collect();
+        let mut dropped = old.len() as u64;
+        for offset in old {
+            self.finish(turn, offset, Ending::Dropped);
+        }
+        let messages = &self.messages;
+        self.ready.retain(|offset| messages.contains_key(offset));
+        if self.position < to {
+            let range = (self.position, to);
+            let hour = hour_of(turn.now);
+            dropped += self.mark_range(turn, range, hour, Ending::Dropped, true);
+            self.position = to;
+            self.wanted = None;
+        }
+        dropped
+    }
+
+    /// Deletes all that is on record of the group.
+    pub(crate) fn delete(&mut self, turn: &mut Turn<'_>) {
+        self.answer_gone(turn);
+        let (group, stored) = (self.number, turn.stored(self.number));
+        self.restart(turn, Offset::ZERO);
+        turn.record(QueueRecord::Group {
+            group: self.name.clone(),
+            value: None,
+        });
+        for block in stored.blocks.keys().copied() {
+            let value = None;
+            turn.record(QueueRecord::Block {
+                group,
+                block,
+                value,
+            });
+        }
+        for offset in stored.attempts.keys().copied() {
+            let value = None;
+            turn.record(QueueRecord::Attempts {
+                group,
+                offset,
+                value,
+            });
+        }
+        for hour in stored.ledger.keys().copied() {
+            let value = None;
+            turn.record(QueueRecord::Ledger { group, hour, value });
+        }
+        for from in stored.gaps.keys().copied() {
+            let offsets = None;
+            turn.record(QueueRecord::Gap {
+                group,
+                from,
+                offsets,
+            });
+        }
+        for key in stored.versions.keys().copied() {
+            let value = None;
+            turn.record(QueueRecord::Version { group, key, value });
+        }
+        turn.record(QueueRecord::Cursor { group, block: None });
+    }
+
+    /// The group as admins see it.
+    pub(crate) fn view(&self, turn: &Turn<'_>) -> GroupView {
+        let stored = turn.stored(self.number);
+        let cursor = stored.position();
+        let members = self.leases.values().map(|lease| &lease.member);
+        let members = members.chain(self.waiting.iter().map(|waiting| &waiting.member));
+        let members: BTreeSet<_> = members.collect();
+        let above = stored.blocks.range(cursor.0 / BLOCK_OFFSETS..);
+        let above: u64 = above
+            .map(|(block, value)| {
+                let settled = crate::counts::bits(*block, Offset::ZERO, cursor);
+                u64::from((value.finished & !settled).count_ones())
+            })
+            .sum();
+        GroupView {
+            group: self.name.clone(),
+            number: self.number,
+            settings: self.settings.clone(),
+            cursor: cursor.max(stored.start),
+            finished_above: above,
+            in_flight: self.leases.len(),
+            retrying: self.retrying,
+            ready: self.messages.len() - self.leases.len() - self.retrying,
+            waiting: self.waiting.len(),
+            members: members.len(),
+            counts: stored.counts(),
+        }
+    }
+
+    /// Where a message stands.
+    pub(crate) fn standing(&self, turn: &Turn<'_>, offset: Offset) -> Standing {
+        let stored = turn.stored(self.number);
+        let Some(message) = self.messages.get(&offset) else {
+            let reached = offset >= stored.start && self.is_final(turn, offset);
+            return match stored.attempts.get(&offset) {
+                _ if reached => Standing::Final,
+                Some(attempts) => Standing::Retrying(attempts.clone()),
+                None => Standing::NotReached,
+            };
+        };
+        let lease = self.leases.get(&offset);
+        match (message.state, lease, stored.attempts.get(&offset)) {
+            (State::InFlight, Some(lease), _) => Standing::InFlight {
+                member: lease.member.clone(),
+                attempt: lease.attempt,
+                until: lease.until,
+            },
+            (State::Retrying, _, Some(attempts)) => Standing::Retrying(attempts.clone()),
+            (State::Queued, ..) => Standing::Queued,
+            (State::Ready | State::InFlight | State::Retrying, ..) => Standing::Ready,
+        }
+    }
+
+    /// The ledger from an hour on, blocks that the cursor has not passed included.
+    pub(crate) fn ledger(&self, turn: &Turn<'_>, since_hour: u32) -> Vec<(u32, Counts)> {
+        let stored = turn.stored(self.number);
+        let mut hours = stored.ledger.clone();
+        for (hour, counts) in stored.blocks.values().flat_map(|block| &block.counts) {
+            hours.entry(*hour).or_default().add(counts);
+        }
+        hours.split_off(&since_hour).into_iter().collect()
+    }
+
+    /// The name, for tables.
+    pub(crate) fn name(&self) -> &GroupName {
+        &self.name
+    }
+
+    pub(crate) fn settings(&self) -> &GroupSettings {
+        &self.settings
+    }
+
+    /// Looks for the time at which it expires.
+    pub(crate) fn arm_expiry(&self, turn: &mut Turn<'_>) {
+        if let Some(at) = self.expires_at(turn.now) {
+            let timer = crate::timers::Timer::Expiry(self.number);
+            turn.core.timers.arm(at, timer);
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Random clients, time and fail-overs against what must always hold.
+//!
+//! The driver (`model/world.rs`) is a host in miniature: records are appended at once and
+//! committed later, replies are parked until then, outgoing batches are appended to logs
+//! that know an idempotent producer, and a fail-over drops all that is volatile or not
+//! committed. The twin (`model/twin.rs`) keeps every message's state in plain maps, from
+//! nothing but what clients were told and what was committed.
+//!
+//! Checked: Q1 (one live receipt; nothing final comes again), Q2 (attempts count up on
+//! every way back, none beyond the most allowed), Q3 (order within a message group), Q4
+//! (nothing early, nothing undecided or rolled back visible), Q5 (replay from the start,
+//! from a compacted journal and from a snapshot agree), backoff gaps, truthful
+//! cancellation, first decision wins, deduplication, versions; the ledger adds up after
+//! every step; and after the faults every message is acknowledged or a dead letter, once.
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test that is wrong about a reply should panic"
+)]
+
+#[path = "model/twin.rs"]
+mod twin;
+#[path = "model/world.rs"]
+mod world;
+
+use proptest::prelude::*;
+
+use world::World;
+
+/// A history of this many steps, then healing.
+fn run(choices: impl IntoIterator<Item = (u8, u32)>) -> Result<(), String> {
+    let mut world = World::new();
+    for (step, dice) in choices {
+        world.step(step, dice)?;
+    }
+    world.heal()
+}
+
+fn choices(seed: u64, steps: usize) -> impl Iterator<Item = (u8, u32)> {
+    let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    std::iter::repeat_with(move || {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        ((random >> 56) as u8, (random >> 16) as u32)
+    })
+    .take(steps)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 150,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+    #[test]
+    fn what_must_hold_holds(choices in prop::collection::vec(any::<(u8, u32)>(), 0..200)) {
+        prop_assert_eq!(run(choices), Ok(()));
+    }
+}
+
+#[test]
+fn it_holds_over_long_histories() {
+    for seed in 0..60 {
+        assert_eq!(run(choices(seed, 600)), Ok(()), "seed {seed}");
+    }
+}
+
+/// Each planted bug must be found within a bounded number of histories.
+#[cfg(feature = "mutants")]
+#[test]
+fn every_mutant_is_found() {
+    use weir_queue::mutants::{Mutant, plant};
+    let mut survivors = Vec::new();
+    for mutant in Mutant::ALL {
+        plant(Some(mutant));
+        let found = (0..200u64).find_map(|seed| {
+            let held = std::panic::catch_unwind(|| run(choices(seed, 400)));
+            let error = held.unwrap_or_else(|_| Err("an assertion of the machine".to_owned()));
+            Some((seed, error.err()?))
+        });
+        plant(None);
+        match found {
+            Some((seed, error)) => println!("{mutant:?} found in history {seed}: {error}"),
+            None => survivors.push(mutant),
+        }
+    }
+    assert!(survivors.is_empty(), "{survivors:?} survive");
+}

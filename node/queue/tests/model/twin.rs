@@ -1,0 +1,338 @@
+//! What clients know, in plain maps.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use weir_base::Timestamp;
+use weir_queue::*;
+
+/// Fails the history with a sentence.
+macro_rules! ensure {
+    ($holds:expr, $($text:tt)*) => {
+        if !$holds {
+            return Err(format!($($text)*));
+        }
+    };
+}
+pub(crate) use ensure;
+
+pub(crate) const ATTEMPTS_MAX: u16 = 3;
+pub(crate) const GROUPS: [&str; 4] = ["plain", "fifo", "tags", "versions"];
+
+/// A message of the partition.
+#[derive(Debug, Clone)]
+pub(crate) struct Produced {
+    pub(crate) key: u8,
+    pub(crate) tag: u8,
+    pub(crate) version: u64,
+    pub(crate) at: Timestamp,
+}
+
+/// What one group's clients were told.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Group {
+    pub(crate) acked: BTreeSet<u64>,
+    pub(crate) dead: BTreeSet<u64>,
+    /// Final by a seek.
+    pub(crate) sought: BTreeSet<u64>,
+    /// Live deliveries.
+    pub(crate) leases: BTreeMap<u64, (Delivery, MemberName)>,
+    /// The attempt that was delivered last in this reign.
+    last: BTreeMap<u64, u16>,
+    /// Least that ended and was told.
+    ended: BTreeMap<u64, u16>,
+    not_before: BTreeMap<u64, Timestamp>,
+    versions: BTreeMap<u8, u64>,
+}
+
+impl Group {
+    pub(crate) fn is_final(&self, offset: u64) -> bool {
+        self.acked.contains(&offset) || self.dead.contains(&offset) || self.sought.contains(&offset)
+    }
+
+    fn deliver(
+        &mut self,
+        kind: usize,
+        log: &[Produced],
+        at: Timestamp,
+        given: Delivery,
+        member: &MemberName,
+    ) -> Result<(), String> {
+        let offset = given.offset.0;
+        let message = &log[usize::try_from(offset).unwrap()];
+        ensure!(
+            !self.is_final(offset),
+            "Q2: {offset} is final and comes again"
+        );
+        let old = self.leases.get_mut(&offset);
+        if let Some((old, _)) = old {
+            if old.receipt == given.receipt {
+                *old = given; // the answer to the same attempt id
+                return Ok(());
+            }
+            let over = old.invisible_until <= at;
+            ensure!(over, "Q1: {offset} is in flight and comes again");
+        }
+        ensure!(
+            (1..=ATTEMPTS_MAX).contains(&given.attempt),
+            "Q2: attempt {} of {offset}",
+            given.attempt
+        );
+        let ended = self.ended.get(&offset).copied().unwrap_or(0);
+        ensure!(
+            given.attempt > ended,
+            "Q2: attempt {} of {offset} ended before",
+            given.attempt
+        );
+        let last = self.last.get(&offset).copied().unwrap_or(0);
+        ensure!(
+            given.attempt > last,
+            "Q2: attempt {last} of {offset} was not counted"
+        );
+        let early = self.not_before.get(&offset).filter(|time| **time > at);
+        ensure!(early.is_none(), "{offset} comes before its backoff is over");
+        if kind == 1 {
+            let earlier = (0..offset).filter(|o| log[*o as usize].key == message.key);
+            let open = earlier.clone().find(|o| !self.is_final(*o));
+            ensure!(
+                open.is_none(),
+                "Q3: {offset} comes before {open:?} is final"
+            );
+        }
+        if kind == 2 {
+            ensure!(message.tag == 0, "{offset} was not subscribed to");
+        }
+        if kind == 3 {
+            let newest = self.versions.entry(message.key).or_default();
+            ensure!(message.version >= *newest, "C21: an older version comes");
+            *newest = message.version;
+        }
+        self.last.insert(offset, given.attempt);
+        self.leases.insert(offset, (given, member.clone()));
+        Ok(())
+    }
+
+    fn settle(&mut self, receipt: &Receipt) -> Result<(), String> {
+        let offset = receipt.offset.0;
+        let lease = self.leases.remove(&offset);
+        ensure!(
+            lease.is_some_and(|(lease, _)| lease.receipt == *receipt),
+            "a receipt that is over settled {offset}"
+        );
+        Ok(())
+    }
+}
+
+/// What becomes of a delayed message.
+#[derive(Debug, Clone)]
+pub(crate) struct Delayed {
+    pub(crate) cancelled: bool,
+    pub(crate) fired: bool,
+}
+
+/// All that was told and committed.
+#[derive(Debug, Default)]
+pub(crate) struct Twin {
+    pub(crate) log: Vec<Produced>,
+    pub(crate) groups: [Group; 4],
+    pub(crate) delayed: BTreeMap<ScheduleHandle, Delayed>,
+    /// When a message of each id was kept.
+    ids: BTreeMap<u32, Timestamp>,
+    pub(crate) halves: BTreeMap<HalfHandle, Option<Decision>>,
+    pub(crate) producers: BTreeMap<HalfHandle, &'static str>,
+    pub(crate) checks: BTreeMap<HalfHandle, u16>,
+    /// Appended to the partition, by number.
+    pub(crate) appended: BTreeMap<EntryNumber, u32>,
+    /// Copies in dead letters: group, offset.
+    pub(crate) dead_letters: BTreeMap<(GroupName, u64), u32>,
+}
+
+/// What a caller asked.
+#[derive(Debug, Clone)]
+pub(crate) enum Asked {
+    Receive(usize, MemberName),
+    Leave(MemberName),
+    Ack(usize, Vec<Receipt>),
+    Nack(usize, Receipt),
+    Renew(usize, Receipt),
+    DeadLetter(usize, Receipt),
+    Schedule(Option<u32>),
+    Cancel(ScheduleHandle),
+    Prepare(&'static str),
+    Resolve(HalfHandle, Decision),
+    Forged,
+    Checks,
+    Seek(usize, u64),
+    Other,
+}
+
+impl Twin {
+    /// A new leader: leases are gone.
+    pub(crate) fn fail_over(&mut self) {
+        for group in &mut self.groups {
+            group.leases.clear();
+            group.last.clear();
+        }
+    }
+
+    /// A record is committed.
+    pub(crate) fn on_record(&mut self, record: &QueueRecord) {
+        let QueueRecord::Outgoing {
+            value: Some(batch), ..
+        } = record
+        else {
+            return;
+        };
+        for message in &batch.messages {
+            if let OutgoingMessage::DeadLetter { offset, facts } = message {
+                let kind = GROUPS.iter().position(|g| *g == &*facts.group).unwrap();
+                self.groups[kind].dead.insert(offset.0);
+                self.groups[kind].leases.remove(&offset.0);
+            }
+        }
+    }
+
+    /// A reply that was decided at `at` has left.
+    pub(crate) fn on_reply(
+        &mut self,
+        at: Timestamp,
+        options: &QueueOptions,
+        asked: Asked,
+        reply: QueueReply,
+    ) -> Result<(), String> {
+        match (asked, reply) {
+            (Asked::Receive(kind, member), QueueReply::Receive(Ok(given))) => {
+                for delivery in given {
+                    self.groups[kind].deliver(kind, &self.log, at, delivery, &member)?;
+                }
+            }
+            (Asked::Leave(member), QueueReply::Leave) => {
+                for group in &mut self.groups {
+                    group.leases.retain(|_, (_, holder)| *holder != member);
+                }
+            }
+            (Asked::Ack(kind, receipts), QueueReply::Ack(Ok(results))) => {
+                ensure!(results.len() == receipts.len(), "a result a receipt");
+                for (receipt, result) in receipts.iter().zip(results) {
+                    if result.is_ok() {
+                        self.groups[kind].settle(receipt)?;
+                        self.groups[kind].acked.insert(receipt.offset.0);
+                    }
+                }
+            }
+            (Asked::Nack(kind, receipt), QueueReply::Nack(Ok(returned))) => {
+                let (group, offset) = (&mut self.groups[kind], receipt.offset.0);
+                match returned {
+                    Returned::DeadLettered => ensure!(group.dead.contains(&offset), "told dead"),
+                    Returned::Retry(next) => {
+                        group.settle(&receipt)?;
+                        group.ended.insert(offset, receipt.attempt);
+                        group.not_before.insert(offset, next);
+                    }
+                }
+            }
+            (Asked::Renew(kind, receipt), QueueReply::Renew(Ok(until))) => {
+                let lease = self.groups[kind].leases.get_mut(&receipt.offset.0);
+                let lease = lease.filter(|(lease, _)| lease.receipt == receipt);
+                ensure!(lease.is_some(), "a lease that is over was renewed");
+                lease.unwrap().0.invisible_until = until;
+            }
+            (Asked::DeadLetter(kind, receipt), QueueReply::DeadLetter(Ok(()))) => {
+                let dead = &self.groups[kind].dead;
+                ensure!(dead.contains(&receipt.offset.0), "told dead");
+            }
+            (Asked::Schedule(id), QueueReply::Schedule(Ok(scheduled))) => {
+                let window = options.dedup_window;
+                let known = id.and_then(|id| self.ids.get(&id).copied());
+                let repeated = known.is_some_and(|kept| kept + window > at);
+                match scheduled {
+                    Scheduled::Duplicate => ensure!(repeated, "no other message of this id"),
+                    Scheduled::Kept(handle) => {
+                        ensure!(!repeated, "the id was within the window");
+                        let fresh = Delayed {
+                            cancelled: false,
+                            fired: false,
+                        };
+                        self.ids.extend(id.map(|id| (id, at)));
+                        self.delayed.insert(handle, fresh);
+                    }
+                }
+            }
+            (Asked::Cancel(handle), QueueReply::Cancel(Ok(answer))) => {
+                let delayed = self.delayed.get_mut(&handle).unwrap();
+                match answer {
+                    Cancelled::Cancelled => delayed.cancelled = true,
+                    Cancelled::AlreadyFired => {
+                        ensure!(handle.deliver_at <= at, "fired early");
+                        delayed.fired = true;
+                    }
+                    Cancelled::Unknown => {
+                        let over = handle.deliver_at + options.remembered;
+                        ensure!(over < at, "forgotten early");
+                    }
+                }
+            }
+            (Asked::Prepare(producers), QueueReply::Prepare(Ok(handle))) => {
+                self.halves.insert(handle, None);
+                self.producers.insert(handle, producers);
+            }
+            (Asked::Resolve(handle, decision), QueueReply::Resolve(result)) => {
+                let first = self.halves.get_mut(&handle).unwrap();
+                match result {
+                    Ok(()) => {
+                        let other = first.filter(|first| *first != decision);
+                        ensure!(other.is_none(), "S-38: a second decision was accepted");
+                        *first = Some(decision);
+                    }
+                    Err(QueueError::AlreadyDecided(told)) => {
+                        ensure!(first.is_none_or(|first| first == told), "S-38: told wrong");
+                        *first = Some(told);
+                    }
+                    Err(QueueError::NoSuchHalf) => {}
+                    Err(error) => return Err(error.to_string()),
+                }
+            }
+            (Asked::Forged, QueueReply::Resolve(result)) => {
+                let refused = result == Err(QueueError::ForgedHandle);
+                ensure!(refused, "S-26: a decision on another transaction");
+            }
+            (Asked::Checks, QueueReply::AwaitChecks(checks)) => {
+                for check in checks {
+                    let asked = self.checks.entry(check.handle).or_default();
+                    ensure!(check.check > *asked, "T7: a check was not counted");
+                    ensure!(check.check <= options.checks_max, "T7: asked too often");
+                    *asked = check.check;
+                    let decided = self.halves.get(&check.handle).copied().flatten();
+                    ensure!(decided.is_none(), "T6: asked about what was decided");
+                }
+            }
+            (Asked::Seek(kind, to), QueueReply::Seek(Ok(()))) => {
+                let group = &mut self.groups[kind];
+                group.acked.split_off(&to);
+                group.dead.split_off(&to);
+                group.sought = (0..to).collect();
+                let kept = std::mem::take(group);
+                *group = Group {
+                    acked: kept.acked,
+                    dead: kept.dead,
+                    sought: kept.sought,
+                    ..Group::default()
+                };
+            }
+            (
+                Asked::Receive(..)
+                | Asked::Ack(..)
+                | Asked::Nack(..)
+                | Asked::Renew(..)
+                | Asked::DeadLetter(..)
+                | Asked::Schedule(_)
+                | Asked::Cancel(_)
+                | Asked::Prepare(_)
+                | Asked::Seek(..)
+                | Asked::Other,
+                _,
+            ) => {}
+            (asked, reply) => return Err(format!("{asked:?} was answered {reply:?}")),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,655 @@
+//! A host in miniature, and its clients.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use weir_base::machine::{Decision as Out, Machine, Token};
+use weir_base::{Offset, Timestamp};
+use weir_queue::*;
+
+use crate::twin::{ATTEMPTS_MAX, Asked, GROUPS, Produced, Twin, ensure};
+
+/// Something that happened, visible once the journal is committed up to a place.
+enum Event {
+    Record(QueueRecord),
+    Reply(Timestamp, Asked, QueueReply),
+}
+
+#[derive(Default)]
+struct Target {
+    next: u64,
+    batches: BTreeMap<u64, Outgoing>,
+}
+
+pub(crate) struct World {
+    options: QueueOptions,
+    state: QueueState,
+    live: QueueLive,
+    journal: Vec<QueueRecord>,
+    committed: usize,
+    /// Ends of decisions: a batch is committed as a whole.
+    ends: VecDeque<usize>,
+    /// The fold of what is committed.
+    safe: QueueState,
+    now: Timestamp,
+    tokens: u64,
+    asked: BTreeMap<Token, Asked>,
+    events: VecDeque<(usize, Event)>,
+    wants: Vec<Want>,
+    targets: BTreeMap<Destination, Target>,
+    twin: Twin,
+    /// Receipts that clients got, newest last.
+    receipts: VecDeque<(usize, Receipt)>,
+    done: Vec<(Destination, u64)>,
+    reigns: u64,
+    attempt_ids: u32,
+}
+
+fn settings(kind: usize) -> GroupSettings {
+    let seconds = |list: &[u64]| list.iter().copied().map(Duration::from_secs).collect();
+    GroupSettings {
+        attempts_max: ATTEMPTS_MAX,
+        backoff: Backoff::List(seconds(&[1, 3])),
+        fifo: kind == 1,
+        invisible: Duration::from_secs(5),
+        filter: match kind {
+            2 => Filter::Tags("t0 || other".into()),
+            _ => Filter::All,
+        },
+        versioned: kind == 3,
+        ..GroupSettings::default()
+    }
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let options = QueueOptions {
+            ready_max: 16,
+            batch_max: 64,
+            check_interval: Duration::from_secs(5),
+            checks_max: 3,
+            remembered: Duration::from_secs(60),
+            dedup_window: Duration::from_secs(20),
+            release_records_max: 3,
+            ..QueueOptions::default()
+        };
+        let mut world = Self {
+            live: QueueLive::new(options.clone(), 7, 42),
+            options,
+            state: QueueState::default(),
+            journal: Vec::new(),
+            committed: 0,
+            ends: VecDeque::new(),
+            safe: QueueState::default(),
+            now: Timestamp(1_000_000),
+            tokens: 0,
+            asked: BTreeMap::new(),
+            events: VecDeque::new(),
+            wants: Vec::new(),
+            targets: BTreeMap::new(),
+            twin: Twin::default(),
+            receipts: VecDeque::new(),
+            done: Vec::new(),
+            reigns: 0,
+            attempt_ids: 0,
+        };
+        world.ensure_groups().unwrap();
+        world.commit(usize::MAX).unwrap();
+        world
+    }
+
+    fn ensure_groups(&mut self) -> Result<(), String> {
+        for (kind, group) in GROUPS.into_iter().enumerate() {
+            let command = QueueCommand::EnsureGroup {
+                group: group.into(),
+                settings: settings(kind),
+                start: Offset(0),
+                replace: false,
+            };
+            self.send(Asked::Other, command)?;
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, asked: Asked, command: QueueCommand) -> Result<(), String> {
+        let token = Token(self.tokens);
+        self.tokens += 1;
+        self.asked.insert(token, asked);
+        let mut out = Out::default();
+        QueueMachine::decide(
+            &self.state,
+            &mut self.live,
+            self.now,
+            token,
+            command,
+            &mut out,
+        );
+        self.take(out)
+    }
+
+    fn take(&mut self, out: Out<QueueRecord, QueueReply>) -> Result<(), String> {
+        for record in out.records {
+            let at = Offset(self.journal.len() as u64);
+            let (key, value) = record.encode();
+            let copy = QueueRecord::decode(Some(&key), value.as_deref());
+            ensure!(
+                copy.as_ref() == Ok(&record),
+                "{record:?} is read as {copy:?}"
+            );
+            QueueMachine::apply(&mut self.state, at, &record);
+            self.journal.push(record.clone());
+            self.events
+                .push_back((self.journal.len(), Event::Record(record)));
+        }
+        for (token, reply) in out.replies {
+            let asked = self.asked.remove(&token);
+            ensure!(asked.is_some(), "{token:?} was answered twice: {reply:?}");
+            let event = Event::Reply(self.now, asked.unwrap(), reply);
+            self.events.push_back((self.journal.len(), event));
+        }
+        self.ends.push_back(self.journal.len());
+        let wants = QueueMachine::wants(&self.state, &mut self.live);
+        self.wants.extend(wants);
+        for (group, finished, counted) in self.state.conservation() {
+            ensure!(
+                finished == counted,
+                "the ledger of {group} counts {counted} of {finished}"
+            );
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, records: usize) -> Result<(), String> {
+        let most = self.committed.saturating_add(records);
+        let mut end = self.committed;
+        while self.ends.front().is_some_and(|next| *next <= most) {
+            end = self.ends.pop_front().unwrap();
+        }
+        for at in self.committed..end {
+            QueueMachine::apply(&mut self.safe, Offset(at as u64), &self.journal[at]);
+        }
+        self.committed = end;
+        while self.events.front().is_some_and(|(at, _)| *at <= end) {
+            match self.events.pop_front().unwrap().1 {
+                Event::Record(record) => self.twin.on_record(&record),
+                Event::Reply(at, asked, reply) => {
+                    if let (Asked::Receive(kind, _), QueueReply::Receive(Ok(given))) =
+                        (&asked, &reply)
+                    {
+                        let receipts = given.iter().map(|given| (*kind, given.receipt));
+                        self.receipts.extend(receipts);
+                    }
+                    self.twin.on_reply(at, &self.options, asked, reply)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Another node leads: it has what is committed, by whichever way.
+    fn fail_over(&mut self, dice: u32) -> Result<(), String> {
+        self.journal.truncate(self.committed);
+        let fold = |from: QueueState, records: &[(usize, &QueueRecord)]| {
+            let mut state = from;
+            for (at, record) in records {
+                QueueMachine::apply(&mut state, Offset(*at as u64), record);
+            }
+            state
+        };
+        let all: Vec<(usize, &QueueRecord)> = self.journal.iter().enumerate().collect();
+        let replayed = fold(QueueState::default(), &all);
+        ensure!(replayed == self.safe, "Q5: replay from the start differs");
+        let mut newest = BTreeMap::new();
+        for (at, record) in &all {
+            newest.insert(record.encode().0, *at);
+        }
+        let kept = all.iter().filter(|(at, record)| {
+            let (key, value) = record.encode();
+            newest[&key] == *at && value.is_some()
+        });
+        let compacted: Vec<_> = kept.copied().collect();
+        let replayed = fold(QueueState::default(), &compacted);
+        ensure!(
+            replayed == self.safe,
+            "Q5: replay from a compacted journal differs"
+        );
+        let cut = dice as usize % (all.len() + 1);
+        let early = fold(QueueState::default(), &all[..cut]);
+        let bytes = postcard::to_stdvec(&early).unwrap();
+        let early: QueueState = postcard::from_bytes(&bytes).unwrap();
+        let replayed = fold(early, &all[cut..]);
+        ensure!(replayed == self.safe, "Q5: replay from a snapshot differs");
+        self.state = replayed;
+        self.reigns += 1;
+        self.live = QueueLive::new(self.options.clone(), 7, 42 + self.reigns);
+        self.asked.clear();
+        self.ends.clear();
+        self.events.clear();
+        self.wants.clear();
+        self.done.clear();
+        self.twin.fail_over();
+        Ok(())
+    }
+
+    fn pass(&mut self, millis: i64) -> Result<(), String> {
+        let end = Timestamp(self.now.0 + millis);
+        for _ in 0..2_000 {
+            let due = QueueMachine::next_deadline(&self.state, &self.live);
+            let Some(due) = due.filter(|due| *due <= end) else {
+                self.now = end;
+                return Ok(());
+            };
+            self.now = self.now.max(due);
+            let mut out = Out::default();
+            QueueMachine::on_tick(&self.state, &mut self.live, self.now, &mut out);
+            self.take(out)?;
+        }
+        Err("the machine ticks without end".to_owned())
+    }
+
+    fn produce(&mut self, count: u32, dice: u32) {
+        for n in 0..count {
+            let dice = dice.rotate_left(n % 32) ^ n.wrapping_mul(0x9e37_79b9);
+            self.twin.log.push(Produced {
+                key: (dice % 5) as u8,
+                tag: (dice >> 3 & 1) as u8,
+                version: u64::from(dice >> 4 & 15),
+                at: self.now,
+            });
+        }
+    }
+
+    /// Reads up to `records` for each want that has any.
+    fn feed(&mut self, records: usize) -> Result<(), String> {
+        let end = self.twin.log.len() as u64;
+        for want in std::mem::take(&mut self.wants) {
+            let from = want.from.0;
+            if from >= end {
+                self.wants.push(want);
+                continue;
+            }
+            let to = end.min(from + records as u64);
+            let facts = (from..to).map(|offset| {
+                let message = &self.twin.log[offset as usize];
+                MessageFacts {
+                    offset: Offset(offset),
+                    stored_at: message.at,
+                    bytes: 100,
+                    key: Some(KeyHash::of(&[message.key])),
+                    version: Some(message.version),
+                    tag: want.needs.tag.then(|| format!("t{}", message.tag).into()),
+                    properties: Vec::new(),
+                }
+            });
+            let feed = Feed {
+                group: want.group,
+                from: want.from,
+                facts: facts.collect(),
+                no_messages: Vec::new(),
+                end: Offset(to),
+            };
+            self.send(Asked::Other, QueueCommand::Feed(feed))?;
+        }
+        Ok(())
+    }
+
+    /// Appends what is committed in the outbox; an append that was made is not repeated.
+    fn drain(&mut self, batches: usize) -> Result<(), String> {
+        let outgoing = self.safe.outgoing().take(batches);
+        let outgoing: Vec<_> = outgoing
+            .map(|(to, sequence, batch)| (to.clone(), sequence, batch.clone()))
+            .collect();
+        for (to, sequence, batch) in outgoing {
+            let target = self.targets.entry(to.clone()).or_default();
+            if sequence < target.next {
+                let same = target.batches.get(&sequence) == Some(&batch);
+                ensure!(same, "I11: another batch at sequence {sequence} of {to:?}");
+            } else {
+                ensure!(
+                    sequence == target.next,
+                    "I11: a gap before {sequence} of {to:?}"
+                );
+                target.next += batch.messages.len() as u64;
+                target.batches.insert(sequence, batch.clone());
+                for message in &batch.messages {
+                    self.append(message)?;
+                }
+            }
+            self.done.push((to, sequence));
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, message: &OutgoingMessage) -> Result<(), String> {
+        let (number, payload_at) = match message {
+            OutgoingMessage::Released {
+                deliver_at,
+                number,
+                payload_at,
+            } => {
+                ensure!(*deliver_at <= self.now, "Q4: released early");
+                (number, payload_at)
+            }
+            OutgoingMessage::Committed { number, payload_at } => (number, payload_at),
+            OutgoingMessage::DeadLetter { offset, facts } => {
+                let place = (facts.group.clone(), offset.0);
+                *self.twin.dead_letters.entry(place).or_default() += 1;
+                let ended = facts.attempts.ended;
+                ensure!(ended <= ATTEMPTS_MAX, "Q2: {ended} attempts");
+                ensure!(!facts.attempts.history.is_empty(), "no history");
+                return Ok(());
+            }
+            OutgoingMessage::Forwarded { .. } => return Ok(()),
+        };
+        *self.twin.appended.entry(*number).or_default() += 1;
+        let payload = &self.journal[payload_at.0 as usize];
+        let there = if let QueueRecord::Scheduled {
+            number: n, payload, ..
+        } = payload
+        {
+            n == number && payload.is_some()
+        } else if let QueueRecord::Half { number: n, value } = payload {
+            n == number && value.is_some()
+        } else {
+            false
+        };
+        ensure!(there, "S-36: {payload:?} is not the payload of {number:?}");
+        self.produce(1, payload_at.0 as u32);
+        Ok(())
+    }
+
+    pub(crate) fn step(&mut self, step: u8, dice: u32) -> Result<(), String> {
+        let kind = (dice % 4) as usize;
+        let pick = (dice >> 2) as usize;
+        let member = |n: u32| -> MemberName { format!("m{}", n % 3).into() };
+        match step % 64 {
+            0..6 => self.produce(1 + dice % 40, dice >> 6),
+            6..20 => {
+                self.attempt_ids += u32::from(dice >> 30 != 0);
+                let member = member(dice >> 4);
+                let receive = Receive {
+                    group: GROUPS[kind].into(),
+                    member: member.clone(),
+                    batch_max: 1 + pick % 40,
+                    invisible: None,
+                    wait_until: self.now + Duration::from_millis(u64::from(dice >> 20)),
+                    filter: None,
+                    attempt_id: (dice >> 29 & 1 == 1)
+                        .then(|| Arc::from(format!("a{}", self.attempt_ids))),
+                    auto_renew: false,
+                };
+                self.send(Asked::Receive(kind, member), QueueCommand::Receive(receive))?;
+            }
+            20..30 => {
+                let mut chosen: Vec<Receipt> = Vec::new();
+                self.receipts.retain(|(of, receipt)| {
+                    let take = *of == kind && (receipt.offset.0 ^ u64::from(dice >> 8)) % 8 != 0;
+                    if take {
+                        chosen.push(*receipt);
+                    }
+                    !take || dice >> 31 == 1
+                });
+                let (group, receipts) = (GROUPS[kind].into(), chosen.clone());
+                let command = QueueCommand::Ack { group, receipts };
+                self.send(Asked::Ack(kind, chosen), command)?;
+            }
+            30..34 => {
+                if let Some((kind, receipt)) = self.pick_receipt(pick) {
+                    let command = QueueCommand::Nack {
+                        group: GROUPS[kind].into(),
+                        receipt,
+                        delay: (dice >> 31 == 1)
+                            .then(|| Duration::from_millis(u64::from(dice % 900))),
+                        cause: EndCause::Nack,
+                        note: Some("because".into()),
+                    };
+                    self.send(Asked::Nack(kind, receipt), command)?;
+                }
+            }
+            34 => {
+                if let Some((kind, receipt)) = self.pick_receipt(pick) {
+                    let command = QueueCommand::Renew {
+                        group: GROUPS[kind].into(),
+                        receipt,
+                        invisible: Duration::from_secs(3),
+                    };
+                    self.send(Asked::Renew(kind, receipt), command)?;
+                }
+            }
+            35 => {
+                if let Some((kind, receipt)) = self.pick_receipt(pick) {
+                    let command = QueueCommand::DeadLetter {
+                        group: GROUPS[kind].into(),
+                        receipt,
+                        note: None,
+                    };
+                    self.send(Asked::DeadLetter(kind, receipt), command)?;
+                }
+            }
+            36 => {
+                let member = member(dice);
+                let asked = Asked::Leave(member.clone());
+                self.send(asked, QueueCommand::Leave { member })?;
+            }
+            37..41 => {
+                let id = (dice >> 31 == 1).then_some(dice % 5);
+                let command = QueueCommand::Schedule(Schedule {
+                    deliver_at: Timestamp(self.now.0 - 500 + i64::from(dice >> 8) % 20_000),
+                    payload: Bytes::from(vec![7; (dice % 50) as usize]),
+                    dedup: id.map(|id| Bytes::from(id.to_string())),
+                });
+                self.send(Asked::Schedule(id), command)?;
+            }
+            41..43 => {
+                let count = self.twin.delayed.len().max(1);
+                let handle = self.twin.delayed.keys().nth(pick % count).copied();
+                if let Some(handle) = handle {
+                    self.send(Asked::Cancel(handle), QueueCommand::Cancel { handle })?;
+                }
+            }
+            43..45 => {
+                let producers = ["p", "q"][(dice % 8 / 7) as usize];
+                let command = QueueCommand::Prepare(Prepare {
+                    payload: Bytes::from_static(b"half"),
+                    producers: producers.into(),
+                    check_after: None,
+                });
+                self.send(Asked::Prepare(producers), command)?;
+            }
+            45..48 => self.resolve(dice)?,
+            48 => {
+                let command = QueueCommand::AwaitChecks {
+                    member: member(dice),
+                    producers: "p".into(),
+                    batch_max: 1 + pick % 3,
+                    wait_until: self.now + Duration::from_secs(10),
+                };
+                self.send(Asked::Checks, command)?;
+            }
+            49..51 => self.drain(1 + pick % 4)?,
+            51..53 => {
+                for (destination, sequence) in std::mem::take(&mut self.done) {
+                    let command = QueueCommand::OutboxDone {
+                        destination,
+                        sequence,
+                    };
+                    self.send(Asked::Other, command)?;
+                }
+            }
+            53..59 => self.pass(i64::from(dice % 2_500))?,
+            59 => {
+                if dice.is_multiple_of(4) {
+                    let to = u64::from(dice >> 8) % (self.twin.log.len() as u64 + 1);
+                    let command = QueueCommand::Seek {
+                        group: GROUPS[0].into(),
+                        to: Offset(to),
+                    };
+                    self.send(Asked::Seek(0, to), command)?;
+                    self.commit(usize::MAX)?;
+                }
+            }
+            60 => self.fail_over(dice)?,
+            _ => self.commit(pick % 30)?,
+        }
+        self.feed(1 + dice as usize % 50)?;
+        if step >= 64 {
+            self.commit(usize::MAX)?;
+        }
+        Ok(())
+    }
+
+    fn pick_receipt(&mut self, pick: usize) -> Option<(usize, Receipt)> {
+        let count = self.receipts.len().max(1);
+        self.receipts.get(pick % count).copied()
+    }
+
+    fn resolve(&mut self, dice: u32) -> Result<(), String> {
+        let count = self.twin.halves.len().max(1);
+        let nth = (dice >> 4) as usize % count;
+        let Some(mut handle) = self.twin.halves.keys().nth(nth).copied() else {
+            return Ok(());
+        };
+        let decision = [Decision::Commit, Decision::Rollback][(dice % 2) as usize];
+        let source = DecisionSource::Producer;
+        let mut asked = Asked::Resolve(handle, decision);
+        if dice >> 29 == 0 {
+            let forged = format!("7.{:x}.{:016x}", handle.number.0, dice);
+            handle = HalfHandle::parse(&forged).unwrap();
+            asked = Asked::Forged;
+        }
+        let command = QueueCommand::Resolve {
+            handle,
+            decision,
+            source,
+        };
+        self.send(asked, command)
+    }
+
+    /// No more faults: everything must come to its end.
+    pub(crate) fn heal(&mut self) -> Result<(), String> {
+        self.commit(usize::MAX)?;
+        self.fail_over(0)?;
+        self.ensure_groups()?;
+        for round in 0..2_000 {
+            for (kind, group) in GROUPS.into_iter().enumerate() {
+                let receive = Receive {
+                    group: group.into(),
+                    member: "last".into(),
+                    batch_max: 64,
+                    invisible: None,
+                    wait_until: self.now + Duration::from_millis(200),
+                    filter: None,
+                    attempt_id: None,
+                    auto_renew: false,
+                };
+                self.send(
+                    Asked::Receive(kind, "last".into()),
+                    QueueCommand::Receive(receive),
+                )?;
+            }
+            let command = QueueCommand::AwaitChecks {
+                member: "last".into(),
+                producers: "p".into(),
+                batch_max: 100,
+                wait_until: self.now + Duration::from_millis(200),
+            };
+            self.send(Asked::Checks, command)?;
+            self.feed(50)?;
+            self.commit(usize::MAX)?;
+            for (kind, group) in GROUPS.into_iter().enumerate() {
+                let held = self.twin.groups[kind].leases.values();
+                let receipts: Vec<Receipt> = held.map(|(lease, _)| lease.receipt).collect();
+                let command = QueueCommand::Ack {
+                    group: group.into(),
+                    receipts: receipts.clone(),
+                };
+                self.send(Asked::Ack(kind, receipts), command)?;
+            }
+            self.commit(usize::MAX)?;
+            self.drain(usize::MAX)?;
+            for (destination, sequence) in std::mem::take(&mut self.done) {
+                let command = QueueCommand::OutboxDone {
+                    destination,
+                    sequence,
+                };
+                self.send(Asked::Other, command)?;
+            }
+            self.pass(300)?;
+            self.commit(usize::MAX)?;
+            let waits = self.safe.outgoing().next().is_some() || self.safe.scheduled() > 0;
+            if !waits && round > 100 && self.is_drained() {
+                return self.verdict();
+            }
+        }
+        self.verdict()
+    }
+
+    fn is_drained(&self) -> bool {
+        let end = self.twin.log.len() as u64;
+        let group = |kind: usize| (0..end).all(|o| self.twin.groups[kind].is_final(o));
+        group(0) && group(1)
+    }
+
+    fn verdict(&mut self) -> Result<(), String> {
+        let twin = &self.twin;
+        let end = twin.log.len() as u64;
+        for (kind, group) in twin.groups.iter().enumerate() {
+            let name: GroupName = GROUPS[kind].into();
+            for offset in 0..end {
+                let message = &twin.log[offset as usize];
+                let wanted = (kind != 2 || message.tag == 0) && kind != 3;
+                let settled = group.is_final(offset);
+                ensure!(settled || !wanted, "C14: {offset} is lost to {name}");
+                let copies = twin.dead_letters.get(&(name.clone(), offset));
+                let copies = copies.copied().unwrap_or(0);
+                let dead = group.dead.contains(&offset);
+                ensure!(
+                    copies == u32::from(dead) || kind == 0,
+                    "C20: {copies} dead letters of {offset} of {name}"
+                );
+                ensure!(copies > 0 || !dead, "C20: no dead letter of {offset}");
+            }
+        }
+        for key in 0..5 {
+            let ours = (0..end).filter(|o| twin.log[*o as usize].key == key);
+            let newest = ours.max_by_key(|o| twin.log[*o as usize].version);
+            let version = newest.map(|o| twin.log[o as usize].version);
+            let mut ours = (0..end).filter(|o| twin.log[*o as usize].key == key);
+            let settled = ours.any(|o| {
+                Some(twin.log[o as usize].version) == version && twin.groups[3].is_final(o)
+            });
+            ensure!(
+                version.is_none() || settled,
+                "C21: the newest version is lost"
+            );
+        }
+        for (handle, delayed) in &twin.delayed {
+            let copies = twin.appended.get(&handle.number).copied().unwrap_or(0);
+            ensure!(copies <= 1, "C17: doubled");
+            ensure!(
+                copies == 0 || !delayed.cancelled,
+                "C17: cancelled and delivered"
+            );
+            ensure!(
+                copies == 1 || !delayed.fired,
+                "C17: said to be fired, and lost"
+            );
+            ensure!(copies == 1 || delayed.cancelled, "C17: lost");
+        }
+        for (handle, decision) in &twin.halves {
+            let copies = twin.appended.get(&handle.number).copied().unwrap_or(0);
+            match decision {
+                Some(Decision::Commit) => ensure!(copies == 1, "C18: {copies} of a commit"),
+                Some(Decision::Rollback) => ensure!(copies == 0, "C18: rolled back, visible"),
+                None => {
+                    ensure!(copies == 0, "C18: undecided, visible");
+                    let asked = twin.checks.contains_key(handle) || twin.producers[handle] != "p";
+                    ensure!(asked, "T7: never asked about");
+                }
+            }
+        }
+        Ok(())
+    }
+}
