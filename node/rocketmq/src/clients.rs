@@ -20,7 +20,16 @@ pub(crate) enum Role {
     /// Sends to topics (Weir's names), and can be asked about their half messages.
     Producer { topics: BTreeSet<String> },
     /// Receives for a group.
-    Consumer { group: String },
+    Consumer { group: String, takes: Takes },
+}
+
+/// How a consumer takes messages, which says what it means by "later".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Takes {
+    /// A push consumer: its library receives, its application succeeds or fails.
+    Pushed,
+    /// A simple consumer: its application holds leases of its own.
+    Simply,
 }
 
 /// A telemetry stream, counted up.
@@ -31,6 +40,15 @@ struct Client {
     role: Role,
     stream: StreamId,
     outgoing: Outgoing,
+    /// Topics that it received from, by Weir's names.
+    topics: BTreeSet<String>,
+}
+
+/// A client that is gone.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Gone {
+    /// Topics of which it may hold leases.
+    pub(crate) topics: BTreeSet<String>,
 }
 
 #[derive(Default)]
@@ -76,10 +94,12 @@ impl Clients {
         if state.clients.len() >= self.max && !state.clients.contains_key(client) {
             return false;
         }
+        let topics = state.clients.remove(client).map(|before| before.topics);
         let told = Client {
             role,
             stream,
             outgoing: outgoing.clone(),
+            topics: topics.unwrap_or_default(),
         };
         state.clients.insert(Arc::clone(client), told);
         true
@@ -90,18 +110,56 @@ impl Clients {
         Some(self.state().clients.get(client)?.role.clone())
     }
 
-    /// A stream ended. Gives the client's role, unless it has another stream by now.
-    pub(crate) fn close(&self, client: &str, stream: StreamId) -> Option<Role> {
+    /// A client receives from a topic.
+    pub(crate) fn receives(&self, client: &str, topic: &str) {
+        let mut state = self.state();
+        if let Some(client) = state.clients.get_mut(client)
+            && !client.topics.contains(topic)
+        {
+            client.topics.insert(topic.to_owned());
+        }
+    }
+
+    /// A stream ended: the client is gone, unless it has another stream by now.
+    pub(crate) fn close(&self, client: &str, stream: StreamId) -> Option<Gone> {
         let mut state = self.state();
         if state.clients.get(client)?.stream != stream {
             return None;
         }
-        Some(state.clients.remove(client)?.role)
+        let topics = state.clients.remove(client)?.topics;
+        Some(Gone { topics })
     }
 
     /// A client says goodbye.
-    pub(crate) fn forget(&self, client: &str) -> Option<Role> {
-        Some(self.state().clients.remove(client)?.role)
+    pub(crate) fn forget(&self, client: &str) -> Option<Gone> {
+        let topics = self.state().clients.remove(client)?.topics;
+        Some(Gone { topics })
+    }
+
+    /// The topics that producers known here send to.
+    pub(crate) fn produced(&self) -> BTreeSet<String> {
+        let state = self.state();
+        let topics = state
+            .clients
+            .values()
+            .filter_map(|client| match &client.role {
+                Role::Producer { topics } => Some(topics),
+                Role::Consumer { .. } => None,
+            });
+        topics.flatten().cloned().collect()
+    }
+
+    /// The ways to the producers of `topic`, another one first every time.
+    pub(crate) fn producers(&self, topic: &str, turn: usize) -> Vec<Outgoing> {
+        let state = self.state();
+        let producers = state.clients.values().filter(|client| match &client.role {
+            Role::Producer { topics } => topics.contains(topic),
+            Role::Consumer { .. } => false,
+        });
+        let mut producers: Vec<Outgoing> = producers.map(|c| c.outgoing.clone()).collect();
+        let first = turn.checked_rem(producers.len()).unwrap_or(0);
+        producers.rotate_left(first);
+        producers
     }
 }
 
@@ -116,14 +174,17 @@ mod tests {
         let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
         let role = Role::Consumer {
             group: "g".to_owned(),
+            takes: Takes::Simply,
         };
         let (first, second) = (clients.new_stream(), clients.new_stream());
         assert!(clients.tell(&a, role.clone(), first, &outgoing));
         assert!(!clients.tell(&b, role.clone(), second, &outgoing));
         assert!(clients.tell(&a, role.clone(), second, &outgoing));
         assert_eq!(clients.close("a", first), None);
-        assert_eq!(clients.role("a"), Some(role.clone()));
-        assert_eq!(clients.close("a", second), Some(role));
+        assert_eq!(clients.role("a"), Some(role));
+        clients.receives("a", "t");
+        let topics = ["t".to_owned()].into();
+        assert_eq!(clients.close("a", second), Some(Gone { topics }));
         assert_eq!(clients.role("a"), None);
     }
 }

@@ -5,7 +5,8 @@
 //! which only 42900 (too many requests) is repeated after a pause; everything else of a
 //! send is repeated at once, at another queue.
 
-use weir_api::{AdminError, AppendError};
+use weir_api::queues::{QueueError, Receipt, ReceiptError};
+use weir_api::{AdminError, AppendError, QueueCallError, ReadError};
 
 use crate::proto::{
     AckMessageResponse, ChangeInvisibleDurationResponse, Code, QueryAssignmentResponse,
@@ -78,6 +79,108 @@ pub(crate) fn append(error: &AppendError) -> Refusal {
         | AppendError::Storage => Code::InternalServerError,
     };
     Refusal::new(code, error.to_string())
+}
+
+/// A failed read or offset query.
+pub(crate) fn read(error: &ReadError) -> Refusal {
+    let code = match error {
+        ReadError::UnknownPartition => Code::TopicNotFound,
+        ReadError::NotLeader(_)
+        | ReadError::FencedEpoch(_)
+        | ReadError::UnknownEpoch
+        | ReadError::NotReady => Code::HaNotAvailable,
+        ReadError::OutOfRange { .. } => Code::OffsetNotFound,
+        ReadError::Storage => Code::InternalServerError,
+    };
+    Refusal::new(code, error.to_string())
+}
+
+/// A failed queue call.
+pub(crate) fn queue(error: &QueueCallError) -> Refusal {
+    let code = match error {
+        QueueCallError::UnknownPartition => Code::TopicNotFound,
+        QueueCallError::NotLeader(_) | QueueCallError::NotAvailable | QueueCallError::Loading => {
+            Code::HaNotAvailable
+        }
+        QueueCallError::Indeterminate => Code::MasterPersistenceTimeout,
+        QueueCallError::Overloaded => Code::TooManyRequests,
+        QueueCallError::NoQueue => Code::NotFound,
+        QueueCallError::IllegalGroupName(_) => Code::IllegalConsumerGroup,
+        QueueCallError::Unreadable(_) => Code::InternalServerError,
+        QueueCallError::Refused(error) => return refused_by_queue(error),
+    };
+    Refusal::new(code, error.to_string())
+}
+
+fn refused_by_queue(error: &QueueError) -> Refusal {
+    let code = match error {
+        QueueError::InvalidGroupName { .. } => Code::IllegalConsumerGroup,
+        QueueError::NoSuchGroup(_) => Code::ConsumerGroupNotFound,
+        QueueError::TooManyGroups { .. }
+        | QueueError::TooManyWaiting { .. }
+        | QueueError::TooManyScheduled { .. }
+        | QueueError::TooManyHalves { .. }
+        | QueueError::TooManyIds { .. } => Code::TooManyRequests,
+        QueueError::Settings(_) => Code::IllegalFilterExpression,
+        QueueError::InvisibleDuration { .. } | QueueError::RetryDelay { .. } => {
+            Code::IllegalInvisibleTime
+        }
+        QueueError::EmptyBatch => Code::BadRequest,
+        QueueError::Receipt(error) => return bad_receipt(error),
+        QueueError::DelayTooLong { .. } => Code::IllegalDeliveryTime,
+        QueueError::PayloadTooLarge { .. } => Code::MessageBodyTooLarge,
+        QueueError::ForgedHandle | QueueError::NoSuchHalf | QueueError::AlreadyDecided(_) => {
+            Code::InvalidTransactionId
+        }
+        QueueError::NoSuchOutgoing => Code::InternalServerError,
+    };
+    Refusal::new(code, error.to_string())
+}
+
+/// A receipt that does not count. Clients stop repeating on this code alone.
+pub(crate) fn bad_receipt(error: &ReceiptError) -> Refusal {
+    let code = match error {
+        ReceiptError::Forged | ReceiptError::OtherGroup | ReceiptError::Expired { .. } => {
+            Code::InvalidReceiptHandle
+        }
+    };
+    Refusal::new(code, error.to_string())
+}
+
+/// A receipt from a client.
+pub(crate) fn receipt(handle: &str) -> Result<Receipt, Refusal> {
+    Receipt::parse(handle).ok_or_else(|| bad_receipt(&ReceiptError::Forged))
+}
+
+/// A failed call about a receipt. Leases do not outlive a leadership, so one whose leader
+/// is elsewhere is over: who went on asking here would ask for ever.
+pub(crate) fn settling(error: &QueueCallError) -> Refusal {
+    match error {
+        QueueCallError::NotLeader(_) | QueueCallError::NoQueue => Refusal::new(
+            Code::InvalidReceiptHandle,
+            "another node leads the partition since: the message is delivered again",
+        ),
+        QueueCallError::UnknownPartition
+        | QueueCallError::NotAvailable
+        | QueueCallError::Loading
+        | QueueCallError::Indeterminate
+        | QueueCallError::Overloaded
+        | QueueCallError::IllegalGroupName(_)
+        | QueueCallError::Unreadable(_)
+        | QueueCallError::Refused(_) => queue(error),
+    }
+}
+
+/// One status for all, or a word that each part of the answer has its own.
+pub(crate) fn overall<'a>(mut statuses: impl Iterator<Item = &'a Status>) -> Status {
+    let first = statuses.next().cloned().unwrap_or_else(ok);
+    if statuses.all(|status| status.code == first.code) {
+        return first;
+    }
+    Status {
+        code: Code::MultipleResults.into(),
+        message: "each message has its own result".to_owned(),
+    }
 }
 
 /// A topic that could not be made.

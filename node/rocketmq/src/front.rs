@@ -7,14 +7,17 @@ use std::sync::Arc;
 use thiserror::Error;
 use weir_api::{Front, FrontContext};
 use weir_base::BoxFuture;
+use weir_base::env::TaskHandle;
 use weir_wire::{Connection, Serve, Server};
 
 use crate::connection;
 use crate::context::{ENDPOINT, RocketmqOptions, Shared};
+use crate::handlers::check_back;
 
 /// The RocketMQ front, listening.
 pub struct RocketmqFront {
     server: Arc<Server>,
+    _checks: TaskHandle,
 }
 
 /// Options outside their bounds.
@@ -97,12 +100,15 @@ impl RocketmqFront {
         let (address, wire) = (options.listen, options.wire.clone());
         let env = context.env.clone();
         let shared = Arc::new(Shared::new(context.env, context.api, options));
+        let checks = check_back::run(Arc::clone(&shared));
+        let checks = env.tasks.spawn_owned("rocketmq-check-backs", checks);
         let sessions = Arc::new(Connections(shared));
         let server = Server::start(env, "rocketmq", address, wire, sessions)
             .await
             .map_err(|error| StartError::Listen { address, error })?;
         Ok(RocketmqFront {
             server: Arc::new(server),
+            _checks: checks,
         })
     }
 

@@ -47,6 +47,16 @@ pub(crate) async fn answer(
         "NotifyClientTermination" => {
             unary(call, request, handlers::notify_client_termination::handle).await
         }
+        "ReceiveMessage" => several(call, request, handlers::receive_message::handle).await,
+        "AckMessage" => unary(call, request, handlers::ack_message::handle).await,
+        "ChangeInvisibleDuration" => {
+            unary(call, request, handlers::change_invisible_duration::handle).await
+        }
+        "ForwardMessageToDeadLetterQueue" => {
+            unary(call, request, handlers::forward_to_dead_letters::handle).await
+        }
+        "EndTransaction" => unary(call, request, handlers::end_transaction::handle).await,
+        "RecallMessage" => unary(call, request, handlers::recall_message::handle).await,
         "Telemetry" => telemetry(call, under_way, request).await,
         method @ ("PullMessage"
         | "UpdateOffset"

@@ -8,8 +8,6 @@
 //! streams anew and tell their settings again. Everything else is asked of `weir-api`.
 //! Bad input is answered with the protocol's status code and the limit in its message.
 
-#![allow(dead_code, unused_imports, reason = "methods follow one by one")]
-
 mod clients;
 mod connection;
 mod context;

@@ -94,6 +94,15 @@ pub(crate) fn shown(
     }
 }
 
+/// A half message, as its producer is asked about it. Go's client reads a queue offset.
+pub(crate) fn half(topic: Resource, message: queues::Message) -> Message {
+    let mut half = shown(Some(topic), None, message);
+    let system = half.system_properties.get_or_insert_default();
+    system.message_type = MessageType::Transaction.into();
+    system.queue_offset = Some(0);
+    half
+}
+
 /// Where a dead letter came from.
 fn dead_letter_queue(message: &queues::Message) -> Option<DeadLetterQueue> {
     let mut properties = message.properties.iter();

@@ -15,18 +15,20 @@ pub(crate) use domain::{
     Endpoints, FilterExpression, FilterType, Message, MessageQueue, MessageType, Permission,
     Resource, Status, SystemProperties,
 };
+#[cfg(test)]
+pub(crate) use service::AckMessageEntry;
 pub(crate) use service::{
-    AckMessageEntry, AckMessageRequest, AckMessageResponse, AckMessageResultEntry,
-    ChangeInvisibleDurationRequest, ChangeInvisibleDurationResponse, EndTransactionRequest,
-    ForwardMessageToDeadLetterQueueRequest, HeartbeatRequest, NotifyClientTerminationRequest,
-    QueryAssignmentRequest, QueryAssignmentResponse, QueryRouteRequest, QueryRouteResponse,
-    RecallMessageRequest, RecallMessageResponse, ReceiveMessageRequest, ReceiveMessageResponse,
-    SendMessageRequest, SendMessageResponse, SendResultEntry, StatusOnly, TransactionResolution,
-    TransactionSource, Unread, received,
+    AckMessageRequest, AckMessageResponse, AckMessageResultEntry, ChangeInvisibleDurationRequest,
+    ChangeInvisibleDurationResponse, EndTransactionRequest, ForwardMessageToDeadLetterQueueRequest,
+    HeartbeatRequest, NotifyClientTerminationRequest, QueryAssignmentRequest,
+    QueryAssignmentResponse, QueryRouteRequest, QueryRouteResponse, RecallMessageRequest,
+    RecallMessageResponse, ReceiveMessageRequest, ReceiveMessageResponse, SendMessageRequest,
+    SendMessageResponse, SendResultEntry, StatusOnly, TransactionResolution, TransactionSource,
+    Unread, received,
 };
 pub(crate) use settings::{
     ClientType, CustomizedBackoff, ExponentialBackoff, Metric, Publishing, RetryPolicy, Settings,
-    Subscription, SubscriptionEntry, UserAgent, pub_sub, strategy,
+    Subscription, pub_sub, strategy,
 };
 pub(crate) use telemetry::{RecoverOrphanedTransactionCommand, TelemetryCommand, command};
 pub(crate) use time::{WireDuration, WireTimestamp};

@@ -5,6 +5,7 @@
 )]
 
 mod handshake;
+mod receiving;
 mod sending;
 
 use std::future::Future;
@@ -177,6 +178,25 @@ impl Client {
         let codec = ProstCodec::<Req, Res>::default();
         let answer = grpc.unary(request, Self::path(method), codec).await;
         answer.map(tonic::Response::into_inner)
+    }
+
+    /// One request, all answers.
+    async fn ask_for_all<Req, Res>(&self, method: &str, request: Req) -> Vec<Res>
+    where
+        Req: Message + Send + Sync + 'static,
+        Res: Message + Default + Send + Sync + 'static,
+    {
+        let mut grpc = Grpc::new(self.channel.clone());
+        grpc.ready().await.unwrap();
+        let codec = ProstCodec::<Req, Res>::default();
+        let (request, path) = (self.request(request), Self::path(method));
+        let answers = grpc.server_streaming(request, path, codec).await.unwrap();
+        let mut answers = answers.into_inner();
+        let mut all = Vec::new();
+        while let Some(answer) = answers.message().await.unwrap() {
+            all.push(answer);
+        }
+        all
     }
 
     /// Opens the telemetry stream and sends `first` down it.

@@ -10,18 +10,20 @@ mod checks;
 mod place;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use weir_api::image::TopicRecord;
+use weir_api::queues::{HalfHandle, Payload, Prepare, Schedule, ScheduleHandle, Scheduled};
 use weir_api::{AppendError, Appended};
 use weir_base::Timestamp;
 
-use super::topics;
+use super::{queue, recall_message, topics};
 use crate::context::Call;
 use crate::errors::{self, Refusal, ok};
 use crate::message;
 use crate::names;
 use crate::proto::{
-    Code, Message, SendMessageRequest, SendMessageResponse, SendResultEntry, Status,
+    Code, Message, SendMessageRequest, SendMessageResponse, SendResultEntry, WireDuration,
 };
 use batches::Batches;
 use checks::Kind;
@@ -43,8 +45,9 @@ pub(crate) async fn handle(
         messages.push((kind, message));
     }
     let entries = store(&call, topic, now, messages).await;
+    let statuses = entries.iter().filter_map(|entry| entry.status.as_ref());
     Ok(SendMessageResponse {
-        status: Some(overall(&entries)),
+        status: Some(errors::overall(statuses)),
         entries,
     })
 }
@@ -67,19 +70,6 @@ fn one_topic(messages: &[Message]) -> Result<String, Refusal> {
     names::topic(first.topic.as_ref())
 }
 
-/// One status for all, or a word that there are several.
-fn overall(entries: &[SendResultEntry]) -> Status {
-    let mut statuses = entries.iter().filter_map(|entry| entry.status.as_ref());
-    let first = statuses.next().cloned().unwrap_or_else(ok);
-    if statuses.all(|status| status.code == first.code) {
-        return first;
-    }
-    Status {
-        code: Code::MultipleResults.into(),
-        message: "each message has its own result".to_owned(),
-    }
-}
-
 /// Stores messages; one result each, in order.
 async fn store(
     call: &Call,
@@ -96,11 +86,22 @@ async fn store(
             ..SendResultEntry::default()
         };
         let partition = place::partition(call, topic, system);
+        let check_after = system.and_then(|s| s.orphaned_transaction_recovery_duration);
+        let check_after = check_after.and_then(WireDuration::to_duration);
         let payload = message::stored(message, call.remote).payload();
         match kind {
             Kind::Normal | Kind::Fifo => batches.add(partition, entries.len(), &payload),
-            Kind::Delay(_) | Kind::Transaction => {
-                entry.status = Some(not_yet().into());
+            Kind::Delay(due) => {
+                let kept = keep(call, topic, partition, due, &payload).await;
+                let handle = settled(&mut entry, kept);
+                entry.recall_handle = handle
+                    .map(|handle| recall_message::handle_text(handle, &entry.message_id))
+                    .unwrap_or_default();
+            }
+            Kind::Transaction => {
+                let prepared = prepare(call, topic, partition, check_after, &payload).await;
+                let handle = settled(&mut entry, prepared);
+                entry.transaction_id = handle.map(|h| h.to_string()).unwrap_or_default();
             }
         }
         entries.push(entry);
@@ -116,11 +117,60 @@ async fn store(
     entries
 }
 
-fn not_yet() -> Refusal {
-    Refusal::new(
-        Code::NotImplemented,
-        "delayed and half messages are not served yet",
-    )
+/// Keeps a delayed message until it is due.
+async fn keep(
+    call: &Call,
+    topic: &TopicRecord,
+    partition: u32,
+    due: Timestamp,
+    payload: &Payload,
+) -> Result<ScheduleHandle, Refusal> {
+    let schedule = Schedule {
+        deliver_at: due,
+        payload: payload.encode(),
+        dedup: None,
+    };
+    let at = queue::partition(topic, partition);
+    let kept = call.shared.api.queues.schedule(at, schedule).await;
+    match kept.map_err(|error| errors::queue(&error))? {
+        Scheduled::Kept(handle) => Ok(handle),
+        Scheduled::Duplicate => Err(Refusal::new(
+            Code::InternalServerError,
+            "a message without a deduplication id was taken for a duplicate",
+        )),
+    }
+}
+
+/// Keeps a half message until it is decided on. Whoever sends to the topic can be asked.
+async fn prepare(
+    call: &Call,
+    topic: &TopicRecord,
+    partition: u32,
+    check_after: Option<Duration>,
+    payload: &Payload,
+) -> Result<HalfHandle, Refusal> {
+    let prepare = Prepare {
+        payload: payload.encode(),
+        producers: Arc::clone(&topic.name),
+        check_after,
+    };
+    let at = queue::partition(topic, partition);
+    let prepared = call.shared.api.queues.prepare(at, prepare).await;
+    prepared.map_err(|error| errors::queue(&error))
+}
+
+/// Sets the status of a message's result; gives what it was kept under.
+fn settled<T>(entry: &mut SendResultEntry, kept: Result<T, Refusal>) -> Option<T> {
+    match kept {
+        Ok(handle) => {
+            entry.status = Some(ok());
+            Some(handle)
+        }
+        Err(refusal) => {
+            entry.status = Some(refusal.into());
+            None
+        }
+    }
 }
 
 /// Fills in the result of a message that was the `nth` of its batch.

@@ -4,13 +4,17 @@
 //! The stream's end is how this node learns that a client is gone.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
+use weir_api::queues::GroupSettings;
 
-use crate::clients::{Outgoing, Role, StreamId};
+use super::notify_client_termination::leave;
+use super::{groups, queue, topics};
+use crate::clients::{Outgoing, Role, StreamId, Takes};
 use crate::connection::UnderWay;
 use crate::context::Call;
 use crate::errors::{Refusal, ok, stream_error};
@@ -36,8 +40,11 @@ pub(super) const POLLING: Duration = Duration::from_secs(20);
 const LADDER: [u64; 18] = [
     1, 5, 10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1_200, 1_800, 3_600, 7_200,
 ];
-/// Deliveries of one message before it is a dead letter, as settings count them.
-const DELIVERY_ATTEMPTS: i32 = 17;
+/// How long the answer to settings waits for a group to be made: clients wait three
+/// seconds and more.
+const GROUP_WAIT: Duration = Duration::from_secs(2);
+/// How long a client may be without a stream.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// What goes to the client.
 pub(crate) type Commands = ReceiverStream<Result<TelemetryCommand, tonic::Status>>;
@@ -74,7 +81,7 @@ async fn follow(call: &Call, mut incoming: Streaming<TelemetryCommand>, outgoing
         let Some(Command::Settings(settings)) = told.command else {
             continue;
         };
-        let answer = match on_settings(call, settings, stream, outgoing) {
+        let answer = match on_settings(call, settings, stream, outgoing).await {
             Ok(settings) => Ok(TelemetryCommand {
                 status: Some(ok()),
                 command: Some(Command::Settings(settings)),
@@ -86,11 +93,15 @@ async fn follow(call: &Call, mut incoming: Streaming<TelemetryCommand>, outgoing
             break;
         }
     }
-    drop(clients.close(&call.client, stream));
+    // A client whose connection broke is back in a moment, and goes on with what it holds.
+    call.shared.env.sleep(GRACE).await;
+    if let Some(gone) = clients.close(&call.client, stream) {
+        leave(call, &gone).await;
+    }
 }
 
 /// Remembers the client and gives the settings that are in force.
-fn on_settings(
+async fn on_settings(
     call: &Call,
     mut settings: Settings,
     stream: StreamId,
@@ -103,11 +114,13 @@ fn on_settings(
             sends_again(),
         ),
         Some(PubSub::Subscription(subscription)) => {
-            refuse_unserved(settings.client_type())?;
+            let takes = takes(settings.client_type())?;
+            let role = consumer(&subscription, takes)?;
+            let group = group_of(call, &subscription).await;
             (
-                consumer(&subscription)?,
-                subscription_in_force(subscription),
-                receives_again(),
+                role,
+                subscription_in_force(&group, subscription),
+                receives_again(&group),
             )
         }
         None => {
@@ -141,19 +154,19 @@ fn on_settings(
     })
 }
 
-fn refuse_unserved(client: ClientType) -> Result<(), Refusal> {
+fn takes(client: ClientType) -> Result<Takes, Refusal> {
     match client {
+        // Some clients leave it out.
+        ClientType::Unspecified | ClientType::Producer | ClientType::PushConsumer => {
+            Ok(Takes::Pushed)
+        }
+        ClientType::SimpleConsumer => Ok(Takes::Simply),
         ClientType::PullConsumer
         | ClientType::LitePushConsumer
         | ClientType::LiteSimpleConsumer => Err(Refusal::new(
             Code::NotImplemented,
             format!("{client:?} is not served: use a push or a simple consumer"),
         )),
-        // Some clients leave it out.
-        ClientType::Unspecified
-        | ClientType::Producer
-        | ClientType::PushConsumer
-        | ClientType::SimpleConsumer => Ok(()),
     }
 }
 
@@ -167,14 +180,46 @@ fn producer(publishing: &Publishing) -> Result<Role, Refusal> {
     Ok(Role::Producer { topics })
 }
 
-fn consumer(subscription: &Subscription) -> Result<Role, Refusal> {
+fn consumer(subscription: &Subscription, takes: Takes) -> Result<Role, Refusal> {
     bounded(subscription.subscriptions.len())?;
     for entry in &subscription.subscriptions {
         names::topic(entry.topic.as_ref())?;
     }
     Ok(Role::Consumer {
         group: names::group(subscription.group.as_ref())?,
+        takes,
     })
+}
+
+/// The group's settings. It is made wherever its topics are led here, so that it misses
+/// nothing that is sent once its first member has started.
+async fn group_of(call: &Call, subscription: &Subscription) -> GroupSettings {
+    let mut found = GroupSettings::default();
+    let making = async {
+        let Ok(group) = names::group(subscription.group.as_ref()) else {
+            return;
+        };
+        let group: Arc<str> = group.into();
+        let image = call.shared.image();
+        for entry in &subscription.subscriptions {
+            let Ok(name) = names::topic(entry.topic.as_ref()) else {
+                continue;
+            };
+            let Some(topic) = topics::find(&image, &name) else {
+                continue;
+            };
+            for at in queue::led_by(topic, call.shared.node()) {
+                match groups::ensure(&call.shared, topic, at, &group).await {
+                    Ok(view) => found = view.settings,
+                    Err(refusal) => {
+                        tracing::debug!(%at, why = refusal.message, "group is made later");
+                    }
+                }
+            }
+        }
+    };
+    let _in_time: Option<()> = call.shared.env.timeout(GROUP_WAIT, making).await;
+    found
 }
 
 fn bounded(topics: usize) -> Result<(), Refusal> {
@@ -196,9 +241,9 @@ fn publishing_in_force(call: &Call, publishing: Publishing) -> PubSub {
     })
 }
 
-fn subscription_in_force(subscription: Subscription) -> PubSub {
+fn subscription_in_force(group: &GroupSettings, subscription: Subscription) -> PubSub {
     PubSub::Subscription(Subscription {
-        fifo: Some(false),
+        fifo: Some(group.fifo),
         receive_batch_size: Some(RECEIVE_BATCH),
         long_polling_timeout: Some(POLLING.into()),
         ..subscription
@@ -216,10 +261,10 @@ fn sends_again() -> RetryPolicy {
     }
 }
 
-fn receives_again() -> RetryPolicy {
+fn receives_again(group: &GroupSettings) -> RetryPolicy {
     let next = LADDER.map(|seconds| WireDuration::from(Duration::from_secs(seconds)));
     RetryPolicy {
-        max_attempts: DELIVERY_ATTEMPTS,
+        max_attempts: i32::from(group.attempts_max) + 1,
         strategy: Some(Strategy::CustomizedBackoff(CustomizedBackoff {
             next: next.to_vec(),
         })),

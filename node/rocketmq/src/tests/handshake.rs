@@ -24,7 +24,7 @@ fn settings(kind: ClientType, pub_sub: Option<PubSub>) -> TelemetryCommand {
     }
 }
 
-fn publishing(topics: &[&str]) -> TelemetryCommand {
+pub(super) fn publishing(topics: &[&str]) -> TelemetryCommand {
     let topics = topics.iter().filter_map(|topic| resource(topic));
     let publishing = Publishing {
         topics: topics.collect(),
@@ -33,7 +33,7 @@ fn publishing(topics: &[&str]) -> TelemetryCommand {
     settings(ClientType::Producer, Some(PubSub::Publishing(publishing)))
 }
 
-fn subscribing(kind: ClientType, group: &str) -> TelemetryCommand {
+pub(super) fn subscribing(kind: ClientType, group: &str) -> TelemetryCommand {
     let subscription = Subscription {
         group: resource(group),
         ..Subscription::default()
@@ -41,7 +41,7 @@ fn subscribing(kind: ClientType, group: &str) -> TelemetryCommand {
     settings(kind, Some(PubSub::Subscription(subscription)))
 }
 
-fn told(command: Option<TelemetryCommand>) -> Settings {
+pub(super) fn told(command: Option<TelemetryCommand>) -> Settings {
     let command = command.expect("an answer");
     assert_eq!(code(command.status), i32::from(Code::Ok));
     match command.command {

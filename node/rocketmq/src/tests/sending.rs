@@ -16,7 +16,7 @@ use crate::proto::{
     SystemProperties, WireTimestamp,
 };
 
-fn system(id: &str) -> SystemProperties {
+pub(super) fn system(id: &str) -> SystemProperties {
     SystemProperties {
         message_id: id.to_owned(),
         message_type: MessageType::Normal.into(),
@@ -25,7 +25,7 @@ fn system(id: &str) -> SystemProperties {
     }
 }
 
-fn message(topic: &str, system: SystemProperties, body: &str) -> Message {
+pub(super) fn message(topic: &str, system: SystemProperties, body: &str) -> Message {
     Message {
         topic: resource(topic),
         system_properties: Some(system),
@@ -34,7 +34,7 @@ fn message(topic: &str, system: SystemProperties, body: &str) -> Message {
     }
 }
 
-async fn send(client: &Client, messages: Vec<Message>) -> SendMessageResponse {
+pub(super) async fn send(client: &Client, messages: Vec<Message>) -> SendMessageResponse {
     client
         .ask("SendMessage", SendMessageRequest { messages })
         .await

@@ -1,11 +1,15 @@
 //! What a RocketMQ 5 broker checks of a message, before anything of its request is done.
 
+use std::time::Duration;
+
 use weir_api::queues::envelope::is_property_name;
 use weir_base::Timestamp;
 
 use crate::context::RocketmqOptions;
 use crate::errors::Refusal;
-use crate::proto::{Code, Encoding, Message, MessageType, SystemProperties, WireTimestamp};
+use crate::proto::{
+    Code, Encoding, Message, MessageType, SystemProperties, WireDuration, WireTimestamp,
+};
 
 /// Longest message id; those that clients make have 34 bytes.
 const ID_BYTES_MAX: usize = 255;
@@ -15,6 +19,8 @@ const PROPERTIES_MAX: usize = 128;
 const PROPERTIES_BYTES_MAX: usize = 16 * 1024;
 /// Message groups are shorter.
 const GROUP_BYTES_END: usize = 64;
+/// Longest time before a half message is asked about.
+const RECOVERY_MAX: Duration = Duration::from_secs(3_600);
 /// Properties that RocketMQ 4 clients set by these names: a user's own would read as theirs.
 const RESERVED: [&str; 16] = [
     "KEYS",
@@ -64,6 +70,7 @@ pub(super) fn check(
     check_group(system)?;
     let kind = kind(system, now)?;
     check_delay(options, now, kind)?;
+    check_recovery(system)?;
     check_accepted(accepted, kind)?;
     Ok(kind)
 }
@@ -226,6 +233,20 @@ fn check_delay(options: &RocketmqOptions, now: Timestamp, kind: Kind) -> Result<
             ),
         )),
         Kind::Delay(_) | Kind::Normal | Kind::Fifo | Kind::Transaction => Ok(()),
+    }
+}
+
+/// When a half message is asked about first.
+fn check_recovery(system: &SystemProperties) -> Result<(), Refusal> {
+    let told = system.orphaned_transaction_recovery_duration;
+    match told.map(WireDuration::to_duration) {
+        Some(duration) if duration.is_none_or(|duration| duration > RECOVERY_MAX) => {
+            Err(Refusal::new(
+                Code::BadRequest,
+                format!("orphaned transaction recovery duration must be 0 to {RECOVERY_MAX:?}"),
+            ))
+        }
+        Some(_) | None => Ok(()),
     }
 }
 
