@@ -3,3 +3,4 @@
 
 pub mod kafka_client;
 pub mod produce;
+pub mod queue;

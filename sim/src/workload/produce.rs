@@ -300,7 +300,11 @@ pub async fn check_all(
     Ok(())
 }
 
-async fn read_all(
+/// Offset and value of every record of a partition, read through its leader.
+///
+/// # Errors
+/// If it cannot be read for 20 s, or a value is no text.
+pub async fn read_all(
     env: &Env,
     nodes: &[SocketAddr],
     topic: &str,

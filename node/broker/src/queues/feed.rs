@@ -125,7 +125,12 @@ impl Feeder {
                 next = batch.end_offset();
                 continue;
             }
-            for record in open(&batch)? {
+            let opened = open(&batch).unwrap_or_else(|error| {
+                // One bad batch must not stop the group: its messages count as missing.
+                tracing::error!(partition = %self.parent, %error, "queue passes over a batch");
+                Vec::new()
+            });
+            for record in opened {
                 if record.offset < next {
                     continue;
                 }
