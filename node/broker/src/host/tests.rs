@@ -1,6 +1,7 @@
 //! The host on a toy journal: what is answered when, and what a fault leaves behind.
 
 mod groups;
+mod outbox;
 pub(super) mod toy;
 
 use std::time::Duration;

@@ -612,6 +612,10 @@ impl<M: Journaled> Node<M> {
         TopicPartition::new(Uuid([3; 16]), 7)
     }
 
+    pub(in crate::host) fn host(&self) -> &MachineHost<M> {
+        self.host.as_ref().expect("the host runs")
+    }
+
     pub(in crate::host) fn has_failed(&self) -> bool {
         self.host.as_ref().is_some_and(MachineHost::is_finished)
     }
