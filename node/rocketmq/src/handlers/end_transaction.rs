@@ -1,13 +1,19 @@
 //! EndTransaction: a half message becomes a message, or never was.
 
+use std::time::Duration;
+
 use weir_api::queues::{Decision, DecisionSource, HalfHandle};
 
 use super::queue;
 use crate::context::Call;
-use crate::errors::{self, Refusal, ok};
+use crate::errors::{Refusal, ok};
 use crate::proto::{
     Code, EndTransactionRequest, StatusOnly, TransactionResolution, TransactionSource,
 };
+
+/// How long a decision waits for the queue to have a leader: its producer waits for it,
+/// and if it is lost the producer is asked.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(crate) async fn handle(
     call: Call,
@@ -45,7 +51,8 @@ pub(crate) async fn handle(
         }
     };
     let at = queue::partition(&topic, handle.partition);
-    let resolved = call.shared.api.queues.resolve(at, handle, decision, source);
-    resolved.await.map_err(|error| errors::queue(&error))?;
+    let queues = &call.shared.api.queues;
+    let resolve = || queues.resolve(at, handle, decision, source);
+    queue::patiently(&call, PATIENCE, resolve).await?;
     Ok(ok().into())
 }

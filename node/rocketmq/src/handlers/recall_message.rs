@@ -1,12 +1,16 @@
 //! RecallMessage: a delayed message is taken back, if it is not too late.
 
+use std::time::Duration;
+
 use weir_api::queues::{Cancelled, ScheduleHandle};
 
 use super::queue;
 use crate::context::Call;
-use crate::errors::{self, Refusal, ok};
+use crate::errors::{Refusal, ok};
 use crate::proto::{Code, RecallMessageRequest, RecallMessageResponse};
 
+/// How long a recall waits for the queue to have a leader.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Between the queue's handle and the message's id, of which neither has one before it.
 const SEPARATOR: char = ':';
 
@@ -32,9 +36,10 @@ pub(crate) async fn handle(
         )
     })?;
     let at = queue::partition(&topic, handle.partition);
-    let cancelled = call.shared.api.queues.cancel(at, handle).await;
+    let queues = &call.shared.api.queues;
+    let cancelled = queue::patiently(&call, PATIENCE, || queues.cancel(at, handle)).await?;
     let too_late = |why: &str| Err(Refusal::new(Code::MessageNotFound, why));
-    match cancelled.map_err(|error| errors::queue(&error))? {
+    match cancelled {
         Cancelled::Cancelled => Ok(RecallMessageResponse {
             status: Some(ok()),
             message_id: message_id.to_owned(),

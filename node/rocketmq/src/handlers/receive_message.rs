@@ -14,7 +14,7 @@ use weir_api::queues::{self, Delivery, Filter, QueueCommand, Receive};
 use weir_base::batch::Record;
 use weir_base::{Offset, Timestamp, TopicPartition};
 
-use super::{groups, queue, telemetry, topics};
+use super::{groups, telemetry, topics};
 use crate::context::{Call, ENDPOINT};
 use crate::errors::{self, Refusal, ok};
 use crate::message;
@@ -40,19 +40,9 @@ pub(crate) async fn handle(
     let image = topics::find_or_make(&call.shared, &asked.topic).await?;
     let topic =
         topics::find(&image, &asked.topic).ok_or_else(|| topics::not_found(&asked.topic))?;
-    let led = queue::led_by(topic, call.shared.node());
-    if led.is_empty() {
-        return Err(Refusal::new(
-            Code::HaNotAvailable,
-            format!(
-                "this node leads nothing of topic '{}': ask for its route again",
-                asked.topic
-            ),
-        ));
-    }
     call.shared.clients.receives(&call.client, &asked.topic);
     let resource = request.message_queue.and_then(|queue| queue.topic);
-    let deliveries = wait::deliveries(&call, topic, &led, &asked).await?;
+    let deliveries = wait::deliveries(&call, topic, &asked).await?;
     let messages = messages(&call, topic, &asked, resource.as_ref(), deliveries).await?;
     let status = match messages.is_empty() {
         true => Status {

@@ -85,21 +85,23 @@ async fn store(
             message_id: system.map(|s| s.message_id.clone()).unwrap_or_default(),
             ..SendResultEntry::default()
         };
-        let partition = place::partition(call, topic, system);
+        let group = system.and_then(|system| system.message_group.as_deref());
+        let queue_id = system.map_or(0, |system| system.queue_id);
+        let partition = place::partition(call, topic, group, queue_id);
         let check_after = system.and_then(|s| s.orphaned_transaction_recovery_duration);
         let check_after = check_after.and_then(WireDuration::to_duration);
         let payload = message::stored(message, call.remote).payload();
         match kind {
             Kind::Normal | Kind::Fifo => batches.add(partition, entries.len(), &payload),
             Kind::Delay(due) => {
-                let kept = keep(call, topic, partition, due, &payload).await;
+                let kept = keep(call, topic, queue_id, due, &payload).await;
                 let handle = settled(&mut entry, kept);
                 entry.recall_handle = handle
                     .map(|handle| recall_message::handle_text(handle, &entry.message_id))
                     .unwrap_or_default();
             }
             Kind::Transaction => {
-                let prepared = prepare(call, topic, partition, check_after, &payload).await;
+                let prepared = prepare(call, topic, queue_id, check_after, &payload).await;
                 let handle = settled(&mut entry, prepared);
                 entry.transaction_id = handle.map(|h| h.to_string()).unwrap_or_default();
             }
@@ -121,18 +123,21 @@ async fn store(
 async fn keep(
     call: &Call,
     topic: &TopicRecord,
-    partition: u32,
+    queue_id: i32,
     due: Timestamp,
     payload: &Payload,
 ) -> Result<ScheduleHandle, Refusal> {
-    let schedule = Schedule {
-        deliver_at: due,
-        payload: payload.encode(),
-        dedup: None,
+    let payload = payload.encode();
+    let queues = &call.shared.api.queues;
+    let schedule = || {
+        let schedule = Schedule {
+            deliver_at: due,
+            payload: payload.clone(),
+            dedup: None,
+        };
+        queues.schedule(place::now(call, topic, queue_id), schedule)
     };
-    let at = queue::partition(topic, partition);
-    let kept = call.shared.api.queues.schedule(at, schedule).await;
-    match kept.map_err(|error| errors::queue(&error))? {
+    match queue::patiently(call, batches::APPEND_MAX, schedule).await? {
         Scheduled::Kept(handle) => Ok(handle),
         Scheduled::Duplicate => Err(Refusal::new(
             Code::InternalServerError,
@@ -145,18 +150,21 @@ async fn keep(
 async fn prepare(
     call: &Call,
     topic: &TopicRecord,
-    partition: u32,
+    queue_id: i32,
     check_after: Option<Duration>,
     payload: &Payload,
 ) -> Result<HalfHandle, Refusal> {
-    let prepare = Prepare {
-        payload: payload.encode(),
-        producers: Arc::clone(&topic.name),
-        check_after,
+    let payload = payload.encode();
+    let queues = &call.shared.api.queues;
+    let prepare = || {
+        let prepare = Prepare {
+            payload: payload.clone(),
+            producers: Arc::clone(&topic.name),
+            check_after,
+        };
+        queues.prepare(place::now(call, topic, queue_id), prepare)
     };
-    let at = queue::partition(topic, partition);
-    let prepared = call.shared.api.queues.prepare(at, prepare).await;
-    prepared.map_err(|error| errors::queue(&error))
+    queue::patiently(call, batches::APPEND_MAX, prepare).await
 }
 
 /// Sets the status of a message's result; gives what it was kept under.

@@ -13,37 +13,86 @@ use weir_api::log::{OffsetQuery, Read, ReadPartition};
 use weir_api::queues::Delivery;
 use weir_base::{Monotonic, TopicPartition};
 
+use super::super::queue;
 use super::{Asked, receive_at};
 use crate::context::Call;
 use crate::errors::Refusal;
+use crate::proto::Code;
 
 /// Longest pause between two rounds over several partitions.
 const ROUND: Duration = Duration::from_millis(500);
 
-/// Leases up to a batch of messages, waiting as long as was asked.
+/// How long leadership may move before the client is told: it then asks for its route.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Pause while it moves.
+const PAUSE: Duration = Duration::from_millis(100);
+
+type Deliveries = Vec<(TopicPartition, Vec<Delivery>)>;
+
+/// Leases up to a batch of messages, waiting as long as was asked. A receive may be
+/// repeated whatever became of it: what was leased to nobody comes again.
 pub(super) async fn deliveries(
+    call: &Call,
+    topic: &TopicRecord,
+    asked: &Asked,
+) -> Result<Deliveries, Refusal> {
+    let clock = &call.shared.env.clock;
+    let deadline = clock.now() + asked.wait;
+    let mut patience = clock.now() + PATIENCE;
+    loop {
+        let led = queue::led_of(&call.shared.image(), &asked.topic, call.shared.node());
+        let left = deadline.since(clock.now());
+        match once(call, topic, &led, asked, left).await {
+            Ok(found) if !found.is_empty() || left.is_zero() => return Ok(found),
+            Ok(_) => patience = clock.now() + PATIENCE,
+            Err(refusal) if !passes(&refusal) || patience <= clock.now() || left.is_zero() => {
+                return Err(refusal);
+            }
+            Err(_) => call.shared.env.sleep(PAUSE).await,
+        }
+    }
+}
+
+/// Whether a refusal is one of a leadership that moves.
+fn passes(refusal: &Refusal) -> bool {
+    matches!(
+        refusal.code,
+        Code::HaNotAvailable | Code::MasterPersistenceTimeout
+    )
+}
+
+/// Asks the partitions that this node leads just now; empty if it is worth asking again.
+async fn once(
     call: &Call,
     topic: &TopicRecord,
     led: &[TopicPartition],
     asked: &Asked,
-) -> Result<Vec<(TopicPartition, Vec<Delivery>)>, Refusal> {
-    if let [only] = led {
-        let until = call.shared.api.cluster.now() + asked.wait;
-        let receive = asked.receive(call, asked.batch_max, until);
-        let deliveries = receive_at(call, topic, *only, receive).await?;
-        return Ok(vec![(*only, deliveries)]);
+    left: Duration,
+) -> Result<Deliveries, Refusal> {
+    if led.is_empty() {
+        return Err(Refusal::new(
+            Code::HaNotAvailable,
+            format!(
+                "this node leads nothing of topic '{}': ask for its route again",
+                asked.topic
+            ),
+        ));
     }
-    let clock = &call.shared.env.clock;
-    let deadline = clock.now() + asked.wait;
-    loop {
-        let ends = ends(call, led).await;
-        let found = round(call, topic, led, asked).await?;
-        let left = deadline.since(clock.now());
-        if !found.is_empty() || left.is_zero() {
-            return Ok(found);
-        }
+    if let [only] = led {
+        let until = call.shared.api.cluster.now() + left;
+        let receive = asked.receive(call, asked.batch_max, until);
+        let found = receive_at(call, topic, *only, receive).await?;
+        return Ok(match found.is_empty() {
+            true => Vec::new(),
+            false => vec![(*only, found)],
+        });
+    }
+    let ends = ends(call, led).await;
+    let found = round(call, topic, led, asked).await?;
+    if found.is_empty() && !left.is_zero() {
         grown(call, ends, left.min(ROUND)).await;
     }
+    Ok(found)
 }
 
 /// Asks each partition once, beginning with another one every time.
@@ -52,7 +101,7 @@ async fn round(
     topic: &TopicRecord,
     led: &[TopicPartition],
     asked: &Asked,
-) -> Result<Vec<(TopicPartition, Vec<Delivery>)>, Refusal> {
+) -> Result<Deliveries, Refusal> {
     let first = first(clock_now(call), led.len());
     let mut found = Vec::new();
     let mut room = asked.batch_max;

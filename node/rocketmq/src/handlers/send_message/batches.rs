@@ -15,7 +15,7 @@ use super::topics;
 use crate::context::Call;
 
 /// How long an append may take for a client that does not say how long it waits.
-const APPEND_MAX: Duration = Duration::from_secs(30);
+pub(super) const APPEND_MAX: Duration = Duration::from_secs(30);
 /// More than the lengths and deltas of a record and of one header take.
 const OVERHEAD: usize = 32;
 

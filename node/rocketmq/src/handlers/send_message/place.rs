@@ -2,10 +2,10 @@
 
 use weir_api::image::TopicRecord;
 use weir_api::queues::sip_hash;
-use weir_base::NodeId;
+use weir_base::{NodeId, TopicPartition};
 
+use super::queue;
 use crate::context::Call;
-use crate::proto::SystemProperties;
 
 /// The key of the hash by which Java's client spreads message groups: bytes 0 to 15.
 const GROUP_HASH_KEY: (u64, u64) = (0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908);
@@ -16,15 +16,23 @@ const GROUP_HASH_KEY: (u64, u64) = (0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908
 pub(super) fn partition(
     call: &Call,
     topic: &TopicRecord,
-    system: Option<&SystemProperties>,
+    group: Option<&str>,
+    queue_id: i32,
 ) -> u32 {
     let count = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
-    if let Some(group) = system.and_then(|system| system.message_group.as_ref()) {
+    if let Some(group) = group {
         return of_group(group, count);
     }
-    let asked = system.and_then(|system| u32::try_from(system.queue_id).ok());
+    let asked = u32::try_from(queue_id).ok();
     let asked = asked.filter(|asked| *asked < count).unwrap_or(0);
     here(topic, call.shared.node(), asked).unwrap_or(asked)
+}
+
+/// The same for a message without a group, as leadership is just now.
+pub(super) fn now(call: &Call, topic: &TopicRecord, queue_id: i32) -> TopicPartition {
+    let image = call.shared.image();
+    let topic = image.topic(topic.id).map_or(topic, |topic| &**topic);
+    queue::partition(topic, partition(call, topic, None, queue_id))
 }
 
 /// As Java's client: the signed hash, modulo the number of queues.
