@@ -361,7 +361,7 @@ async fn follow_links(
 async fn carry_facts(env: Env, storage: Arc<Storage>, metadata: Metadata, broker: Broker) {
     loop {
         env.sleep(FACTS_INTERVAL).await;
-        metadata.report_fsync_age(storage.fsync_age().unwrap_or_default());
+        metadata.report_fsync_age(storage.fsync_age());
         if let Some(until) = metadata.lease_until() {
             broker.set_lease(until);
         }

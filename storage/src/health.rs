@@ -137,9 +137,17 @@ impl Health {
         }
     }
 
+    /// How long the oldest fsync under way lasts; zero if there is none.
+    pub(crate) fn fsync_running(&self, now: Monotonic) -> Duration {
+        let syncs = self.syncs.lock().unwrap_or_else(PoisonError::into_inner);
+        let oldest = syncs.running.values().next();
+        oldest.map_or(Duration::ZERO, |began| now.since(*began))
+    }
+
     /// The facts known here; space and the rest are the caller's.
     pub(crate) fn facts(&self, now: Monotonic) -> StorageHealth {
         let failure = self.failure.borrow().as_ref().map(ToString::to_string);
+        let fsync_running = self.fsync_running(now);
         let syncs = self.syncs.lock().unwrap_or_else(PoisonError::into_inner);
         let mut sorted: Vec<Duration> = syncs.samples.iter().copied().collect();
         sorted.sort_unstable();
@@ -148,11 +156,7 @@ impl Health {
             failure,
             fsync_p99: sorted.get(rank).copied().unwrap_or_default(),
             fsyncs: syncs.count,
-            fsync_running: syncs
-                .running
-                .values()
-                .next()
-                .map_or(Duration::ZERO, |began| now.since(*began)),
+            fsync_running,
             fsync_age: syncs.last_success.map(|at| now.since(at)),
             ..StorageHealth::default()
         }
@@ -195,6 +199,19 @@ mod tests {
         health.check().unwrap();
         assert!(health.judge_sync::<()>(Err(full())).is_err());
         assert!(health.check().is_err());
+    }
+
+    #[test]
+    fn an_idle_disk_does_not_stall() {
+        let health = Health::new();
+        let number = health.sync_begins(Monotonic(0));
+        assert_eq!(
+            health.fsync_running(Monotonic(7_000)),
+            Duration::from_micros(7)
+        );
+        health.sync_ends(number, Monotonic(7_000), true);
+        let much_later = Monotonic(60_000_000_000);
+        assert_eq!(health.fsync_running(much_later), Duration::ZERO);
     }
 
     #[test]

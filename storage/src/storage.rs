@@ -323,12 +323,13 @@ impl Storage {
         self.shared.health.watch()
     }
 
-    /// How long the oldest fsync under way lasts. Asks the disk nothing, so that it can
+    /// How long the oldest fsync under way lasts; zero if there is none, however long ago
+    /// the last one was: an idle disk does not stall. Asks the disk nothing, so that it can
     /// be told while the disk stalls.
     #[must_use]
-    pub fn fsync_age(&self) -> Option<Duration> {
+    pub fn fsync_age(&self) -> Duration {
         let shared = &self.shared;
-        shared.health.facts(shared.env.clock.now()).fsync_age
+        shared.health.fsync_running(shared.env.clock.now())
     }
 
     /// Facts for the console.
