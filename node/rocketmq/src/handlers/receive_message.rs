@@ -257,7 +257,7 @@ async fn receive_at(
     let queues = &call.shared.api.queues;
     match queues.receive(at, receive.clone()).await {
         Err(error) if groups::is_missing(&error) => {
-            groups::ensure(&call.shared, topic, at, &receive.group).await?;
+            groups::ensure(call, topic, at, &receive.group).await?;
             let received = queues.receive(at, receive).await;
             received.map_err(|error| errors::queue(&error))
         }

@@ -42,7 +42,7 @@ const LADDER: [u64; 18] = [
 ];
 /// How long the answer to settings waits for a group to be made: clients wait three
 /// seconds and more.
-const GROUP_WAIT: Duration = Duration::from_secs(2);
+const GROUP_WAIT: Duration = Duration::from_millis(2_800);
 /// How long a client may be without a stream.
 const GRACE: Duration = Duration::from_secs(3);
 
@@ -209,7 +209,7 @@ async fn group_of(call: &Call, subscription: &Subscription) -> GroupSettings {
                 continue;
             };
             for at in queue::led_by(topic, call.shared.node()) {
-                match groups::ensure(&call.shared, topic, at, &group).await {
+                match groups::ensure(call, topic, at, &group).await {
                     Ok(view) => found = view.settings,
                     Err(refusal) => {
                         tracing::debug!(%at, why = refusal.message, "group is made later");
