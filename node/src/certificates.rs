@@ -1,18 +1,23 @@
 //! Certificates that Weir makes by itself: those of a development cluster, with an
-//! authority made once, and that of a node which is its whole cluster.
+//! authority made once, that of a node which is its whole cluster, and the one that a
+//! node shows to clients who encrypt without being told whom to trust.
 //!
-//! Ed25519 throughout. They do not expire in anybody's life time: they protect links
+//! Ed25519 between nodes. They do not expire in anybody's life time: they protect links
 //! that never leave one machine. Clusters of several machines bring their own.
 
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PKCS_ED25519,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ED25519,
 };
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use weir_base::NodeId;
 use weir_peer::{IdentityError, NodeIdentity, node_name};
 
@@ -136,6 +141,72 @@ pub fn identity(options: &NodeOptions) -> io::Result<NodeIdentity> {
     .map_err(|error| refused(&error))
 }
 
+/// What TLS clients are shown: the files that the options name, or a certificate made at
+/// the first start and kept in the data directory (`rocketmq.crt`, `rocketmq.key`). It is
+/// its own authority, for clients that want to be given one.
+///
+/// # Errors
+/// If a file cannot be read or written, or is no good.
+pub fn client_tls(options: &NodeOptions) -> io::Result<Arc<ServerConfig>> {
+    let front = &options.rocketmq;
+    let (certificate, key) = match (&front.tls_cert, &front.tls_key) {
+        (Some(certificate), Some(key)) => (certificate.clone(), key.clone()),
+        (_, _) => {
+            let data = &options.node.data;
+            let files = (data.join("rocketmq.crt"), data.join("rocketmq.key"));
+            make_client_tls(options, &files.0, &files.1)?;
+            files
+        }
+    };
+    let bad = |path: &Path, why: String| {
+        io::Error::other(format!("rocketmq TLS, {}: {why}", path.display()))
+    };
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&certificate)
+        .and_then(Iterator::collect)
+        .map_err(|error| bad(&certificate, error.to_string()))?;
+    let private =
+        PrivateKeyDer::from_pem_file(&key).map_err(|error| bad(&key, error.to_string()))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|config| {
+            config
+                .with_no_client_auth()
+                .with_single_cert(chain, private)
+        })
+        .map_err(|error| bad(&certificate, error.to_string()))?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn make_client_tls(options: &NodeOptions, certificate: &Path, key: &Path) -> io::Result<()> {
+    if certificate.exists() {
+        return Ok(());
+    }
+    let listen = options.rocketmq.listen.ip().to_string();
+    let told = options.rocketmq.advertised.as_ref();
+    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), listen];
+    names.extend(told.map(|told| told.host.clone()));
+    names.sort();
+    names.dedup();
+    // Not Ed25519: clients whose TLS is BoringSSL do not offer to take it.
+    let private = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(io::Error::other)?;
+    let mut params = CertificateParams::new(names).map_err(io::Error::other)?;
+    params
+        .distinguished_name
+        .push(DnType::CommonName, options.display_name());
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![
+        KeyUsagePurpose::DigitalSignature,
+        KeyUsagePurpose::KeyCertSign,
+    ];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let signed = params.self_signed(&private).map_err(io::Error::other)?;
+    // The certificate is written last: if it is there, so is its key.
+    write_private(key, &private.serialize_pem())?;
+    write_private(certificate, &signed.pem())
+}
+
 /// Nobody else has a certificate of this authority, whose key is gone after this call.
 fn lone_identity(node: u32, cluster: &str) -> io::Result<NodeIdentity> {
     let authority = Authority::of(new_key()?, cluster);
@@ -219,6 +290,22 @@ mod tests {
         options.peer.tls_key = Some(path.join("ca.crt"));
         let error = identity(&options).unwrap_err().to_string();
         assert!(error.contains("private key"), "{error}");
+    }
+
+    #[test]
+    fn clients_are_shown_one_certificate_for_ever() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut options = NodeOptions::default();
+        options.node.data = directory.path().to_owned();
+        let config = client_tls(&options).unwrap();
+        assert_eq!(config.alpn_protocols, [b"h2"]);
+        let file = directory.path().join("rocketmq.crt");
+        let first = fs::read(&file).unwrap();
+        client_tls(&options).unwrap();
+        assert_eq!(fs::read(&file).unwrap(), first);
+        fs::write(&file, "no certificate").unwrap();
+        let error = client_tls(&options).unwrap_err().to_string();
+        assert!(error.contains("rocketmq.crt"), "{error}");
     }
 
     #[test]

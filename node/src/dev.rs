@@ -48,6 +48,9 @@ pub struct DevArgs {
     /// Admin port of node 1; node 2 gets the one 100 above, and so on
     #[arg(long, default_value_t = 8080, value_name = "PORT")]
     pub admin_port_base: u16,
+    /// RocketMQ port of node 1; node 2 gets the next one, and so on [default: the one after --admin-port-base]
+    #[arg(long, value_name = "PORT")]
+    pub rocketmq_port_base: Option<u16>,
     /// Where all data lies; started again on it, the cluster serves all it had
     #[arg(long, default_value = "weir-data", value_name = "DIR")]
     pub data: PathBuf,
@@ -80,6 +83,9 @@ async fn supervise(args: &DevArgs) -> Result<()> {
         nodes: args.nodes,
         port_base: args.port_base,
         admin_port_base: args.admin_port_base,
+        rocketmq_port_base: args
+            .rocketmq_port_base
+            .unwrap_or_else(|| args.admin_port_base.saturating_add(1)),
         directory: path,
     };
     let plan = plan::plan(&wish, directory.founded()?.as_ref())?;
@@ -199,6 +205,7 @@ impl Cluster {
             id: node.id,
             pid: self.nodes.pid(index),
             kafka: node.kafka.to_string(),
+            rocketmq: node.rocketmq.to_string(),
             admin: node.admin.to_string(),
             peer: node.peer.to_string(),
             data: node.data().display().to_string(),
@@ -222,8 +229,8 @@ impl Cluster {
                 .try_for_each(|node| {
                     writeln!(
                         out,
-                        "node {}  kafka {}  admin http://{}  data {}",
-                        node.id, node.kafka, node.admin, node.data
+                        "node {}  kafka {}  rocketmq {}  admin http://{}  data {}",
+                        node.id, node.kafka, node.rocketmq, node.admin, node.data
                     )
                 })
                 .and_then(|()| writeln!(out, "weir: ready"))

@@ -19,7 +19,7 @@ pub use reference::reference;
 pub use section::{Field, Input, Section};
 pub use sections::{
     AdminSection, GroupsSection, KafkaSection, LogSection, MetadataSection, NodeSection,
-    PeerSection, ReplicationSection, StorageSection,
+    PeerSection, ReplicationSection, RocketmqSection, StorageSection,
 };
 pub use validate::Invalid;
 
@@ -30,6 +30,7 @@ pub struct NodeOptions {
     pub node: NodeSection,
     pub log: LogSection,
     pub kafka: KafkaSection,
+    pub rocketmq: RocketmqSection,
     pub admin: AdminSection,
     pub peer: PeerSection,
     pub metadata: MetadataSection,
@@ -41,11 +42,12 @@ pub struct NodeOptions {
 impl NodeOptions {
     /// The sections, in the order of the reference.
     #[must_use]
-    pub fn sections(&self) -> [&dyn Section; 9] {
+    pub fn sections(&self) -> [&dyn Section; 10] {
         [
             &self.node,
             &self.log,
             &self.kafka,
+            &self.rocketmq,
             &self.admin,
             &self.peer,
             &self.metadata,
@@ -55,11 +57,12 @@ impl NodeOptions {
         ]
     }
 
-    fn sections_mut(&mut self) -> [&mut dyn Section; 9] {
+    fn sections_mut(&mut self) -> [&mut dyn Section; 10] {
         [
             &mut self.node,
             &mut self.log,
             &mut self.kafka,
+            &mut self.rocketmq,
             &mut self.admin,
             &mut self.peer,
             &mut self.metadata,

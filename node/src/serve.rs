@@ -86,7 +86,8 @@ async fn serve(options: &NodeOptions, supervised: bool) -> Result<()> {
     let env = os_env_with(Arc::new(disk), Arc::clone(&spawner));
     let quic = Arc::new(OsQuic::new(env.tasks.clone()));
     let identity = certificates::identity(options)?;
-    let node = wire_up::start_node(options, &env, quic, identity).await?;
+    let tls = certificates::client_tls(options)?;
+    let node = wire_up::start_node(options, &env, quic, identity, Some(tls)).await?;
     tracing::info!(
         node = options.node.id,
         name = options.display_name(),

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use thiserror::Error;
 use tokio::sync::OnceCell;
 use weir_api::console::Health;
@@ -22,6 +23,7 @@ use weir_console::{Console, HealthSource};
 use weir_kafka::KafkaFront;
 use weir_metadata::{Metadata, MetadataError, NodeFacts};
 use weir_peer::{LinkEvent, NodeIdentity, PeerNode, QuicEnv, Service};
+use weir_rocketmq::RocketmqFront;
 use weir_storage::{StartKind, Storage};
 
 use crate::measure::NodeMetrics;
@@ -41,6 +43,7 @@ pub struct RunningNode {
     metadata: Metadata,
     broker: Broker,
     kafka: KafkaFront,
+    rocketmq: RocketmqFront,
     drain_wait: Duration,
     voters: BTreeSet<NodeId>,
     env: Env,
@@ -73,6 +76,9 @@ pub enum StartError {
     /// The Kafka front cannot start.
     #[error("kafka: {0}")]
     Kafka(weir_kafka::OptionsError),
+    /// The RocketMQ front cannot start.
+    #[error("rocketmq: {0}")]
+    Rocketmq(weir_rocketmq::OptionsError),
 }
 
 impl StartError {
@@ -104,7 +110,8 @@ impl StartError {
     }
 }
 
-/// Starts a node. It is asked whether it is ready over its admin API.
+/// Starts a node; `tls` is what clients that encrypt are shown. It is asked whether it is
+/// ready over its admin API.
 ///
 /// # Errors
 /// What keeps it from starting.
@@ -113,6 +120,7 @@ pub async fn start_node(
     env: &Env,
     quic: Arc<dyn QuicEnv>,
     identity: NodeIdentity,
+    tls: Option<Arc<ServerConfig>>,
 ) -> Result<RunningNode, StartError> {
     let me = NodeId(options.node.id);
     let health = Arc::new(NodeHealth::new(me));
@@ -177,13 +185,21 @@ pub async fn start_node(
         env: env.clone(),
         api: broker.api(),
     };
-    let kafka = KafkaFront::start(context, options.kafka_options())
+    let kafka = KafkaFront::start(context.clone(), options.kafka_options())
         .await
         .map_err(|error| match error {
             weir_kafka::StartError::Listen { address, error } => {
                 StartError::listen("kafka.listen", address, error)
             }
             weir_kafka::StartError::Options(error) => StartError::Kafka(error),
+        })?;
+    let rocketmq = RocketmqFront::start(context, options.rocketmq_options(tls))
+        .await
+        .map_err(|error| match error {
+            weir_rocketmq::StartError::Listen { address, error } => {
+                StartError::listen("rocketmq.listen", address, error)
+            }
+            weir_rocketmq::StartError::Options(error) => StartError::Rocketmq(error),
         })?;
     let rooms = NodeMetrics {
         storage: Arc::clone(&storage),
@@ -230,6 +246,7 @@ pub async fn start_node(
         metadata,
         broker,
         kafka,
+        rocketmq,
         drain_wait: options.node.stop_timeout / 3,
         voters: voter_ids,
         env: env.clone(),
@@ -246,7 +263,7 @@ impl RunningNode {
                 Err(error) => tracing::warn!(%error, "leadership was not moved away"),
             }
         }
-        self.kafka.drain().await;
+        tokio::join!(self.kafka.drain(), self.rocketmq.drain());
         tokio::select! {
             biased;
             left = self.metadata.leave(LEAVE_WAIT) => if let Err(error) = left {
@@ -307,6 +324,7 @@ fn node_facts(options: &NodeOptions, storage: &Storage) -> NodeFacts {
         },
     };
     let kafka = endpoint(&options.kafka.advertised, options.kafka.listen);
+    let rocketmq = endpoint(&options.rocketmq.advertised, options.rocketmq.listen);
     let admin = endpoint(&options.admin.advertised, options.admin.listen);
     let peer_address = options.peer.advertised.as_ref();
     NodeFacts {
@@ -315,7 +333,9 @@ fn node_facts(options: &NodeOptions, storage: &Storage) -> NodeFacts {
         storage: storage.identity(),
         peer_address: peer_address
             .map_or_else(|| options.peer.listen.to_string(), ToString::to_string),
-        endpoints: [("kafka".to_owned(), kafka), ("admin".to_owned(), admin)].into(),
+        endpoints: [("kafka", kafka), ("rocketmq", rocketmq), ("admin", admin)]
+            .map(|(front, endpoint)| (front.to_owned(), endpoint))
+            .into(),
         rack: options.node.rack.clone(),
         start_kind: match storage.start_kind() {
             StartKind::Fresh | StartKind::Clean => weir_metadata::StartKind::Clean,

@@ -47,7 +47,8 @@ fn free_ports() -> (u16, u16) {
         .map(|step| 20_000 + (stretch + (start + step) % 250) * 4)
         .map(|kafka| (kafka, kafka + 8_100))
         .find(|&(kafka, admin)| {
-            let both = [kafka, kafka + 1, admin, admin + 100].into_iter().all(tcp);
+            let both = [kafka, kafka + 1, admin, admin + 1, admin + 2, admin + 100];
+            let both = both.into_iter().all(tcp);
             both && udp(kafka + 10_000) && udp(kafka + 10_001)
         })
         .expect("free ports")
@@ -144,6 +145,7 @@ fn nodes_are_started_restarted_and_stopped() {
     eventually("node 2 answers", || answers(ports.1 + 100).then_some(()));
     let nodes = cluster(data).unwrap()["nodes"].clone();
     assert_eq!(nodes[1]["kafka"], format!("127.0.0.1:{}", ports.0 + 1));
+    assert_eq!(nodes[1]["rocketmq"], format!("127.0.0.1:{}", ports.1 + 2));
     assert_eq!(nodes[1]["admin"], format!("127.0.0.1:{}", ports.1 + 100));
 
     // The same directory is refused to another, whatever its ports.
@@ -394,6 +396,7 @@ fn a_taken_port_is_one_clear_line() {
         .env("WEIR_NODE_DATA", data.path().join("alone"))
         .env("WEIR_ADMIN_LISTEN", format!("127.0.0.1:{admin}"))
         .env("WEIR_KAFKA_LISTEN", format!("127.0.0.1:{kafka}"))
+        .env("WEIR_ROCKETMQ_LISTEN", format!("127.0.0.1:{}", admin + 1))
         .env("WEIR_PEER_LISTEN", format!("127.0.0.1:{}", kafka + 10_000))
         .env("WEIR_LOG_LEVEL", "error");
     let refused = refusal(&mut serve);

@@ -16,6 +16,8 @@ use crate::cluster::{Cluster, PEER_PORT, host_name, ip};
 
 /// The port of every node's Kafka front.
 pub const KAFKA_PORT: u16 = 9092;
+/// The port of every node's RocketMQ front.
+pub const ROCKETMQ_PORT: u16 = 8081;
 /// The port of every node's admin API.
 pub const ADMIN_PORT: u16 = 8080;
 
@@ -34,6 +36,8 @@ pub fn node_options(node: NodeId, voters: &[NodeId]) -> NodeOptions {
     options.node.id = node.0;
     options.kafka.listen = at(KAFKA_PORT);
     options.kafka.advertised = told(KAFKA_PORT);
+    options.rocketmq.listen = at(ROCKETMQ_PORT);
+    options.rocketmq.advertised = told(ROCKETMQ_PORT);
     options.admin.listen = at(ADMIN_PORT);
     options.admin.advertised = told(ADMIN_PORT);
     options.peer.listen = at(PEER_PORT);
@@ -79,7 +83,7 @@ pub async fn run_node_with(
 ) -> Result<()> {
     let host = cluster.boot(NodeId(options.node.id))?;
     let quic = Arc::new(host.quic);
-    let running = start_node(&options, &host.env, quic, host.identity)
+    let running = start_node(&options, &host.env, quic, host.identity, None)
         .await
         .with_context(|| format!("node {}", host.node))?;
     also(&host.env, running.broker().api());
@@ -126,7 +130,7 @@ pub(crate) async fn run_watched(
     let env = host.env.clone();
     // A task of its own, so that it stops, goes on and panics like the others.
     host.env.tasks.spawn("main", async move {
-        let started = start_node(&options, &env, Arc::new(host.quic), host.identity).await;
+        let started = start_node(&options, &env, Arc::new(host.quic), host.identity, None).await;
         let running = match started {
             Ok(running) => running,
             Err(error) => {

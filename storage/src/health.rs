@@ -267,6 +267,19 @@ mod tests {
     }
 
     #[test]
+    fn an_idle_disk_does_not_stall() {
+        let health = Health::new();
+        let number = health.sync_begins(Monotonic(0));
+        assert_eq!(
+            health.oldest_sync(Monotonic(7_000)),
+            Duration::from_micros(7)
+        );
+        health.sync_ends(number, Monotonic(7_000), true);
+        let much_later = Monotonic(60_000_000_000);
+        assert_eq!(health.oldest_sync(much_later), Duration::ZERO);
+    }
+
+    #[test]
     fn the_percentile_is_of_the_latest() {
         let health = Health::new();
         for micros in 1..=100u64 {

@@ -259,6 +259,14 @@ pub const TOPIC_OPTIONS: &[ConfigOption] = &[
         "sync: a replica counts a record after fsync. async: when it is in the page cache.",
     ),
     option(
+        "weir.message.type",
+        Kind::String,
+        "mixed",
+        Rule::OneOf(&["mixed", "normal", "fifo", "delay", "transaction"]),
+        None,
+        "The messages that RocketMQ clients may send here: mixed for all four types.",
+    ),
+    option(
         "weir.replication",
         Kind::String,
         "sync",

@@ -38,7 +38,8 @@ impl KeyHash {
 
 /// SipHash-2-4 of `bytes`: a hash that is the same for ever, and without the key cannot
 /// be guessed.
-pub(crate) fn sip_hash(key: (u64, u64), bytes: &[u8]) -> u64 {
+#[must_use]
+pub fn sip_hash(key: (u64, u64), bytes: &[u8]) -> u64 {
     let mut state = [
         key.0 ^ 0x736f_6d65_7073_6575,
         key.1 ^ 0x646f_7261_6e64_6f6d,

@@ -47,7 +47,7 @@ pub use durable::{Admission, QueueState, producer_sequence};
 pub use envelope::{Message, Payload, PayloadError};
 pub use error::{FilterError, QueueError, ReceiptError, SettingsError};
 pub use filter::{CompiledFilter, FILTER_BYTES_MAX, Filter};
-pub use ids::{EntryNumber, GroupName, GroupNumber, KeyHash, MemberName};
+pub use ids::{EntryNumber, GroupName, GroupNumber, KeyHash, MemberName, sip_hash};
 pub use machine::{QueueLive, QueueMachine};
 pub use message::{MessageFacts, Needs, Want};
 pub use options::QueueOptions;

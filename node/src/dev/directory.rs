@@ -36,6 +36,9 @@ pub struct ClusterFileNode {
     pub pid: Option<u32>,
     /// Where Kafka clients connect.
     pub kafka: String,
+    /// Where RocketMQ clients connect. (A file of an older `weir dev` lacks it.)
+    #[serde(default)]
+    pub rocketmq: String,
     /// Where its admin API listens.
     pub admin: String,
     /// Where other nodes connect (UDP).

@@ -30,6 +30,8 @@ pub const DECIDED: &[&str] = &[
     "log.file",
     "kafka.listen",
     "kafka.advertised",
+    "rocketmq.listen",
+    "rocketmq.advertised",
     "admin.listen",
     "admin.advertised",
     "peer.listen",
@@ -58,6 +60,8 @@ pub struct Wish {
     pub port_base: u16,
     /// Admin port of node 1.
     pub admin_port_base: u16,
+    /// RocketMQ port of node 1.
+    pub rocketmq_port_base: u16,
     /// Where everything lies; absolute.
     pub directory: PathBuf,
 }
@@ -88,6 +92,8 @@ pub struct NodePlan {
     pub id: u32,
     /// Where Kafka clients connect.
     pub kafka: SocketAddr,
+    /// Where RocketMQ clients connect.
+    pub rocketmq: SocketAddr,
     /// Where its admin API listens.
     pub admin: SocketAddr,
     /// Where its peers connect (UDP and TCP).
@@ -130,7 +136,7 @@ pub enum PlanError {
     },
     /// Two listeners on one port.
     #[error(
-        "port {port} would be both {first} and {second}; choose another --port-base or --admin-port-base"
+        "port {port} would be both {first} and {second}; choose another --port-base, --admin-port-base or --rocketmq-port-base"
     )]
     PortTwice {
         /// The port.
@@ -176,6 +182,7 @@ pub fn plan(wish: &Wish, founded: Option<&Founded>) -> Result<Plan, PlanError> {
             Ok(NodePlan {
                 id,
                 kafka: port("--port-base", wish.port_base, id - 1)?,
+                rocketmq: port("--rocketmq-port-base", wish.rocketmq_port_base, id - 1)?,
                 admin: port(
                     "--admin-port-base",
                     wish.admin_port_base,
@@ -218,9 +225,10 @@ pub fn plan(wish: &Wish, founded: Option<&Founded>) -> Result<Plan, PlanError> {
 impl NodePlan {
     /// What it listens on.
     #[must_use]
-    pub fn listeners(&self) -> [(&'static str, SocketAddr); 3] {
+    pub fn listeners(&self) -> [(&'static str, SocketAddr); 4] {
         [
             ("Kafka", self.kafka),
+            ("RocketMQ", self.rocketmq),
             ("admin", self.admin),
             ("peer", self.peer),
         ]
@@ -256,6 +264,7 @@ impl Plan {
         options.node.stop_timeout = STOP_TIMEOUT;
         options.log.file = Some(node.log_file());
         options.kafka.listen = node.kafka;
+        options.rocketmq.listen = node.rocketmq;
         options.admin.listen = node.admin;
         options.peer.listen = node.peer;
         // Loopback carries it, and links are a third faster than at what discovery finds.
@@ -320,6 +329,7 @@ mod tests {
             nodes,
             port_base,
             admin_port_base,
+            rocketmq_port_base: admin_port_base + 1,
             directory: "/d".into(),
         }
     }
@@ -330,14 +340,22 @@ mod tests {
         let ports: Vec<_> = plan
             .nodes
             .iter()
-            .map(|n| (n.id, n.kafka.port(), n.admin.port(), n.peer.port()))
+            .map(|n| {
+                (
+                    n.id,
+                    n.kafka.port(),
+                    n.rocketmq.port(),
+                    n.admin.port(),
+                    n.peer.port(),
+                )
+            })
             .collect();
         assert_eq!(
             ports,
             [
-                (1, 9092, 8080, 19092),
-                (2, 9093, 8180, 19093),
-                (3, 9094, 8280, 19094)
+                (1, 9092, 8081, 8080, 19092),
+                (2, 9093, 8082, 8180, 19093),
+                (3, 9094, 8083, 8280, 19094)
             ]
         );
         assert_eq!(plan.founded.voters, [1, 2, 3]);

@@ -13,7 +13,12 @@ use super::plan::Plan;
 /// The first that is taken, with the option that moves it.
 pub(super) fn check(plan: &Plan) -> Result<()> {
     for node in &plan.nodes {
-        let options = ["--port-base", "--admin-port-base", "--port-base"];
+        let options = [
+            "--port-base",
+            "--rocketmq-port-base",
+            "--admin-port-base",
+            "--port-base",
+        ];
         for ((what, address), option) in node.listeners().into_iter().zip(options) {
             // Peers use both: TCP to prove that the process lives.
             let udp = || if what == "peer" { udp(address) } else { Ok(()) };

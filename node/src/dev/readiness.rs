@@ -89,6 +89,7 @@ async fn probe(node: &NodePlan) -> io::Result<Health> {
     let health: Health = get(node.admin, "/healthz").await?;
     if health.ready {
         connect("Kafka", node.kafka).await?;
+        connect("RocketMQ", node.rocketmq).await?;
     }
     Ok(health)
 }

@@ -1,13 +1,17 @@
 //! The options as each room takes them. Defaults are the rooms' own; a test holds the
 //! two together, so that a room that changes one has to change the reference.
 
+use std::sync::Arc;
+
+use rustls::ServerConfig;
 use weir_api::groups::GroupOptions;
 use weir_console::ConsoleOptions;
 use weir_kafka::KafkaOptions;
 use weir_metadata::MetadataOptions;
 use weir_replication::{CoreOptions, ReplicationOptions};
+use weir_rocketmq::RocketmqOptions;
 use weir_storage::StorageOptions;
-use weir_wire::WireOptions;
+use weir_wire::{Encryption, WireOptions};
 
 use super::NodeOptions;
 
@@ -68,6 +72,30 @@ impl NodeOptions {
             idle_close: self.kafka.idle_close,
             fetch_sessions_max: count(self.kafka.fetch_sessions_max),
             metadata_wait: self.kafka.metadata_wait,
+        }
+    }
+
+    /// For the RocketMQ front; `tls` is what TLS clients are shown.
+    #[must_use]
+    pub fn rocketmq_options(&self, tls: Option<Arc<ServerConfig>>) -> RocketmqOptions {
+        RocketmqOptions {
+            listen: self.rocketmq.listen,
+            wire: WireOptions {
+                connections_max: self.rocketmq.connections_max,
+                drain_grace: self.rocketmq.drain_grace,
+            },
+            encryption: Encryption {
+                tls,
+                required: self.rocketmq.tls_required,
+            },
+            auto_create_topics: self.rocketmq.auto_create_topics,
+            request_bytes_max: self.rocketmq.request_bytes_max.as_usize(),
+            body_bytes_max: self.rocketmq.body_bytes_max.as_usize(),
+            delay_max: self.rocketmq.delay_max,
+            calls_max: self.rocketmq.calls_max,
+            clients_max: count(self.rocketmq.clients_max),
+            idle_close: self.rocketmq.idle_close,
+            topic_wait: self.rocketmq.topic_wait,
         }
     }
 
@@ -154,5 +182,8 @@ mod tests {
         let kafka = format!("{:?}", options.kafka_options());
         assert_eq!(kafka, format!("{:?}", KafkaOptions::default()));
         assert_eq!(options.kafka_options().validate(), Ok(()));
+        let rocketmq = format!("{:?}", options.rocketmq_options(None));
+        assert_eq!(rocketmq, format!("{:?}", RocketmqOptions::default()));
+        assert_eq!(options.rocketmq_options(None).validate(), Ok(()));
     }
 }

@@ -76,6 +76,42 @@ section! {
 }
 
 section! {
+    /// The RocketMQ 5 front (gRPC).
+    RocketmqSection "rocketmq" {
+        /// Where RocketMQ clients connect, with TLS or without.
+        listen: SocketAddr = "127.0.0.1:8081", bounds "an IP address with a port", change "to serve other machines";
+        /// The address that clients are told; without it, the one that is listened on.
+        advertised: Option<HostPort> = "", bounds "host:port", change "behind NAT, or when `listen` is 0.0.0.0";
+        /// The certificate chain (PEM) that TLS clients are shown; without it, one made at the first start: `rocketmq.crt` in the data directory.
+        tls_cert: Option<PathBuf> = "", bounds "a PEM file", change "for clients that check certificates";
+        /// Its private key (PEM, PKCS#8).
+        tls_key: Option<PathBuf> = "", bounds "a PEM file", change "with `tls_cert`";
+        /// Whether clients without TLS are refused.
+        tls_required: bool = "false", bounds "true, false", change "to true where the network is not trusted";
+        /// Whether a topic that a client asks for is made when it does not exist.
+        auto_create_topics: bool = "true", bounds "true, false", change "to false where topics are made on purpose only";
+        /// Connections at once; more are closed.
+        connections_max: u32 = "10000", bounds "1 to 1000000", change "with the number of clients";
+        /// How long requests under way may take to finish when the node stops.
+        drain_grace: Duration = "5s", bounds "0ms to 5m", change "upwards for clients that wait long for acknowledgements";
+        /// Largest request.
+        request_bytes_max: ByteSize = "16MiB", bounds "1MiB to 64MiB", change "when clients send many messages at once";
+        /// Largest message body. A topic that was made with a smaller `max.message.bytes` keeps its own limit.
+        body_bytes_max: ByteSize = "4MiB", bounds "1KiB to 32MiB", change "upwards for larger messages, with `request_bytes_max`";
+        /// Longest delay of a delayed message.
+        delay_max: Duration = "366d", bounds "1s to 366d", change "downwards to catch mistakes early";
+        /// Calls under way on one connection, long polls included.
+        calls_max: u32 = "1024", bounds "1 to 65536", change "for clients with very many threads";
+        /// Clients whose settings are remembered; more are turned away.
+        clients_max: u32 = "10000", bounds "1 to 1000000", change "with the number of clients";
+        /// A connection on which nothing is under way for this long is closed.
+        idle_close: Duration = "30m", bounds "1s to 1d", change "below the idle limit of a load balancer in between";
+        /// How long a route request waits for a topic that is being made.
+        topic_wait: Duration = "2s", bounds "0ms to 30s", change "downwards for clients with short timeouts";
+    }
+}
+
+section! {
     /// The admin API, metrics and health, over HTTP.
     AdminSection "admin" {
         /// Where it listens.

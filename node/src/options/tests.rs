@@ -21,7 +21,7 @@ fn a_bad_file_gives_one_line_with_place_key_value_and_remedy() {
         ),
         (
             "[zzz]\n",
-            "weir.toml:1: zzz: no such section; known are node, log, kafka, admin, peer, metadata, storage, replication, groups",
+            "weir.toml:1: zzz: no such section; known are node, log, kafka, rocketmq, admin, peer, metadata, storage, replication, groups",
         ),
         (
             "kafka = 3",

@@ -57,6 +57,11 @@ impl NodeOptions {
                 self.kafka.advertised.is_some(),
             ),
             (
+                "rocketmq.listen",
+                self.rocketmq.listen,
+                self.rocketmq.advertised.is_some(),
+            ),
+            (
                 "admin.listen",
                 self.admin.listen,
                 self.admin.advertised.is_some(),
@@ -100,6 +105,13 @@ impl NodeOptions {
             return Err(invalid(
                 "peer.tls_cert",
                 "peer.tls_cert, peer.tls_key and peer.tls_ca go together: set all three or none",
+            ));
+        }
+        let front = [&self.rocketmq.tls_cert, &self.rocketmq.tls_key];
+        if front.iter().filter(|path| path.is_some()).count() == 1 {
+            return Err(invalid(
+                "rocketmq.tls_cert",
+                "rocketmq.tls_cert and rocketmq.tls_key go together: set both or none",
             ));
         }
         if set == 0 && !self.stands_alone() {
@@ -191,6 +203,7 @@ impl NodeOptions {
         // Not the peers' one: it takes nobody without a certificate of the cluster.
         [
             ("kafka.listen", self.kafka.listen),
+            ("rocketmq.listen", self.rocketmq.listen),
             ("admin.listen", self.admin.listen),
         ]
         .into_iter()

@@ -30,6 +30,7 @@ const TOPIC_DEFAULTS: &[(&str, &str, i8)] = &[
     ("segment.ms", "604800000", LONG),
     ("unclean.leader.election.enable", "false", BOOL),
     ("weir.flush", "sync", STRING),
+    ("weir.message.type", "mixed", STRING),
     ("weir.replication", "sync", STRING),
 ];
 

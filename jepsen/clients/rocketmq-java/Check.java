@@ -1,0 +1,204 @@
+import java.nio.ByteBuffer;
+import java.nio.charset.StandardCharsets;
+import java.time.Duration;
+import java.util.*;
+import java.util.concurrent.*;
+import java.util.function.Predicate;
+import org.apache.rocketmq.client.apis.*;
+import org.apache.rocketmq.client.apis.consumer.*;
+import org.apache.rocketmq.client.apis.message.*;
+import org.apache.rocketmq.client.apis.producer.*;
+
+/** Apache RocketMQ's own Java client against a cluster: `Check HOST:PORT,...` (see ../README.md). */
+public class Check {
+    static final String CLIENT = System.getenv().getOrDefault("CLIENT", "rocketmq-java");
+    static final boolean TLS = "1".equals(System.getenv("TLS"));
+    static final String TOPIC = CLIENT + "-mixed", FIFO = CLIENT + "-fifo";
+    static final ClientServiceProvider PROVIDER = ClientServiceProvider.loadService();
+    static ClientConfiguration configuration;
+    static boolean failed;
+
+    interface Action { String run() throws Exception; }
+
+    static void check(String name, Action action) {
+        try {
+            System.out.println(CLIENT + " " + name + " PASS " + action.run());
+        } catch (Throwable error) {
+            failed = true;
+            error.printStackTrace();
+            System.out.println(CLIENT + " " + name + " FAIL " + error);
+        }
+    }
+
+    static void require(boolean holds, Object detail) {
+        if (!holds) throw new AssertionError(String.valueOf(detail));
+    }
+
+    static Producer producer(String topic) throws ClientException {
+        return PROVIDER.newProducerBuilder().setClientConfiguration(configuration).setTopics(topic).build();
+    }
+
+    static SimpleConsumer simple(String group, String expression) throws ClientException {
+        return PROVIDER.newSimpleConsumerBuilder().setClientConfiguration(configuration).setConsumerGroup(group)
+            .setAwaitDuration(Duration.ofSeconds(2))
+            .setSubscriptionExpressions(Map.of(TOPIC, new FilterExpression(expression))).build();
+    }
+
+    static MessageBuilder message(String topic, String body) {
+        return PROVIDER.newMessageBuilder().setTopic(topic).setBody(body.getBytes(StandardCharsets.UTF_8));
+    }
+
+    static String body(MessageView view) {
+        return StandardCharsets.UTF_8.decode(view.getBody()).toString();
+    }
+
+    /** `count` messages, each settled; fewer or more are an error. */
+    static List<MessageView> receive(SimpleConsumer consumer, int count, int seconds) throws ClientException {
+        List<MessageView> got = new ArrayList<>();
+        long deadline = System.nanoTime() + seconds * 1_000_000_000L;
+        while (got.size() < count && System.nanoTime() < deadline) {
+            for (MessageView view : consumer.receive(32, Duration.ofSeconds(15))) {
+                consumer.ack(view);
+                got.add(view);
+            }
+        }
+        require(got.size() == count, got.size() + " of " + count + " messages");
+        return got;
+    }
+
+    static class Listener implements MessageListener {
+        final List<MessageView> got = new ArrayList<>();
+        final Predicate<MessageView> decide;
+        Listener(Predicate<MessageView> decide) { this.decide = decide; }
+
+        public synchronized ConsumeResult consume(MessageView view) {
+            got.add(view);
+            notifyAll();
+            return decide.test(view) ? ConsumeResult.SUCCESS : ConsumeResult.FAILURE;
+        }
+
+        synchronized void await(int count) throws InterruptedException {
+            long deadline = System.currentTimeMillis() + 30_000;
+            while (got.size() < count && System.currentTimeMillis() < deadline) wait(1_000);
+            require(got.size() >= count, got.size() + " of " + count + " deliveries");
+        }
+    }
+
+    static PushConsumer push(String group, String topic, String expression, Listener listener) throws ClientException {
+        return PROVIDER.newPushConsumerBuilder().setClientConfiguration(configuration).setConsumerGroup(group)
+            .setSubscriptionExpressions(Map.of(topic, new FilterExpression(expression)))
+            .setMessageListener(listener).build();
+    }
+
+    static String sendAndReceive() throws Exception {
+        try (SimpleConsumer consumer = simple("java-simple", "*"); Producer sender = producer(TOPIC)) {
+            Set<String> ids = new HashSet<>();
+            for (int n = 0; n < 20; n++) {
+                Message one = message(TOPIC, "body-" + n).setTag("a").setKeys("key-" + n, "all").addProperty("number", "" + n).build();
+                ids.add(sender.send(one).getMessageId().toString());
+            }
+            List<CompletableFuture<SendReceipt>> sent = new ArrayList<>();
+            for (int n = 20; n < 40; n++)
+                sent.add(sender.sendAsync(message(TOPIC, "body-" + n).setTag("a").setKeys("key-" + n, "all").addProperty("number", "" + n).build()));
+            for (CompletableFuture<SendReceipt> one : sent) ids.add(one.get(10, TimeUnit.SECONDS).getMessageId().toString());
+            require(ids.size() == 40, ids);
+            for (MessageView view : receive(consumer, 40, 20)) {
+                require(ids.remove(view.getMessageId().toString()), view);
+                String number = body(view).substring("body-".length());
+                require(Set.copyOf(view.getKeys()).equals(Set.of("key-" + number, "all")), view);
+                require(number.equals(view.getProperties().get("number")) && view.getTag().get().equals("a"), view);
+                require(view.getDeliveryAttempt() == 1, view);
+            }
+            require(consumer.receive(32, Duration.ofSeconds(15)).isEmpty(), "a settled message came again");
+            return "40 messages sent, received and settled";
+        }
+    }
+
+    static String tagFilter() throws Exception {
+        try (SimpleConsumer consumer = simple("java-filter", "red || blue"); Producer sender = producer(TOPIC)) {
+            for (String tag : List.of("red", "green", "blue", "green", "red")) sender.send(message(TOPIC, tag).setTag(tag).build());
+            for (MessageView view : receive(consumer, 3, 20)) require(!body(view).equals("green"), view);
+            return "";
+        }
+    }
+
+    static String pushRetry() throws Exception {
+        Listener listener = new Listener(view -> !body(view).equals("fails once") || view.getDeliveryAttempt() > 1);
+        try (PushConsumer consumer = push("java-push", TOPIC, "push", listener); Producer sender = producer(TOPIC)) {
+            MessageId bad = sender.send(message(TOPIC, "fails once").setTag("push").build()).getMessageId();
+            for (int n = 0; n < 10; n++) sender.send(message(TOPIC, "" + n).setTag("push").build());
+            listener.await(12);
+            List<Integer> attempts = new ArrayList<>();
+            for (MessageView view : listener.got)
+                if (view.getMessageId().equals(bad)) attempts.add(view.getDeliveryAttempt());
+            require(attempts.equals(List.of(1, 2)), attempts);
+            return "11 messages, one of them twice";
+        }
+    }
+
+    static String fifo() throws Exception {
+        Listener listener = new Listener(view -> true);
+        try (PushConsumer consumer = push("java-fifo", FIFO, "*", listener); Producer sender = producer(FIFO)) {
+            for (int n = 0; n < 10; n++)
+                for (String group : List.of("x", "y", "z")) sender.send(message(FIFO, "" + n).setMessageGroup(group).build());
+            listener.await(30);
+            for (String group : List.of("x", "y", "z")) {
+                List<String> order = new ArrayList<>();
+                for (MessageView view : listener.got) if (view.getMessageGroup().get().equals(group)) order.add(body(view));
+                require(order.equals(List.of("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")), group + order);
+            }
+            return "3 groups of 10 in order";
+        }
+    }
+
+    static String delay() throws Exception {
+        try (SimpleConsumer consumer = simple("java-delay", "later"); Producer sender = producer(TOPIC)) {
+            long due = System.currentTimeMillis() + 3_000;
+            sender.send(message(TOPIC, "due").setTag("later").setDeliveryTimestamp(due).build());
+            SendReceipt recalled = sender.send(message(TOPIC, "recalled").setTag("later").setDeliveryTimestamp(due + 1_000).build());
+            RecallReceipt receipt = sender.recallMessage(TOPIC, recalled.getRecallHandle());
+            require(receipt.getMessageId().equals(recalled.getMessageId()), receipt.getMessageId());
+            MessageView got = receive(consumer, 1, 20).get(0);
+            long late = System.currentTimeMillis() - due;
+            require(body(got).equals("due") && late >= 0 && late < 3_000, late);
+            require(consumer.receive(32, Duration.ofSeconds(15)).isEmpty(), "the recalled message came");
+            return late + " ms after its time, with this client's own polling";
+        }
+    }
+
+    static String transaction() throws Exception {
+        BlockingQueue<String> asked = new LinkedBlockingQueue<>();
+        TransactionChecker checker = view -> { asked.add(body(view)); return TransactionResolution.COMMIT; };
+        try (SimpleConsumer consumer = simple("java-half", "half")) {
+            try (Producer first = PROVIDER.newProducerBuilder().setClientConfiguration(configuration).setTopics(TOPIC)
+                     .setTransactionChecker(view -> TransactionResolution.UNKNOWN).build()) {
+                for (String body : List.of("committed", "rolled back", "forgotten")) {
+                    Transaction open = first.beginTransaction();
+                    first.send(message(TOPIC, body).setTag("half").build(), open);
+                    if (body.equals("committed")) open.commit();
+                    if (body.equals("rolled back")) open.rollback();
+                }
+            }
+            try (Producer second = PROVIDER.newProducerBuilder().setClientConfiguration(configuration).setTopics(TOPIC)
+                     .setTransactionChecker(checker).build()) {
+                Set<String> bodies = new TreeSet<>();
+                for (MessageView view : receive(consumer, 2, 45)) bodies.add(body(view));
+                require(bodies.equals(Set.of("committed", "forgotten")), bodies);
+                require(List.copyOf(asked).equals(List.of("forgotten")), asked);
+            }
+        }
+        return "commit, rollback, and a check-back answered by another producer";
+    }
+
+    public static void main(String[] arguments) {
+        configuration = ClientConfiguration.newBuilder().setEndpoints(arguments[arguments.length - 1].replace(',', ';'))
+            .setRequestTimeout(Duration.ofSeconds(5)).enableSsl(TLS).build();
+        check("send-receive", Check::sendAndReceive);
+        check("tag-filter", Check::tagFilter);
+        check("push-retry", Check::pushRetry);
+        check("fifo", Check::fifo);
+        check("delay-recall", Check::delay);
+        check("transaction", Check::transaction);
+        System.exit(failed ? 1 : 0);
+    }
+}

@@ -1,0 +1,190 @@
+//! The clients that told this node their settings, and the way to each.
+//!
+//! Not kept over a crash: clients notice their streams end, and tell again. A client is
+//! known from its first settings until its stream ends, it says goodbye, or it opens
+//! another stream, whose settings then count.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::mpsc;
+
+use crate::proto::TelemetryCommand;
+
+/// What goes down a telemetry stream: commands, or the error that ends it.
+pub(crate) type Outgoing = mpsc::Sender<Result<TelemetryCommand, tonic::Status>>;
+
+/// What a client is here for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Sends to topics (Weir's names), and can be asked about their half messages.
+    Producer { topics: BTreeSet<String> },
+    /// Receives for a group.
+    Consumer { group: String, takes: Takes },
+}
+
+/// How a consumer takes messages, which says what it means by "later".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Takes {
+    /// A push consumer: its library receives, its application succeeds or fails.
+    Pushed,
+    /// A simple consumer: its application holds leases of its own.
+    Simply,
+}
+
+/// A telemetry stream, counted up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StreamId(u64);
+
+struct Client {
+    role: Role,
+    stream: StreamId,
+    outgoing: Outgoing,
+    /// Topics that it received from, by Weir's names.
+    topics: BTreeSet<String>,
+}
+
+/// A client that is gone.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Gone {
+    /// Topics of which it may hold leases.
+    pub(crate) topics: BTreeSet<String>,
+}
+
+#[derive(Default)]
+struct State {
+    clients: BTreeMap<Arc<str>, Client>,
+    streams: u64,
+}
+
+/// All clients of this node.
+pub(crate) struct Clients {
+    state: Mutex<State>,
+    max: usize,
+}
+
+impl Clients {
+    pub(crate) fn new(max: usize) -> Self {
+        Self {
+            state: Mutex::default(),
+            max,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A number for a new stream.
+    pub(crate) fn new_stream(&self) -> StreamId {
+        let mut state = self.state();
+        state.streams += 1;
+        StreamId(state.streams)
+    }
+
+    /// A client told its settings; `false` if there are too many clients.
+    pub(crate) fn tell(
+        &self,
+        client: &Arc<str>,
+        role: Role,
+        stream: StreamId,
+        outgoing: &Outgoing,
+    ) -> bool {
+        let mut state = self.state();
+        if state.clients.len() >= self.max && !state.clients.contains_key(client) {
+            return false;
+        }
+        let topics = state.clients.remove(client).map(|before| before.topics);
+        let told = Client {
+            role,
+            stream,
+            outgoing: outgoing.clone(),
+            topics: topics.unwrap_or_default(),
+        };
+        state.clients.insert(Arc::clone(client), told);
+        true
+    }
+
+    /// What a client is here for, if it told.
+    pub(crate) fn role(&self, client: &str) -> Option<Role> {
+        Some(self.state().clients.get(client)?.role.clone())
+    }
+
+    /// A client receives from a topic.
+    pub(crate) fn receives(&self, client: &str, topic: &str) {
+        let mut state = self.state();
+        if let Some(client) = state.clients.get_mut(client)
+            && !client.topics.contains(topic)
+        {
+            client.topics.insert(topic.to_owned());
+        }
+    }
+
+    /// A stream ended: the client is gone, unless it has another stream by now.
+    pub(crate) fn close(&self, client: &str, stream: StreamId) -> Option<Gone> {
+        let mut state = self.state();
+        if state.clients.get(client)?.stream != stream {
+            return None;
+        }
+        let topics = state.clients.remove(client)?.topics;
+        Some(Gone { topics })
+    }
+
+    /// A client says goodbye.
+    pub(crate) fn forget(&self, client: &str) -> Option<Gone> {
+        let topics = self.state().clients.remove(client)?.topics;
+        Some(Gone { topics })
+    }
+
+    /// The topics that producers known here send to.
+    pub(crate) fn produced(&self) -> BTreeSet<String> {
+        let state = self.state();
+        let topics = state
+            .clients
+            .values()
+            .filter_map(|client| match &client.role {
+                Role::Producer { topics } => Some(topics),
+                Role::Consumer { .. } => None,
+            });
+        topics.flatten().cloned().collect()
+    }
+
+    /// The ways to the producers of `topic`, another one first every time.
+    pub(crate) fn producers(&self, topic: &str, turn: usize) -> Vec<Outgoing> {
+        let state = self.state();
+        let producers = state.clients.values().filter(|client| match &client.role {
+            Role::Producer { topics } => topics.contains(topic),
+            Role::Consumer { .. } => false,
+        });
+        let mut producers: Vec<Outgoing> = producers.map(|c| c.outgoing.clone()).collect();
+        let first = turn.checked_rem(producers.len()).unwrap_or(0);
+        producers.rotate_left(first);
+        producers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_stream_of_a_client_counts() {
+        let clients = Clients::new(1);
+        let (outgoing, _incoming) = mpsc::channel(1);
+        let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
+        let role = Role::Consumer {
+            group: "g".to_owned(),
+            takes: Takes::Simply,
+        };
+        let (first, second) = (clients.new_stream(), clients.new_stream());
+        assert!(clients.tell(&a, role.clone(), first, &outgoing));
+        assert!(!clients.tell(&b, role.clone(), second, &outgoing));
+        assert!(clients.tell(&a, role.clone(), second, &outgoing));
+        assert_eq!(clients.close("a", first), None);
+        assert_eq!(clients.role("a"), Some(role));
+        clients.receives("a", "t");
+        let topics = ["t".to_owned()].into();
+        assert_eq!(clients.close("a", second), Some(Gone { topics }));
+        assert_eq!(clients.role("a"), None);
+    }
+}

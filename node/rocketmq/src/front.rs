@@ -1,0 +1,145 @@
+//! The front: a listener whose connections are HTTP/2.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use thiserror::Error;
+use weir_api::{Front, FrontContext};
+use weir_base::BoxFuture;
+use weir_base::env::TaskHandle;
+use weir_wire::{Connection, Serve, Server};
+
+use crate::connection;
+use crate::context::{ENDPOINT, RocketmqOptions, Shared};
+use crate::handlers::check_back;
+
+/// The RocketMQ front, listening.
+pub struct RocketmqFront {
+    server: Arc<Server>,
+    _checks: TaskHandle,
+}
+
+/// Options outside their bounds.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{field} is {value}, must be {bounds}")]
+pub struct OptionsError {
+    field: &'static str,
+    value: usize,
+    bounds: &'static str,
+}
+
+/// Why the front did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// Options outside their bounds.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The system's reason.
+        error: io::Error,
+    },
+}
+
+impl RocketmqOptions {
+    /// Checks the documented bounds.
+    ///
+    /// # Errors
+    /// [`OptionsError`] names the first field outside them.
+    pub fn validate(&self) -> Result<(), OptionsError> {
+        let mib = 1024 * 1024;
+        let calls = usize::try_from(self.calls_max).unwrap_or(usize::MAX);
+        let checks = [
+            (
+                "request_bytes_max",
+                self.request_bytes_max,
+                mib..=64 * mib,
+                "1 MiB to 64 MiB",
+            ),
+            (
+                "body_bytes_max",
+                self.body_bytes_max,
+                1024..=32 * mib,
+                "1 KiB to 32 MiB",
+            ),
+            ("calls_max", calls, 1..=65_536, "1 to 65,536"),
+            (
+                "clients_max",
+                self.clients_max,
+                1..=1_000_000,
+                "1 to 1,000,000",
+            ),
+        ];
+        for (field, value, range, bounds) in checks {
+            if !range.contains(&value) {
+                return Err(OptionsError {
+                    field,
+                    value,
+                    bounds,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl RocketmqFront {
+    /// Listens and serves.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(
+        context: FrontContext,
+        options: RocketmqOptions,
+    ) -> Result<RocketmqFront, StartError> {
+        options.validate()?;
+        let (address, wire) = (options.listen, options.wire.clone());
+        let env = context.env.clone();
+        let shared = Arc::new(Shared::new(context.env, context.api, options));
+        let checks = check_back::run(Arc::clone(&shared));
+        let checks = env.tasks.spawn_owned("rocketmq-check-backs", checks);
+        let sessions = Arc::new(Connections(shared));
+        let server = Server::start(env, "rocketmq", address, wire, sessions)
+            .await
+            .map_err(|error| StartError::Listen { address, error })?;
+        Ok(RocketmqFront {
+            server: Arc::new(server),
+            _checks: checks,
+        })
+    }
+
+    /// Where it listens, with the port that was picked.
+    #[must_use]
+    pub fn local_address(&self) -> SocketAddr {
+        self.server.local_address()
+    }
+
+    /// Connections open now.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.server.connections()
+    }
+}
+
+impl Front for RocketmqFront {
+    fn name(&self) -> &'static str {
+        ENDPOINT
+    }
+
+    fn drain(&self) -> BoxFuture<'static, ()> {
+        let server = self.server.clone();
+        Box::pin(async move { server.drain().await })
+    }
+}
+
+struct Connections(Arc<Shared>);
+
+impl Serve for Connections {
+    fn serve(&self, connection: Connection) -> BoxFuture<'static, ()> {
+        Box::pin(connection::run(self.0.clone(), connection))
+    }
+}

@@ -1,0 +1,24 @@
+//! ForwardMessageToDeadLetterQueue: a consumer of an ordered group gives a message up.
+
+use super::queue;
+use crate::context::Call;
+use crate::errors::{self, Refusal, ok};
+use crate::names;
+use crate::proto::{ForwardMessageToDeadLetterQueueRequest, StatusOnly};
+
+pub(crate) async fn handle(
+    call: Call,
+    request: ForwardMessageToDeadLetterQueueRequest,
+) -> Result<StatusOnly, Refusal> {
+    let group = names::group(request.group.as_ref())?;
+    let topic = queue::topic(&call, request.topic.as_ref())?;
+    let receipt = errors::receipt(&request.receipt_handle)?;
+    let at = queue::partition(&topic, receipt.partition);
+    let forwarded = call
+        .shared
+        .api
+        .queues
+        .dead_letter(at, group.into(), receipt);
+    forwarded.await.map_err(|error| errors::settling(&error))?;
+    Ok(ok().into())
+}

@@ -1,0 +1,89 @@
+//! Topics as RocketMQ sees them: found or made, with the message types they take.
+
+use std::sync::Arc;
+
+use weir_api::image::{ClusterImage, TopicRecord};
+use weir_api::{AdminError, NewTopic};
+use weir_base::limits::BATCH_BYTES_MAX_DEFAULT;
+
+use crate::context::Shared;
+use crate::errors::{self, Refusal};
+use crate::proto::{Code, MessageType};
+
+/// The config that says which message types a topic takes.
+pub(super) const MESSAGE_TYPE: &str = "weir.message.type";
+/// The config that says how large a batch, and so a message, may be.
+const BATCH_BYTES_MAX: &str = "max.message.bytes";
+/// More than everything beside the body of a message takes.
+const BATCH_ROOM: usize = 64 * 1024;
+/// What a topic takes that nobody restricted.
+const MIXED: [MessageType; 4] = [
+    MessageType::Normal,
+    MessageType::Fifo,
+    MessageType::Delay,
+    MessageType::Transaction,
+];
+
+/// The topic `name`; internal ones do not exist for clients.
+pub(super) fn find<'a>(image: &'a ClusterImage, name: &str) -> Option<&'a Arc<TopicRecord>> {
+    image.topics.get(name).filter(|topic| !topic.internal)
+}
+
+/// The refusal for a topic that does not exist.
+pub(super) fn not_found(name: &str) -> Refusal {
+    Refusal::new(
+        Code::TopicNotFound,
+        format!("topic '{name}' does not exist: make it with `weir topic create {name}`"),
+    )
+}
+
+/// The message types that a topic takes.
+pub(super) fn accepted(topic: &TopicRecord) -> &'static [MessageType] {
+    match topic.configs.get(MESSAGE_TYPE).map(String::as_str) {
+        Some("normal") => &MIXED[0..1],
+        Some("fifo") => &MIXED[1..2],
+        Some("delay") => &MIXED[2..3],
+        Some("transaction") => &MIXED[3..4],
+        Some(_) | None => &MIXED,
+    }
+}
+
+/// The largest batch that a topic takes.
+pub(super) fn batch_bytes_max(topic: &TopicRecord) -> usize {
+    let told = topic.configs.get(BATCH_BYTES_MAX);
+    let told = told.and_then(|told| told.parse().ok());
+    told.unwrap_or_else(|| usize::try_from(BATCH_BYTES_MAX_DEFAULT).unwrap_or(usize::MAX))
+}
+
+/// The image once it has the topic `name` with leaders, which is made if that is allowed.
+/// What is not led in time is told as it is.
+pub(super) async fn find_or_make(
+    shared: &Shared,
+    name: &str,
+) -> Result<Arc<ClusterImage>, Refusal> {
+    let image = shared.image();
+    if image.topics.contains_key(name) || !shared.options.auto_create_topics {
+        return Ok(image);
+    }
+    let wait = shared.options.topic_wait;
+    let batch_max = shared.options.body_bytes_max + BATCH_ROOM;
+    let topic = NewTopic {
+        name: name.to_owned(),
+        configs: [(BATCH_BYTES_MAX.to_owned(), batch_max.to_string())].into(),
+        ..NewTopic::default()
+    };
+    match shared.api.admin.create_topic(topic, false, wait).await {
+        Ok(_) | Err(AdminError::TopicExists(_)) => {}
+        Err(error) => return Err(errors::admin(&error)),
+    }
+    let mut images = shared.api.cluster.images();
+    let led = |image: &Arc<ClusterImage>| {
+        let topic = image.topics.get(name);
+        topic.is_some_and(|t| t.partitions.iter().all(|p| p.leader.is_some()))
+    };
+    let led = async { images.wait_for(led).await.map(|image| Arc::clone(&image)) };
+    match shared.env.timeout(wait, led).await {
+        Some(Ok(image)) => Ok(image),
+        Some(Err(_)) | None => Ok(shared.image()),
+    }
+}

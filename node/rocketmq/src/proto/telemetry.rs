@@ -1,0 +1,54 @@
+//! What passes over the stream that every client keeps open to every node it uses.
+
+use super::{Message, Settings, Status};
+
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub(crate) struct TelemetryCommand {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) status: Option<Status>,
+    #[prost(oneof = "command::Command", tags = "2, 3, 4, 5, 6, 7, 8, 9")]
+    pub(crate) command: Option<command::Command>,
+}
+
+pub(crate) mod command {
+    /// Settings go both ways, reports come from clients, the others go to them.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    #[expect(
+        clippy::large_enum_variant,
+        reason = "one lives at a time, and settings are what nearly all of them are"
+    )]
+    pub(crate) enum Command {
+        #[prost(message, tag = "2")]
+        Settings(super::Settings),
+        #[prost(message, tag = "3")]
+        ThreadStackTrace(super::Nonce),
+        #[prost(message, tag = "4")]
+        VerifyMessageResult(super::Nonce),
+        #[prost(message, tag = "5")]
+        RecoverOrphanedTransaction(super::RecoverOrphanedTransactionCommand),
+        #[prost(message, tag = "6")]
+        PrintThreadStackTrace(super::Nonce),
+        #[prost(message, tag = "7")]
+        VerifyMessage(super::Nonce),
+        #[prost(message, tag = "8")]
+        ReconnectEndpoints(super::Nonce),
+        #[prost(message, tag = "9")]
+        NotifyUnsubscribeLite(super::Nonce),
+    }
+}
+
+/// The part that all commands of operators share, none of which is used here.
+#[derive(Clone, PartialEq, Eq, ::prost::Message)]
+pub(crate) struct Nonce {
+    #[prost(string, tag = "1")]
+    pub(crate) nonce: String,
+}
+
+/// Asks a producer what became of the transaction of a half message.
+#[derive(Clone, PartialEq, Eq, ::prost::Message)]
+pub(crate) struct RecoverOrphanedTransactionCommand {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) message: Option<Message>,
+    #[prost(string, tag = "2")]
+    pub(crate) transaction_id: String,
+}
