@@ -8,25 +8,7 @@ use crate::queues::{OutgoingMessage, Payload, QueueRecord};
 /// The payload that a journal record keeps of a delayed or half message.
 #[must_use]
 pub fn kept_payload(record: &QueueRecord) -> Option<Payload> {
-    let bytes = match record {
-        QueueRecord::Scheduled { payload, .. } => payload.as_ref()?,
-        QueueRecord::Half { value, .. } => &value.as_ref()?.payload,
-        QueueRecord::Reign(_)
-        | QueueRecord::Group { .. }
-        | QueueRecord::Cursor { .. }
-        | QueueRecord::Block { .. }
-        | QueueRecord::Attempts { .. }
-        | QueueRecord::Ledger { .. }
-        | QueueRecord::Gap { .. }
-        | QueueRecord::Version { .. }
-        | QueueRecord::Cancelled { .. }
-        | QueueRecord::Dedup { .. }
-        | QueueRecord::HalfChecks { .. }
-        | QueueRecord::Decided { .. }
-        | QueueRecord::Outgoing { .. }
-        | QueueRecord::Sequence { .. } => return None,
-    };
-    Payload::decode(bytes).ok()
+    Payload::decode(record.payload()?).ok()
 }
 
 /// Where the messages of an outgoing batch come from.

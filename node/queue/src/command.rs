@@ -200,7 +200,7 @@ pub struct Receive {
     pub batch_max: usize,
     /// Lease; `None`: the group's.
     pub invisible: Option<Duration>,
-    /// Answered empty then; a time in the past does not wait.
+    /// Answered empty then, though not before `wait_min` (50 ms).
     pub wait_until: Timestamp,
     /// The group's subscription, if the protocol tells it with each receive: a change is a
     /// change of the group's settings.

@@ -8,8 +8,14 @@
 //! Nothing is released before its time (Q4). The payload's record is deleted in the batch
 //! of records that says the append is committed, never earlier, and the append is
 //! idempotent: so none is lost and none doubled over any number of leaders.
+//!
+//! What else goes to a partition (committed half messages, dead letters, forwarded ones)
+//! departs the same way: a record first, a batch with others as soon as there is room.
+
+use std::iter::Peekable;
 
 use crate::command::Schedule;
+use crate::durable::{Outbox, QueueState};
 use crate::error::QueueError;
 use crate::ids::{EntryNumber, sip_hash};
 use crate::receipt::ScheduleHandle;
@@ -18,8 +24,6 @@ use crate::reply::{Cancelled, Scheduled, ScheduledLine};
 use crate::turn::Turn;
 use weir_base::Timestamp;
 
-/// Batches on their way to one partition: an idempotent producer's memory is five long.
-const BATCHES_AT_ONCE: usize = 5;
 /// Most lines of a list.
 pub(crate) const LINES_MAX: usize = 1_000;
 
@@ -144,56 +148,92 @@ pub(crate) fn list(
     }
 }
 
-/// How many more batches may go to the partition itself.
-fn room(turn: &Turn<'_>) -> usize {
-    let outbox = turn.state.outboxes.get(&Destination::Here);
-    BATCHES_AT_ONCE.saturating_sub(outbox.map_or(0, |outbox| outbox.batches.len()))
-}
-
 /// When messages are to be released next: never while enough are on their way.
-pub(crate) fn next_release(state: &crate::durable::QueueState) -> Option<Timestamp> {
+pub(crate) fn next_release(state: &QueueState) -> Option<Timestamp> {
+    let mut outboxes = state.outboxes.values();
+    if outboxes.any(|outbox| !outbox.departing.is_empty() && outbox.room() > 0) {
+        return Some(Timestamp(0));
+    }
     let outbox = state.outboxes.get(&Destination::Here);
-    if outbox.is_some_and(|outbox| outbox.batches.len() >= BATCHES_AT_ONCE) {
+    if outbox.is_some_and(|outbox| outbox.room() == 0) {
         return None;
     }
     state.timeline.first().map(|pending| pending.deliver_at)
 }
 
+/// Takes messages for one batch from what is to go, in order; at least one if any is.
+fn batch<T>(
+    turn: &Turn<'_>,
+    going: &mut Peekable<impl Iterator<Item = T>>,
+    bytes_of: impl Fn(&T) -> usize,
+) -> Vec<T> {
+    let options = &turn.core.options;
+    let (mut messages, mut bytes) = (Vec::new(), 0);
+    while messages.len() < options.release_records_max
+        && let Some(next) = going.next_if(|next| {
+            messages.is_empty() || bytes + bytes_of(next) <= options.release_bytes_max
+        })
+    {
+        bytes += bytes_of(&next);
+        messages.push(next);
+    }
+    messages
+}
+
+/// Sends what is to go elsewhere, and gives how many batches the partition itself takes
+/// besides.
+fn depart(turn: &mut Turn<'_>) -> usize {
+    let mut room_here = Outbox::default().room();
+    for (destination, outbox) in &turn.state.outboxes {
+        let mut room = outbox.room();
+        let mut going = outbox.departing.iter().peekable();
+        while room > 0 && going.peek().is_some() {
+            room -= 1;
+            let batch = batch(turn, &mut going, |(_, going)| {
+                usize::try_from(going.bytes).unwrap_or(usize::MAX)
+            });
+            for (number, _) in &batch {
+                turn.record(QueueRecord::Departing {
+                    destination: destination.clone(),
+                    number: **number,
+                    value: None,
+                });
+            }
+            let messages = batch.into_iter().map(|(_, going)| going.message.clone());
+            turn.send(destination.clone(), messages.collect());
+        }
+        if *destination == Destination::Here {
+            room_here = room;
+        }
+    }
+    room_here
+}
+
 /// Releases what is due, in batches.
 pub(crate) fn release(turn: &mut Turn<'_>) {
+    let mut room = depart(turn);
     let (state, now) = (turn.state, turn.now);
-    let options = &turn.core.options;
-    let (records_max, bytes_max) = (options.release_records_max, options.release_bytes_max);
-    let mut room = room(turn);
-    let mut due = state
-        .timeline
-        .iter()
-        .take_while(|p| p.deliver_at <= now)
-        .peekable();
+    let due = state.timeline.iter();
+    let mut due = due.take_while(|p| p.deliver_at <= now).peekable();
     while room > 0 && due.peek().is_some() {
         room -= 1;
-        let (mut messages, mut bytes) = (Vec::new(), 0);
-        while messages.len() < records_max
-            && let Some(pending) =
-                due.next_if(|p| messages.is_empty() || bytes + p.bytes <= bytes_max)
-        {
-            bytes += pending.bytes;
-            if mutant!(M16) {
+        let batch = batch(turn, &mut due, |pending| pending.bytes);
+        if mutant!(M16) {
+            for pending in batch {
                 turn.record(QueueRecord::Scheduled {
                     deliver_at: pending.deliver_at,
                     number: pending.number,
                     payload: None,
                 });
             }
-            messages.push(OutgoingMessage::Released {
-                deliver_at: pending.deliver_at,
-                number: pending.number,
-                payload_at: pending.payload_at,
-            });
+            continue;
         }
-        if !mutant!(M16) {
-            turn.send(Destination::Here, messages);
-        }
+        let messages = batch.into_iter().map(|pending| OutgoingMessage::Released {
+            deliver_at: pending.deliver_at,
+            number: pending.number,
+            payload_at: pending.payload_at,
+        });
+        turn.send(Destination::Here, messages.collect());
     }
 }
 

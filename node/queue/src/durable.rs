@@ -5,7 +5,7 @@
 //! same value (Q5). It takes records as they are: a compacted journal may tell of a
 //! group's acknowledgements before it tells of the group.
 //!
-//! Memory: a delayed message 20 to 27 bytes, a remembered id about 70, an undecided half
+//! Memory: a delayed message 20 to 24 bytes, a remembered id about 70, an undecided half
 //! message about 120, a message that waits for a retry about 100 and 16 an ended attempt,
 //! a group 1 bit for each offset between its cursor and the newest final message.
 
@@ -26,7 +26,7 @@ pub(crate) use timeline::{Pending, Timeline};
 use crate::command::Decision;
 use crate::ids::{EntryNumber, GroupName, GroupNumber};
 use crate::record::{
-    Destination, HalfChecks, Outgoing, OutgoingMessage, QueueRecord, Reign, StoredHalf,
+    Departure, Destination, HalfChecks, Outgoing, OutgoingMessage, QueueRecord, Reign, StoredHalf,
 };
 use crate::settings::{OnFull, Target};
 
@@ -50,6 +50,8 @@ pub(crate) struct HalfState {
     pub(crate) producers: Arc<str>,
     pub(crate) prepared_at: Timestamp,
     pub(crate) payload_at: Offset,
+    /// Of its payload.
+    pub(crate) bytes: u32,
     pub(crate) checks: HalfChecks,
 }
 
@@ -60,7 +62,19 @@ pub(crate) struct Outbox {
     pub(crate) next: u64,
     /// By first sequence number: not known to be committed there.
     pub(crate) batches: BTreeMap<u64, Outgoing>,
+    /// In no batch yet.
+    pub(crate) departing: BTreeMap<EntryNumber, Departure>,
 }
+
+impl Outbox {
+    /// How many more batches may be on their way.
+    pub(crate) fn room(&self) -> usize {
+        BATCHES_AT_ONCE.saturating_sub(self.batches.len())
+    }
+}
+
+/// Batches on their way to one partition: an idempotent producer's memory is five long.
+const BATCHES_AT_ONCE: usize = 5;
 
 /// Whether a partition takes more messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +101,15 @@ impl QueueState {
             let batches = outbox.batches.iter();
             batches.map(move |(sequence, batch)| (destination, *sequence, batch))
         })
+    }
+
+    /// How many messages are to go elsewhere and are in no batch yet.
+    #[must_use]
+    pub fn departing(&self) -> usize {
+        self.outboxes
+            .values()
+            .map(|outbox| outbox.departing.len())
+            .sum()
     }
 
     /// Whether nothing was ever written.
@@ -212,6 +235,11 @@ impl QueueState {
                 sequence,
                 value,
             } => self.fold_outgoing(destination, *sequence, value.as_ref()),
+            QueueRecord::Departing {
+                destination,
+                number,
+                value,
+            } => self.fold_departing(destination, *number, value.as_ref()),
             QueueRecord::Sequence { destination, next } => {
                 let outbox = self.outboxes.entry(destination.clone()).or_default();
                 outbox.next = outbox.next.max(*next);
@@ -241,9 +269,22 @@ impl QueueState {
             producers: half.producers.clone(),
             prepared_at: half.prepared_at,
             payload_at: at,
+            bytes: u32::try_from(half.payload.len()).unwrap_or(u32::MAX),
             checks,
         };
         self.halves.insert(number, half);
+    }
+
+    fn fold_departing(&mut self, to: &Destination, number: EntryNumber, going: Option<&Departure>) {
+        let outbox = self.outboxes.entry(to.clone()).or_default();
+        let Some(going) = going else {
+            outbox.departing.remove(&number);
+            return;
+        };
+        outbox.departing.insert(number, going.clone());
+        if let OutgoingMessage::Committed { number, .. } = going.message {
+            self.halves.remove(&number);
+        }
     }
 
     /// What is on its way is no longer pending; its payload stays in the journal.

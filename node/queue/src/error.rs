@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use weir_base::fault::FaultClass;
+use weir_base::ids::TopicName;
 use weir_base::{Offset, Timestamp};
 
 use crate::command::Decision;
@@ -23,6 +24,12 @@ pub enum SettingsError {
         least: u64,
         /// Most allowed.
         most: u64,
+    },
+    /// Messages cannot be moved to such a topic.
+    #[error("topic name {topic:?} is not legal: 1 to 249 of [a-zA-Z0-9._-]")]
+    Topic {
+        /// What was asked for.
+        topic: TopicName,
     },
     /// The filter does not compile.
     #[error("filter: {0}")]

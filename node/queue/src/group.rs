@@ -58,6 +58,8 @@ struct LiveMessage {
     ended: u16,
     /// When it was stored, for the ledger.
     hour: u32,
+    /// Of key, value and headers.
+    bytes: u32,
     key: Option<KeyHash>,
     version: Option<u64>,
 }
@@ -82,6 +84,8 @@ struct Waiting {
     token: Token,
     member: MemberName,
     until: Timestamp,
+    /// Whether its end has a timer: not before it was found that it must wait.
+    armed: bool,
     batch_max: usize,
     invisible: Duration,
     attempt_id: Option<Arc<str>>,

@@ -21,6 +21,7 @@ use crate::record::{
     Destination, HalfChecks, OutgoingMessage, QueueRecord, StoredDecision, StoredHalf,
 };
 use crate::reply::{Check, HalfLine, QueueReply};
+use crate::settings::GROUP_NAME_BYTES_MAX;
 use crate::timers::Timer;
 use crate::turn::Turn;
 
@@ -49,6 +50,12 @@ pub(crate) fn prepare(turn: &mut Turn<'_>, wish: Prepare) -> Result<HalfHandle, 
         return Err(QueueError::PayloadTooLarge {
             bytes: wish.payload.len(),
             max: options.payload_bytes_max,
+        });
+    }
+    if !(1..=GROUP_NAME_BYTES_MAX).contains(&wish.producers.len()) {
+        return Err(QueueError::InvalidGroupName {
+            bytes: wish.producers.len(),
+            max: GROUP_NAME_BYTES_MAX,
         });
     }
     if turn.state.halves.len() >= options.halves_max {
@@ -104,7 +111,7 @@ pub(crate) fn resolve(
         Decision::Commit => {
             let payload_at = half.payload_at;
             let message = OutgoingMessage::Committed { number, payload_at };
-            turn.send(Destination::Here, vec![message]);
+            turn.depart(Destination::Here, message, half.bytes);
         }
         Decision::Rollback => {
             turn.record(QueueRecord::Half {

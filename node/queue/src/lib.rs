@@ -37,6 +37,7 @@ mod reply;
 mod retry;
 mod settings;
 mod timers;
+pub mod trace;
 mod turn;
 
 pub use command::{
@@ -52,9 +53,9 @@ pub use message::{MessageFacts, Needs, Want};
 pub use options::QueueOptions;
 pub use receipt::{HalfHandle, Receipt, ScheduleHandle, Secret};
 pub use record::{
-    AttemptEnd, BLOCK_OFFSETS, Block, Counts, DeadLetter, Destination, Ending, HalfChecks,
-    Outgoing, OutgoingMessage, QueueRecord, RecordError, Reign, StoredAttempts, StoredDecision,
-    StoredGroupSettings, StoredHalf, StoredVersion,
+    AttemptEnd, BLOCK_OFFSETS, Block, Counts, DeadLetter, Departure, Destination, Ending,
+    HalfChecks, Outgoing, OutgoingMessage, QueueRecord, RecordError, Reign, StoredAttempts,
+    StoredDecision, StoredGroupSettings, StoredHalf, StoredVersion,
 };
 pub use reply::{
     Cancelled, Check, Delivery, GroupView, HalfLine, QueueReply, Returned, Scheduled,

@@ -22,13 +22,15 @@ pub struct QueueOptions {
     pub span_max: u64,
     /// Receives that wait on one group (default 10,000).
     pub waiting_max: usize,
+    /// Shortest a receive waits (default 50 ms): what is in the log must be read first.
+    pub wait_min: Duration,
     /// Longest a receive waits (default 60 s).
     pub wait_max: Duration,
     /// Messages of one receive (default 1,024); less is given when more is asked for.
     pub batch_max: usize,
     /// Longest delay of a message (default 366 days).
     pub delay_max: Duration,
-    /// Delayed messages of one partition (default 64 Mi, at 20 to 27 bytes).
+    /// Delayed messages of one partition (default 64 Mi, at 20 to 24 bytes).
     pub scheduled_max: usize,
     /// Half messages of one partition that are not decided (default 1 Mi).
     pub halves_max: usize,
@@ -45,7 +47,7 @@ pub struct QueueOptions {
     pub remembered: Duration,
     /// How long an id keeps a second message of the same id out (default 10 min).
     pub dedup_window: Duration,
-    /// Ids remembered at once (default 4 Mi, at about 60 bytes); more are refused.
+    /// Ids remembered at once (default 4 Mi, at about 70 bytes); more are refused.
     pub dedup_max: usize,
     /// Keys whose newest version one group remembers (default 1 Mi); the one that changed
     /// longest ago is forgotten first.
@@ -69,6 +71,7 @@ impl Default for QueueOptions {
             held_max: 256 * 1024,
             span_max: 64 * 1024 * 1024,
             waiting_max: 10_000,
+            wait_min: Duration::from_millis(50),
             wait_max: Duration::from_secs(60),
             batch_max: 1_024,
             delay_max: Duration::from_secs(366 * 24 * 3600),

@@ -103,6 +103,12 @@ pub enum QueueRecord {
     },
     /// The next sequence number of a destination.
     Sequence { destination: Destination, next: u64 },
+    /// A message that is to go elsewhere, and is in no batch yet.
+    Departing {
+        destination: Destination,
+        number: EntryNumber,
+        value: Option<Departure>,
+    },
 }
 
 /// A leader's numbers.
@@ -241,6 +247,15 @@ pub struct StoredDecision {
     pub until: Timestamp,
 }
 
+/// A message that is to go elsewhere: with the next batch that has room.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Departure {
+    /// About its size.
+    pub bytes: u32,
+    /// What goes.
+    pub message: OutgoingMessage,
+}
+
 /// Where an outgoing batch goes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Destination {
@@ -321,7 +336,32 @@ impl QueueRecord {
             | QueueRecord::HalfChecks { .. }
             | QueueRecord::Decided { .. }
             | QueueRecord::Outgoing { .. }
-            | QueueRecord::Sequence { .. } => None,
+            | QueueRecord::Sequence { .. }
+            | QueueRecord::Departing { .. } => None,
+        }
+    }
+
+    /// The [`Payload`](crate::Payload) that it keeps, encoded.
+    #[must_use]
+    pub fn payload(&self) -> Option<&Bytes> {
+        match self {
+            QueueRecord::Scheduled { payload, .. } => payload.as_ref(),
+            QueueRecord::Half { value, .. } => value.as_ref().map(|half| &half.payload),
+            QueueRecord::Reign(_)
+            | QueueRecord::Group { .. }
+            | QueueRecord::Cursor { .. }
+            | QueueRecord::Block { .. }
+            | QueueRecord::Attempts { .. }
+            | QueueRecord::Ledger { .. }
+            | QueueRecord::Gap { .. }
+            | QueueRecord::Version { .. }
+            | QueueRecord::Cancelled { .. }
+            | QueueRecord::Dedup { .. }
+            | QueueRecord::HalfChecks { .. }
+            | QueueRecord::Decided { .. }
+            | QueueRecord::Outgoing { .. }
+            | QueueRecord::Sequence { .. }
+            | QueueRecord::Departing { .. } => None,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use weir_base::ids::TopicName;
+use weir_base::ids::{TopicName, is_topic_name};
 
 use crate::error::SettingsError;
 use crate::filter::Filter;
@@ -210,8 +210,32 @@ impl GroupSettings {
         if let Some(expiry) = self.expires_after {
             millis("expires_after ms", expiry, INVISIBLE_MIN, Duration::MAX)?;
         }
+        let redirect = self.capacity.as_ref().and_then(|capacity| {
+            if let OnFull::Redirect(target) = &capacity.on_full {
+                Some(target)
+            } else {
+                None
+            }
+        });
+        for target in self.dead_letter.iter().chain(redirect) {
+            target.validate()?;
+        }
         self.filter.compile()?;
         Ok(())
+    }
+}
+
+impl Target {
+    /// Checks the topic's name; whether it exists is for the host to see.
+    ///
+    /// # Errors
+    /// [`SettingsError::Topic`].
+    pub fn validate(&self) -> Result<(), SettingsError> {
+        if is_topic_name(&self.topic) {
+            return Ok(());
+        }
+        let topic = self.topic.clone();
+        Err(SettingsError::Topic { topic })
     }
 }
 

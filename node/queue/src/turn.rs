@@ -7,7 +7,7 @@ use crate::durable::{QueueState, StoredGroup};
 use crate::ids::{EntryNumber, GroupNumber};
 use crate::options::QueueOptions;
 use crate::receipt::Secret;
-use crate::record::{Destination, Outgoing, OutgoingMessage, QueueRecord, Reign};
+use crate::record::{Departure, Destination, Outgoing, OutgoingMessage, QueueRecord, Reign};
 use crate::reply::QueueReply;
 use crate::timers::Timers;
 
@@ -102,6 +102,21 @@ impl Turn<'_> {
 
     pub(crate) fn draw(&mut self) -> EntryNumber {
         EntryNumber(self.core.draw(self.out))
+    }
+
+    /// Has a message appended elsewhere, with the next batch that goes there.
+    pub(crate) fn depart(
+        &mut self,
+        destination: Destination,
+        message: OutgoingMessage,
+        bytes: u32,
+    ) {
+        let number = self.draw();
+        self.record(QueueRecord::Departing {
+            destination,
+            number,
+            value: Some(Departure { bytes, message }),
+        });
     }
 
     /// Has messages appended elsewhere, as one batch.

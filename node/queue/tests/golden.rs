@@ -216,8 +216,16 @@ fn samples() -> Vec<QueueRecord> {
             next: 9,
         },
         QueueRecord::Sequence {
-            destination: there,
+            destination: there.clone(),
             next: 1 << 35,
+        },
+        QueueRecord::Departing {
+            destination: there,
+            number,
+            value: Some(Departure {
+                bytes: 300,
+                message: OutgoingMessage::Forwarded { offset: Offset(8) },
+            }),
         },
     ]
 }

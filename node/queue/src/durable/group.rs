@@ -143,7 +143,8 @@ impl StoredGroup {
             | QueueRecord::HalfChecks { .. }
             | QueueRecord::Decided { .. }
             | QueueRecord::Outgoing { .. }
-            | QueueRecord::Sequence { .. } => {}
+            | QueueRecord::Sequence { .. }
+            | QueueRecord::Departing { .. } => {}
         }
     }
 }

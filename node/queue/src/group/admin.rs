@@ -207,7 +207,8 @@ impl LiveGroup {
     /// The group as admins see it.
     pub(crate) fn view(&self, turn: &Turn<'_>) -> GroupView {
         let stored = turn.stored(self.number);
-        let cursor = stored.position();
+        // What the filter left out is final, though not on record before its block is full.
+        let cursor = self.skip_final(turn, stored.position());
         let members = self.leases.values().map(|lease| &lease.member);
         let members = members.chain(self.waiting.iter().map(|waiting| &waiting.member));
         let members: BTreeSet<_> = members.collect();

@@ -75,6 +75,7 @@ impl LiveGroup {
             state: State::Ready,
             ended: attempts.map_or(0, |attempts| attempts.ended),
             hour,
+            bytes: facts.bytes,
             key: facts.key,
             version: facts.version,
         };

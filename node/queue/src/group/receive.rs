@@ -43,7 +43,8 @@ impl LiveGroup {
             return Err(QueueError::EmptyBatch);
         }
         let batch_max = receive.batch_max.min(options.batch_max);
-        let until = receive.wait_until.min(turn.now + options.wait_max);
+        let (least, most) = (turn.now + options.wait_min, turn.now + options.wait_max);
+        let until = receive.wait_until.max(least).min(most);
         self.asked_at = turn.now;
         if let Some(id) = &receive.attempt_id {
             if let Some(again) = self.repeat(turn, id, invisible) {
@@ -59,9 +60,8 @@ impl LiveGroup {
                 max: turn.core.options.waiting_max,
             });
         }
-        let timer = Timer::Wait(self.number, token);
-        turn.core.timers.arm(until, timer);
         self.waiting.push_back(Waiting {
+            armed: false,
             token,
             member: receive.member,
             until,
@@ -143,8 +143,10 @@ impl LiveGroup {
             let Some(waiting) = self.waiting.pop_front() else {
                 break;
             };
-            let timer = Timer::Wait(self.number, waiting.token);
-            turn.core.timers.disarm(waiting.until, timer);
+            if waiting.armed {
+                let timer = Timer::Wait(self.number, waiting.token);
+                turn.core.timers.disarm(waiting.until, timer);
+            }
             if let Some(id) = waiting.attempt_id {
                 self.repeats.insert(id, given.clone());
             }
@@ -154,6 +156,12 @@ impl LiveGroup {
                 .map(|(offset, lease)| self.delivery(turn, offset, lease))
                 .collect();
             turn.reply(waiting.token, QueueReply::Receive(Ok(deliveries)));
+        }
+        let newcomers = self.waiting.iter_mut().rev();
+        for waiting in newcomers.take_while(|waiting| !waiting.armed) {
+            let timer = Timer::Wait(self.number, waiting.token);
+            turn.core.timers.arm(waiting.until, timer);
+            waiting.armed = true;
         }
         if !self.waiting.is_empty() && !self.ready.is_empty() && !self.pace_allows(turn.now) {
             let (at, timer) = (self.pace_at(), Timer::Pace(self.number));
@@ -169,7 +177,10 @@ impl LiveGroup {
                 continue;
             };
             let (key, version) = (message.key, message.version);
-            if message.ended > 0 && self.is_early(turn, offset) {
+            if message.ended >= self.settings.attempts_max {
+                // The most allowed was lowered meanwhile.
+                self.give_up_now(turn, offset);
+            } else if message.ended > 0 && self.is_early(turn, offset) {
                 self.hold_back(turn, offset, key);
             } else if self.is_superseded(turn, key, version) {
                 self.finish(turn, offset, Ending::Superseded);
@@ -215,14 +226,10 @@ impl LiveGroup {
             member: waiting.member.clone(),
             attempt_id: waiting.attempt_id.clone(),
         };
-        // No message is delivered more often than it may be (Q2).
         assert!(
+            lease.attempt <= self.settings.attempts_max,
+            "Q2: attempt {} of the message at {offset}",
             lease.attempt
-                <= self
-                    .settings
-                    .attempts_max
-                    .max(message.ended.saturating_add(1)),
-            "Q2"
         );
         let old = self.leases.insert(offset, lease);
         assert!(

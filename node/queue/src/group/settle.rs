@@ -23,6 +23,8 @@ use crate::turn::Turn;
 const HISTORY_MAX: usize = 16;
 /// Bytes of a consumer's note that are remembered.
 const NOTE_BYTES_MAX: usize = 256;
+/// At most what a dead letter says of itself beside the message: its headers.
+const DEAD_LETTER_BYTES: u32 = 2_048;
 
 impl LiveGroup {
     /// Whether the receipt is for a live delivery of this group.
@@ -112,10 +114,12 @@ impl LiveGroup {
         receipt: &Receipt,
         target: Target,
     ) -> Result<(), QueueError> {
+        target.validate()?;
         self.check(turn, receipt)?;
         let offset = receipt.offset;
         let message = OutgoingMessage::Forwarded { offset };
-        turn.send(Destination::There(target), vec![message]);
+        let bytes = self.bytes_of(offset);
+        turn.depart(Destination::There(target), message, bytes);
         self.finish(turn, offset, Ending::Forwarded);
         Ok(())
     }
@@ -234,7 +238,20 @@ impl LiveGroup {
         attempts
     }
 
-    /// Moves a message to the dead letters: one batch of records has the outgoing copy and
+    fn bytes_of(&self, offset: Offset) -> u32 {
+        let message = self.messages.get(&offset);
+        message.map_or(0, |message| message.bytes)
+    }
+
+    /// A message that failed as often as it may is a dead letter.
+    pub(super) fn give_up_now(&mut self, turn: &mut Turn<'_>, offset: Offset) {
+        let stored = turn.stored(self.number).attempts.get(&offset).cloned();
+        if let Some(attempts) = stored {
+            self.dead_letter(turn, offset, attempts);
+        }
+    }
+
+    /// Moves a message to the dead letters: one batch of records has the copy that departs and
     /// the removal, so it is in exactly one place whatever fails (Q2).
     fn dead_letter(&mut self, turn: &mut Turn<'_>, offset: Offset, attempts: StoredAttempts) {
         let target = self.settings.dead_letter.clone();
@@ -245,7 +262,8 @@ impl LiveGroup {
         };
         if !mutant!(DeadLettersVanish) {
             let message = OutgoingMessage::DeadLetter { offset, facts };
-            turn.send(Destination::There(target), vec![message]);
+            let bytes = self.bytes_of(offset) + DEAD_LETTER_BYTES;
+            turn.depart(Destination::There(target), message, bytes);
         }
         self.finish(turn, offset, Ending::DeadLettered);
     }

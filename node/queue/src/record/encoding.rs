@@ -6,8 +6,8 @@ use thiserror::Error;
 use weir_base::{Offset, Timestamp};
 
 use super::{
-    Block, Counts, Destination, HalfChecks, Outgoing, QueueRecord, Reign, StoredAttempts,
-    StoredDecision, StoredGroupSettings, StoredHalf, StoredVersion,
+    Block, Counts, Departure, Destination, HalfChecks, Outgoing, QueueRecord, Reign,
+    StoredAttempts, StoredDecision, StoredGroupSettings, StoredHalf, StoredVersion,
 };
 use crate::ids::{EntryNumber, GroupName, GroupNumber, KeyHash};
 
@@ -44,6 +44,7 @@ enum Key {
     Decided(EntryNumber),
     Outgoing(Destination, u64),
     Sequence(Destination),
+    Departing(Destination, EntryNumber),
 }
 
 /// The value. Append-only: a changed field means a new variant beside the old one.
@@ -62,6 +63,7 @@ enum Value {
     HalfChecks(HalfChecks),
     Decided(StoredDecision),
     Outgoing(Outgoing),
+    Departing(Departure),
 }
 
 impl QueueRecord {
@@ -128,6 +130,14 @@ impl QueueRecord {
             QueueRecord::Sequence { destination, next } => {
                 (Key::Sequence(destination), Some(Value::Number(next)))
             }
+            QueueRecord::Departing {
+                destination,
+                number,
+                value,
+            } => (
+                Key::Departing(destination, number),
+                value.map(Value::Departing),
+            ),
         }
     }
 
@@ -221,6 +231,11 @@ impl QueueRecord {
             Key::Sequence(destination) => QueueRecord::Sequence {
                 destination,
                 next: of!(Number).ok_or(RecordError::Mismatch)?,
+            },
+            Key::Departing(destination, number) => QueueRecord::Departing {
+                destination,
+                number,
+                value: of!(Departing),
             },
         })
     }

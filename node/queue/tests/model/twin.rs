@@ -142,6 +142,8 @@ pub(crate) struct Twin {
     pub(crate) checks: BTreeMap<HalfHandle, u16>,
     /// Appended to the partition, by number.
     pub(crate) appended: BTreeMap<EntryNumber, u32>,
+    /// Moved elsewhere: as told, and as appended.
+    pub(crate) forwards: BTreeMap<(usize, u64), (u32, u32)>,
     /// Copies in dead letters: group, offset.
     pub(crate) dead_letters: BTreeMap<(GroupName, u64), u32>,
 }
@@ -155,6 +157,7 @@ pub(crate) enum Asked {
     Nack(usize, Receipt),
     Renew(usize, Receipt),
     DeadLetter(usize, Receipt),
+    Forward(usize, Receipt),
     Schedule(Option<u32>),
     Cancel(ScheduleHandle),
     Prepare(&'static str),
@@ -176,18 +179,14 @@ impl Twin {
 
     /// A record is committed.
     pub(crate) fn on_record(&mut self, record: &QueueRecord) {
-        let QueueRecord::Outgoing {
-            value: Some(batch), ..
+        if let QueueRecord::Departing {
+            value: Some(going), ..
         } = record
-        else {
-            return;
-        };
-        for message in &batch.messages {
-            if let OutgoingMessage::DeadLetter { offset, facts } = message {
-                let kind = GROUPS.iter().position(|g| *g == &*facts.group).unwrap();
-                self.groups[kind].dead.insert(offset.0);
-                self.groups[kind].leases.remove(&offset.0);
-            }
+            && let OutgoingMessage::DeadLetter { offset, facts } = &going.message
+        {
+            let kind = GROUPS.iter().position(|g| *g == &*facts.group).unwrap();
+            self.groups[kind].dead.insert(offset.0);
+            self.groups[kind].leases.remove(&offset.0);
         }
     }
 
@@ -239,6 +238,12 @@ impl Twin {
             (Asked::DeadLetter(kind, receipt), QueueReply::DeadLetter(Ok(()))) => {
                 let dead = &self.groups[kind].dead;
                 ensure!(dead.contains(&receipt.offset.0), "told dead");
+            }
+            (Asked::Forward(kind, receipt), QueueReply::Forward(Ok(()))) => {
+                let offset = receipt.offset.0;
+                self.groups[kind].settle(&receipt)?;
+                self.groups[kind].acked.insert(offset);
+                self.forwards.entry((kind, offset)).or_default().0 += 1;
             }
             (Asked::Schedule(id), QueueReply::Schedule(Ok(scheduled))) => {
                 let window = options.dedup_window;
@@ -324,6 +329,7 @@ impl Twin {
                 | Asked::Nack(..)
                 | Asked::Renew(..)
                 | Asked::DeadLetter(..)
+                | Asked::Forward(..)
                 | Asked::Schedule(_)
                 | Asked::Cancel(_)
                 | Asked::Prepare(_)

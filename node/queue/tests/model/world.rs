@@ -17,11 +17,15 @@ enum Event {
     Reply(Timestamp, Asked, QueueReply),
 }
 
+/// A partition that outgoing batches are appended to.
 #[derive(Default)]
-struct Target {
+struct Appended {
     next: u64,
     batches: BTreeMap<u64, Outgoing>,
 }
+
+/// Counts by name.
+pub(crate) type Coverage = BTreeMap<&'static str, usize>;
 
 pub(crate) struct World {
     options: QueueOptions,
@@ -38,7 +42,7 @@ pub(crate) struct World {
     asked: BTreeMap<Token, Asked>,
     events: VecDeque<(usize, Event)>,
     wants: Vec<Want>,
-    targets: BTreeMap<Destination, Target>,
+    targets: BTreeMap<Destination, Appended>,
     twin: Twin,
     /// Receipts that clients got, newest last.
     receipts: VecDeque<(usize, Receipt)>,
@@ -314,7 +318,7 @@ impl World {
                 target.next += batch.messages.len() as u64;
                 target.batches.insert(sequence, batch.clone());
                 for message in &batch.messages {
-                    self.append(message)?;
+                    self.append(&to, message)?;
                 }
             }
             self.done.push((to, sequence));
@@ -322,7 +326,7 @@ impl World {
         Ok(())
     }
 
-    fn append(&mut self, message: &OutgoingMessage) -> Result<(), String> {
+    fn append(&mut self, to: &Destination, message: &OutgoingMessage) -> Result<(), String> {
         let (number, payload_at) = match message {
             OutgoingMessage::Released {
                 deliver_at,
@@ -341,7 +345,13 @@ impl World {
                 ensure!(!facts.attempts.history.is_empty(), "no history");
                 return Ok(());
             }
-            OutgoingMessage::Forwarded { .. } => return Ok(()),
+            OutgoingMessage::Forwarded { offset } => {
+                if let Destination::There(target) = to {
+                    let place = (target.partition as usize, offset.0);
+                    self.twin.forwards.entry(place).or_default().1 += 1;
+                }
+                return Ok(());
+            }
         };
         *self.twin.appended.entry(*number).or_default() += 1;
         let payload = &self.journal[payload_at.0 as usize];
@@ -416,6 +426,19 @@ impl World {
                         invisible: Duration::from_secs(3),
                     };
                     self.send(Asked::Renew(kind, receipt), command)?;
+                }
+            }
+            35 if dice >> 31 == 1 => {
+                if let Some((kind, receipt)) = self.pick_receipt(pick) {
+                    let command = QueueCommand::Forward {
+                        group: GROUPS[kind].into(),
+                        receipt,
+                        target: Target {
+                            topic: "elsewhere".into(),
+                            partition: kind as u32,
+                        },
+                    };
+                    self.send(Asked::Forward(kind, receipt), command)?;
                 }
             }
             35 => {
@@ -578,12 +601,81 @@ impl World {
             }
             self.pass(300)?;
             self.commit(usize::MAX)?;
-            let waits = self.safe.outgoing().next().is_some() || self.safe.scheduled() > 0;
+            let going = self.safe.outgoing().next().is_some() || self.safe.departing() > 0;
+            let waits = going || self.safe.scheduled() > 0;
             if !waits && round > 100 && self.is_drained() {
                 return self.verdict();
             }
         }
         self.verdict()
+    }
+
+    /// How often what matters happened: a history in which nothing does proves nothing.
+    pub(crate) fn coverage(&self) -> Coverage {
+        let twin = &self.twin;
+        let is = |decision| move |d: &&Option<Decision>| **d == Some(decision);
+        let seen =
+            |wanted: fn(&QueueRecord) -> bool| self.journal.iter().filter(|r| wanted(r)).count();
+        BTreeMap::from([
+            ("fail-overs", self.reigns as usize),
+            (
+                "acknowledged",
+                twin.groups.iter().map(|g| g.acked.len()).sum(),
+            ),
+            ("dead letters", twin.dead_letters.len()),
+            ("forwarded", twin.forwards.len()),
+            ("sought", twin.groups[0].sought.len()),
+            (
+                "released",
+                twin.delayed
+                    .keys()
+                    .filter(|h| twin.appended.contains_key(&h.number))
+                    .count(),
+            ),
+            (
+                "cancelled",
+                twin.delayed.values().filter(|d| d.cancelled).count(),
+            ),
+            (
+                "too late to cancel",
+                twin.delayed.values().filter(|d| d.fired).count(),
+            ),
+            (
+                "committed",
+                twin.halves.values().filter(is(Decision::Commit)).count(),
+            ),
+            (
+                "rolled back",
+                twin.halves.values().filter(is(Decision::Rollback)).count(),
+            ),
+            ("asked about", twin.checks.len()),
+            (
+                "parked",
+                seen(
+                    |r| matches!(r, QueueRecord::HalfChecks { value: Some(checks), .. } if checks.parked),
+                ),
+            ),
+            (
+                "retries",
+                seen(|r| matches!(r, QueueRecord::Attempts { value: Some(_), .. })),
+            ),
+            (
+                "cursor moves",
+                seen(|r| matches!(r, QueueRecord::Cursor { .. })),
+            ),
+            (
+                "remembered ids",
+                seen(|r| matches!(r, QueueRecord::Dedup { until: Some(_), .. })),
+            ),
+            (
+                "forgotten ids",
+                seen(|r| matches!(r, QueueRecord::Dedup { until: None, .. })),
+            ),
+            (
+                "versions",
+                seen(|r| matches!(r, QueueRecord::Version { .. })),
+            ),
+        ])
     }
 
     fn is_drained(&self) -> bool {
@@ -623,6 +715,12 @@ impl World {
             ensure!(
                 version.is_none() || settled,
                 "C21: the newest version is lost"
+            );
+        }
+        for ((kind, offset), (told, made)) in &twin.forwards {
+            ensure!(
+                told == made,
+                "{made} of {told} copies of {offset} of group {kind}"
             );
         }
         for (handle, delayed) in &twin.delayed {

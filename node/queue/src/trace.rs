@@ -1,0 +1,277 @@
+//! What the journal tells of one message: its biography, record by record.
+//!
+//! The host reads the journal from as far back as it is kept whole and shows each record;
+//! what compaction took is not told. Where the message stands now is the machine's to
+//! say ([`QueueCommand::TraceOf`](crate::QueueCommand::TraceOf)).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use weir_base::{Offset, Timestamp};
+
+use crate::command::{Decision, EndCause};
+use crate::ids::{EntryNumber, GroupName, GroupNumber};
+use crate::record::{BLOCK_OFFSETS, Destination, OutgoingMessage, QueueRecord};
+
+/// Whose biography.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// A message of the partition.
+    Message(Offset),
+    /// A delayed or half message, by the number in its handle.
+    Entry(EntryNumber),
+}
+
+/// One thing that happened to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fact {
+    /// An attempt ended without success.
+    AttemptEnded {
+        /// Of which group.
+        group: GroupName,
+        /// How many ended.
+        ended: u16,
+        /// How this one did.
+        cause: EndCause,
+        /// In the consumer's words.
+        note: Option<Arc<str>>,
+        /// Not again before this time.
+        next_at: Timestamp,
+    },
+    /// It is final for a group: acknowledged, unless another fact says more.
+    Final(GroupName),
+    /// A seek made it pending again.
+    PendingAgain(GroupName),
+    /// A group gave it up; the copy goes there.
+    DeadLettered(GroupName, Destination),
+    /// It was moved there.
+    Forwarded(Destination),
+    /// It is kept until then.
+    Kept(Timestamp),
+    /// It was taken back.
+    Cancelled,
+    /// It goes to the partition, in the batch of this sequence number.
+    Released(u64),
+    /// The batch is committed in the partition.
+    Appended,
+    /// A half message of these producers.
+    Prepared(Arc<str>),
+    /// Its producers were asked, so many times by now.
+    Asked(u16),
+    /// It is asked about no more.
+    Parked,
+    /// It was decided.
+    Decided(Decision),
+}
+
+/// Reads a journal for one subject.
+#[derive(Debug)]
+pub struct Trace {
+    subject: Subject,
+    names: BTreeMap<GroupNumber, GroupName>,
+    /// Groups for which it is final.
+    finals: BTreeSet<GroupNumber>,
+    /// Whether its going elsewhere was told.
+    departed: bool,
+    /// Sequence number of the batch that it goes with.
+    released: Option<u64>,
+}
+
+impl Trace {
+    /// Nothing read yet.
+    #[must_use]
+    pub fn new(subject: Subject) -> Self {
+        Self {
+            subject,
+            names: BTreeMap::new(),
+            finals: BTreeSet::new(),
+            departed: false,
+            released: None,
+        }
+    }
+
+    /// What the next record of the journal tells.
+    pub fn read(&mut self, record: &QueueRecord) -> Vec<Fact> {
+        if let QueueRecord::Group {
+            group,
+            value: Some(value),
+        } = record
+        {
+            self.names.insert(value.number, group.clone());
+        }
+        match self.subject {
+            Subject::Message(offset) => self.of_message(offset, record),
+            Subject::Entry(number) => self.of_entry(number, record).into_iter().collect(),
+        }
+    }
+
+    fn name(&self, group: GroupNumber) -> GroupName {
+        let unnamed = || format!("group number {}", group.0).into();
+        self.names.get(&group).cloned().unwrap_or_else(unnamed)
+    }
+
+    fn of_message(&mut self, offset: Offset, record: &QueueRecord) -> Vec<Fact> {
+        let place = offset.0 / BLOCK_OFFSETS;
+        match record {
+            QueueRecord::Attempts {
+                group,
+                offset: at,
+                value: Some(attempts),
+            } if *at == offset => {
+                let cause = attempts.history.last().map(|end| end.cause);
+                let fact = cause.map(|cause| Fact::AttemptEnded {
+                    group: self.name(*group),
+                    ended: attempts.ended,
+                    cause,
+                    note: attempts.note.clone(),
+                    next_at: attempts.next_at,
+                });
+                fact.into_iter().collect()
+            }
+            QueueRecord::Block {
+                group,
+                block,
+                value: Some(value),
+            } if *block == place => self.now_final(*group, value.holds(offset)),
+            QueueRecord::Cursor {
+                group,
+                block: Some(block),
+            } if *block > place => self.now_final(*group, true),
+            // The cursor was behind it already, or came back by a seek: then the block's
+            // own record, if there is one, follows.
+            QueueRecord::Cursor { group, .. } if self.finals.contains(group) => {
+                self.now_final(*group, false)
+            }
+            QueueRecord::Departing {
+                destination,
+                value: Some(going),
+                ..
+            } => {
+                let told = departure(offset, destination, &going.message);
+                self.departed |= told.is_some();
+                told.into_iter().collect()
+            }
+            // Told already, unless compaction took the record of its departure.
+            QueueRecord::Outgoing {
+                destination,
+                value: Some(batch),
+                ..
+            } if !self.departed => {
+                let messages = batch.messages.iter();
+                messages
+                    .filter_map(|message| departure(offset, destination, message))
+                    .collect()
+            }
+            QueueRecord::Reign(_)
+            | QueueRecord::Group { .. }
+            | QueueRecord::Cursor { .. }
+            | QueueRecord::Block { .. }
+            | QueueRecord::Attempts { .. }
+            | QueueRecord::Ledger { .. }
+            | QueueRecord::Gap { .. }
+            | QueueRecord::Version { .. }
+            | QueueRecord::Scheduled { .. }
+            | QueueRecord::Cancelled { .. }
+            | QueueRecord::Dedup { .. }
+            | QueueRecord::Half { .. }
+            | QueueRecord::HalfChecks { .. }
+            | QueueRecord::Decided { .. }
+            | QueueRecord::Outgoing { .. }
+            | QueueRecord::Sequence { .. }
+            | QueueRecord::Departing { .. } => Vec::new(),
+        }
+    }
+
+    fn now_final(&mut self, group: GroupNumber, is_final: bool) -> Vec<Fact> {
+        let changed = if is_final {
+            self.finals.insert(group)
+        } else {
+            self.finals.remove(&group)
+        };
+        let name = self.name(group);
+        match (changed, is_final) {
+            (false, _) => Vec::new(),
+            (true, true) => vec![Fact::Final(name)],
+            (true, false) => vec![Fact::PendingAgain(name)],
+        }
+    }
+
+    fn of_entry(&mut self, entry: EntryNumber, record: &QueueRecord) -> Option<Fact> {
+        match record {
+            QueueRecord::Scheduled {
+                number,
+                deliver_at,
+                payload: Some(_),
+            } if *number == entry => Some(Fact::Kept(*deliver_at)),
+            QueueRecord::Cancelled {
+                number,
+                until: Some(_),
+            } if *number == entry => Some(Fact::Cancelled),
+            QueueRecord::Half {
+                number,
+                value: Some(half),
+            } if *number == entry => Some(Fact::Prepared(half.producers.clone())),
+            QueueRecord::HalfChecks {
+                number,
+                value: Some(checks),
+            } if *number == entry => Some(if checks.parked {
+                Fact::Parked
+            } else {
+                Fact::Asked(checks.checks)
+            }),
+            QueueRecord::Decided {
+                number,
+                value: Some(value),
+            } if *number == entry => Some(Fact::Decided(value.decision)),
+            QueueRecord::Outgoing {
+                destination: Destination::Here,
+                sequence,
+                value,
+            } => match value {
+                Some(batch) => {
+                    let has = |message: &OutgoingMessage| match message {
+                        OutgoingMessage::Released { number, .. }
+                        | OutgoingMessage::Committed { number, .. } => *number == entry,
+                        OutgoingMessage::DeadLetter { .. } | OutgoingMessage::Forwarded { .. } => {
+                            false
+                        }
+                    };
+                    let ours = batch.messages.iter().any(has);
+                    self.released = self.released.or_else(|| ours.then_some(*sequence));
+                    ours.then_some(Fact::Released(*sequence))
+                }
+                None => (self.released == Some(*sequence)).then_some(Fact::Appended),
+            },
+            QueueRecord::Reign(_)
+            | QueueRecord::Group { .. }
+            | QueueRecord::Cursor { .. }
+            | QueueRecord::Block { .. }
+            | QueueRecord::Attempts { .. }
+            | QueueRecord::Ledger { .. }
+            | QueueRecord::Gap { .. }
+            | QueueRecord::Version { .. }
+            | QueueRecord::Scheduled { .. }
+            | QueueRecord::Cancelled { .. }
+            | QueueRecord::Dedup { .. }
+            | QueueRecord::Half { .. }
+            | QueueRecord::HalfChecks { .. }
+            | QueueRecord::Decided { .. }
+            | QueueRecord::Outgoing { .. }
+            | QueueRecord::Sequence { .. }
+            | QueueRecord::Departing { .. } => None,
+        }
+    }
+}
+
+/// Whether a message that goes elsewhere is the one at `offset`.
+fn departure(offset: Offset, to: &Destination, message: &OutgoingMessage) -> Option<Fact> {
+    match message {
+        OutgoingMessage::DeadLetter { offset: at, facts } => {
+            (*at == offset).then(|| Fact::DeadLettered(facts.group.clone(), to.clone()))
+        }
+        OutgoingMessage::Forwarded { offset: at } => {
+            (*at == offset).then(|| Fact::Forwarded(to.clone()))
+        }
+        OutgoingMessage::Released { .. } | OutgoingMessage::Committed { .. } => None,
+    }
+}

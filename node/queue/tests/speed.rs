@@ -1,0 +1,209 @@
+//! What a receive and an acknowledgement cost the machine, apply and encoding included.
+//! Printed, not judged: `cargo test --release -p weir-queue --test speed -- --ignored --nocapture`.
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a measurement by the wall clock"
+)]
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use weir_base::machine::{Decision as Out, Machine, Token};
+use weir_base::{Offset, Timestamp};
+use weir_queue::*;
+
+#[derive(Default)]
+struct Host {
+    state: QueueState,
+    live: QueueLive,
+    at: u64,
+    journal_bytes: usize,
+    encodes: bool,
+    replies: Vec<QueueReply>,
+    end: u64,
+}
+
+impl Host {
+    fn send(&mut self, now: i64, command: QueueCommand) {
+        let mut out = Out::default();
+        let now = Timestamp(1_000_000 + now);
+        QueueMachine::decide(
+            &self.state,
+            &mut self.live,
+            now,
+            Token(0),
+            command,
+            &mut out,
+        );
+        for record in &out.records {
+            if self.encodes {
+                let (key, value) = record.encode();
+                self.journal_bytes += 8 + key.len() + value.map_or(0, |value| value.len());
+            }
+            QueueMachine::apply(&mut self.state, Offset(self.at), record);
+            self.at += 1;
+        }
+        self.replies
+            .extend(out.replies.into_iter().map(|(_, reply)| reply));
+        for want in QueueMachine::wants(&self.state, &mut self.live) {
+            let end = (want.from.0 + want.records_max as u64).min(self.end);
+            let facts = (want.from.0..end).map(|offset| MessageFacts {
+                offset: Offset(offset),
+                stored_at: now,
+                bytes: 100,
+                key: Some(KeyHash(offset % 1_000)),
+                version: None,
+                tag: None,
+                properties: Vec::new(),
+            });
+            let feed = Feed {
+                group: want.group,
+                from: want.from,
+                facts: facts.collect(),
+                no_messages: Vec::new(),
+                end: Offset(end),
+            };
+            self.send(now.0 - 1_000_000, QueueCommand::Feed(feed));
+        }
+    }
+}
+
+/// Receives and acknowledges `messages`, `batch` at a time, with `lag` batches in flight.
+fn run(depth: u64, messages: u64, batch: usize, lag: usize, fifo: bool, encodes: bool) {
+    let mut host = Host {
+        end: depth,
+        encodes,
+        ..Host::default()
+    };
+    let settings = GroupSettings {
+        fifo,
+        ..GroupSettings::default()
+    };
+    let ensure = QueueCommand::EnsureGroup {
+        group: "g".into(),
+        settings,
+        start: Offset(0),
+        replace: false,
+    };
+    host.send(0, ensure);
+    host.replies.clear();
+    let mut in_flight = std::collections::VecDeque::new();
+    let (mut received, mut now) = (0, 0);
+    let begun = Instant::now();
+    while received < messages {
+        now += 1;
+        let receive = Receive {
+            group: "g".into(),
+            member: "m".into(),
+            batch_max: batch,
+            invisible: None,
+            wait_until: Timestamp(0),
+            filter: None,
+            attempt_id: None,
+            auto_renew: false,
+        };
+        host.send(now, QueueCommand::Receive(receive));
+        for reply in std::mem::take(&mut host.replies) {
+            if let QueueReply::Receive(Ok(given)) = reply {
+                received += given.len() as u64;
+                in_flight.push_back(given.iter().map(|given| given.receipt).collect());
+            }
+        }
+        if in_flight.len() > lag {
+            let receipts = in_flight.pop_front().unwrap();
+            let group = "g".into();
+            host.send(now, QueueCommand::Ack { group, receipts });
+        }
+    }
+    let took = begun.elapsed();
+    println!(
+        "depth {depth}, batch {batch}, {lag} in flight, fifo {fifo}: {:.0} receive+ack a second, {:.1} journal bytes each",
+        received as f64 / took.as_secs_f64(),
+        host.journal_bytes as f64 / received as f64,
+    );
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn receive_and_ack() {
+    for depth in [1_000_000, 100_000_000] {
+        for batch in [1, 16, 32] {
+            run(depth, 500_000, batch, 64, false, true);
+        }
+    }
+    run(1_000_000, 500_000, 32, 16, true, true);
+    println!("without encoding:");
+    for batch in [1, 32] {
+        run(1_000_000, 500_000, batch, 64, false, false);
+    }
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn ten_million_delayed() {
+    let mut host = Host::default();
+    let pages = || {
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+        let resident = statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap();
+        resident * 4096
+    };
+    let (before, begun) = (pages(), Instant::now());
+    let mut random = 1u64;
+    let payload = Bytes::from(vec![7; 100]);
+    for _ in 0..10_000_000 {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        let deliver_at = Timestamp(1_000_000 + i64::try_from(random >> 40).unwrap());
+        let schedule = Schedule {
+            deliver_at,
+            payload: payload.clone(),
+            dedup: None,
+        };
+        host.send(0, QueueCommand::Schedule(schedule));
+        host.replies.clear();
+    }
+    let took = begun.elapsed();
+    println!(
+        "10 million delayed: {:.0} a second, {:.1} resident bytes each",
+        1e7 / took.as_secs_f64(),
+        (pages() - before) as f64 / 1e7,
+    );
+    let begun = Instant::now();
+    let bytes = postcard::to_stdvec(&host.state).unwrap();
+    println!(
+        "snapshot: {} MiB in {:?}",
+        bytes.len() >> 20,
+        begun.elapsed()
+    );
+    let begun = Instant::now();
+    let copy: QueueState = postcard::from_bytes(&bytes).unwrap();
+    println!("read back in {:?}", begun.elapsed());
+    assert_eq!(copy.scheduled(), 10_000_000);
+    let begun = Instant::now();
+    let (mut fired, mut now) = (0, Timestamp(0));
+    while begun.elapsed() < Duration::from_secs(2) {
+        now = now.max(QueueMachine::next_deadline(&host.state, &host.live).unwrap());
+        let mut out = Out::default();
+        QueueMachine::on_tick(&host.state, &mut host.live, now, &mut out);
+        for record in &out.records {
+            QueueMachine::apply(&mut host.state, Offset(host.at), record);
+        }
+        let going = host.state.outgoing();
+        let going: Vec<_> = going
+            .map(|(to, at, batch)| (to.clone(), at, batch.messages.len()))
+            .collect();
+        for (destination, sequence, messages) in going {
+            fired += messages;
+            let done = QueueCommand::OutboxDone {
+                destination,
+                sequence,
+            };
+            host.send(now.0, done);
+        }
+        now = Timestamp(now.0 + 100);
+    }
+    println!("released {fired} in {:?}", begun.elapsed());
+}

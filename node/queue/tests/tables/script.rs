@@ -1,0 +1,609 @@
+//! A machine driven by words.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::Duration;
+
+use weir_base::machine::{Decision as Out, Machine, Token};
+use weir_base::{Offset, Timestamp};
+use weir_queue::trace::{Subject, Trace};
+use weir_queue::*;
+
+const START: i64 = 3_600_000_000;
+
+struct Stored {
+    key: Option<KeyHash>,
+    tag: Option<String>,
+    version: Option<u64>,
+    at: Timestamp,
+}
+
+pub(crate) struct Script {
+    state: QueueState,
+    live: QueueLive,
+    journal: Vec<QueueRecord>,
+    now: Timestamp,
+    log: Vec<Option<Stored>>,
+    wants: Vec<Want>,
+    tokens: u64,
+    asked: BTreeMap<Token, String>,
+    receipts: BTreeMap<(String, u64), Receipt>,
+    handles: Vec<ScheduleHandle>,
+    halves: Vec<HalfHandle>,
+    text: String,
+}
+
+/// The words of a line: plain ones, and `name=value`.
+struct Words<'a>(Vec<&'a str>);
+
+impl<'a> Words<'a> {
+    fn at(&self, at: usize) -> &'a str {
+        self.0
+            .get(at)
+            .copied()
+            .unwrap_or_else(|| panic!("{:?}", self.0))
+    }
+
+    fn named(&self, name: &str) -> Option<&'a str> {
+        let mut pairs = self.0.iter().filter_map(|word| word.split_once('='));
+        pairs
+            .find(|(found, _)| *found == name)
+            .map(|(_, value)| value)
+    }
+
+    fn number(&self, name: &str) -> Option<u64> {
+        self.named(name).map(|value| value.parse().unwrap())
+    }
+
+    fn has(&self, word: &str) -> bool {
+        self.0.contains(&word)
+    }
+}
+
+fn duration(text: &str) -> Duration {
+    match text.strip_suffix("ms") {
+        Some(millis) => Duration::from_millis(millis.parse().unwrap()),
+        None => Duration::from_secs(text.trim_end_matches('s').parse().unwrap()),
+    }
+}
+
+impl Script {
+    pub(crate) fn run(input: &str) -> String {
+        let mut script = Self {
+            state: QueueState::default(),
+            live: QueueLive::new(QueueOptions::default(), 0, 1),
+            journal: Vec::new(),
+            now: Timestamp(START),
+            log: Vec::new(),
+            wants: Vec::new(),
+            tokens: 0,
+            asked: BTreeMap::new(),
+            receipts: BTreeMap::new(),
+            handles: Vec::new(),
+            halves: Vec::new(),
+            text: String::new(),
+        };
+        for line in input.lines().filter(|line| !line.starts_with('#')) {
+            script.line(line.trim());
+        }
+        script.text
+    }
+
+    fn line(&mut self, line: &str) {
+        let words = Words(line.split_whitespace().collect());
+        let group = || -> GroupName { words.at(1).into() };
+        let receipt = |script: &Self| {
+            let place = (words.at(1).to_owned(), words.at(2).parse().unwrap());
+            script.receipts[&place]
+        };
+        let wait = words.named("wait").map_or(Duration::ZERO, duration);
+        let wait_until = self.now + wait;
+        let command = match words.at(0) {
+            "produce" => return self.produce(&words),
+            "pass" => return self.pass(duration(words.at(1))),
+            "failover" => return self.fail_over(),
+            "outbox" => return self.outbox(),
+            "done" => return self.done(),
+            "story" => return self.story(&words),
+            "admit" => {
+                let admission = self.state.admission(Offset(self.log.len() as u64));
+                return writeln!(self.text, "{admission:?}").unwrap();
+            }
+            "group" => QueueCommand::EnsureGroup {
+                group: group(),
+                settings: settings(&words),
+                start: Offset(words.number("start").unwrap_or(0)),
+                replace: words.has("replace"),
+            },
+            "receive" => QueueCommand::Receive(Receive {
+                group: group(),
+                member: words.at(2).into(),
+                batch_max: usize::try_from(words.number("batch").unwrap_or(1)).unwrap(),
+                invisible: words.named("lease").map(duration),
+                wait_until,
+                filter: words.named("tags").map(|tags| Filter::Tags(tags.into())),
+                attempt_id: words.named("id").map(Into::into),
+                auto_renew: words.has("auto"),
+            }),
+            "ack" => {
+                let offsets = words.0[2..].iter().flat_map(|word| word.parse::<u64>());
+                let place = |offset| {
+                    let group = if words.has("of") { "g" } else { words.at(1) };
+                    self.receipts[&(group.to_owned(), offset)]
+                };
+                QueueCommand::Ack {
+                    group: group(),
+                    receipts: offsets.map(place).collect(),
+                }
+            }
+            "nack" => QueueCommand::Nack {
+                group: group(),
+                receipt: receipt(self),
+                delay: words.named("delay").map(duration),
+                cause: EndCause::Nack,
+                note: words.named("note").map(Into::into),
+            },
+            "renew" => QueueCommand::Renew {
+                group: group(),
+                receipt: receipt(self),
+                invisible: duration(words.at(3)),
+            },
+            "dead" => QueueCommand::DeadLetter {
+                group: group(),
+                receipt: receipt(self),
+                note: None,
+            },
+            "forward" => QueueCommand::Forward {
+                group: group(),
+                receipt: receipt(self),
+                target: Target {
+                    topic: words.at(3).into(),
+                    partition: 2,
+                },
+            },
+            "missing" => QueueCommand::Missing {
+                group: group(),
+                receipts: vec![receipt(self)],
+            },
+            "leave" => QueueCommand::Leave { member: group() },
+            "schedule" => QueueCommand::Schedule(Schedule {
+                deliver_at: self.now + duration(words.at(1)),
+                payload: vec![1; 10].into(),
+                dedup: words.named("id").map(|id| id.to_owned().into()),
+            }),
+            "cancel" => QueueCommand::Cancel {
+                handle: self.handles[words.at(1).parse::<usize>().unwrap()],
+            },
+            "delayed" => QueueCommand::ListScheduled {
+                after: None,
+                limit: 10,
+            },
+            "prepare" => QueueCommand::Prepare(Prepare {
+                payload: vec![2; 10].into(),
+                producers: words.at(1).into(),
+                check_after: None,
+            }),
+            "commit" | "rollback" => QueueCommand::Resolve {
+                handle: self.halves[words.at(1).parse::<usize>().unwrap()],
+                decision: match words.at(0) {
+                    "commit" => Decision::Commit,
+                    _ => Decision::Rollback,
+                },
+                source: DecisionSource::Producer,
+            },
+            "asks" => QueueCommand::AwaitChecks {
+                member: words.at(2).into(),
+                producers: words.at(1).into(),
+                batch_max: 10,
+                wait_until,
+            },
+            "halves" => QueueCommand::ListHalf {
+                after: None,
+                limit: 10,
+                parked: words.has("parked"),
+            },
+            "describe" => QueueCommand::Describe { group: group() },
+            "groups" => QueueCommand::ListGroups,
+            "seek" => QueueCommand::Seek {
+                group: group(),
+                to: Offset(words.at(2).parse().unwrap()),
+            },
+            "delete" => QueueCommand::DeleteGroup { group: group() },
+            "trim" => QueueCommand::Trim {
+                group: group(),
+                end: Offset(self.log.len() as u64),
+            },
+            "trace" => QueueCommand::TraceOf {
+                offset: Offset(words.at(1).parse().unwrap()),
+            },
+            "ledger" => QueueCommand::Ledger {
+                group: group(),
+                since_hour: 0,
+            },
+            other => panic!("no verb {other}"),
+        };
+        self.send(line.to_owned(), command);
+        self.feed();
+    }
+
+    fn produce(&mut self, words: &Words<'_>) {
+        for _ in 0..words.at(1).parse::<u64>().unwrap() {
+            let stored = Stored {
+                key: words.named("key").map(|key| KeyHash::of(key.as_bytes())),
+                tag: words.named("tag").map(str::to_owned),
+                version: words.number("version"),
+                at: self.now,
+            };
+            self.log.push((!words.has("hole")).then_some(stored));
+        }
+        self.feed();
+    }
+
+    fn send(&mut self, line: String, command: QueueCommand) {
+        let token = Token(self.tokens);
+        self.tokens += 1;
+        self.asked.insert(token, line);
+        let mut out = Out::default();
+        QueueMachine::decide(
+            &self.state,
+            &mut self.live,
+            self.now,
+            token,
+            command,
+            &mut out,
+        );
+        self.take(out);
+    }
+
+    fn take(&mut self, out: Out<QueueRecord, QueueReply>) {
+        for record in out.records {
+            let at = Offset(self.journal.len() as u64);
+            QueueMachine::apply(&mut self.state, at, &record);
+            self.journal.push(record);
+        }
+        for (group, finished, counted) in self.state.conservation() {
+            assert_eq!(finished, counted, "the ledger of {group}");
+        }
+        for (token, reply) in out.replies {
+            let line = self.asked.remove(&token).unwrap();
+            self.print(&line, reply);
+        }
+        self.wants
+            .extend(QueueMachine::wants(&self.state, &mut self.live));
+    }
+
+    fn feed(&mut self) {
+        let end = self.log.len() as u64;
+        loop {
+            let ready = self.wants.iter().position(|want| want.from.0 < end);
+            let Some(want) = ready.map(|at| self.wants.remove(at)) else {
+                return;
+            };
+            let facts = (want.from.0..end).filter_map(|offset| {
+                let stored = self.log[usize::try_from(offset).unwrap()].as_ref()?;
+                Some(MessageFacts {
+                    offset: Offset(offset),
+                    stored_at: stored.at,
+                    bytes: 1,
+                    key: stored.key,
+                    version: stored.version,
+                    tag: stored.tag.as_deref().map(Into::into),
+                    properties: Vec::new(),
+                })
+            });
+            let feed = Feed {
+                group: want.group,
+                from: want.from,
+                facts: facts.collect(),
+                no_messages: Vec::new(),
+                end: Offset(end),
+            };
+            self.send(String::new(), QueueCommand::Feed(feed));
+        }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(due) = QueueMachine::next_deadline(&self.state, &self.live)
+            && due <= end
+        {
+            self.now = self.now.max(due);
+            let mut out = Out::default();
+            QueueMachine::on_tick(&self.state, &mut self.live, self.now, &mut out);
+            self.take(out);
+            self.feed();
+        }
+        self.now = end;
+    }
+
+    fn fail_over(&mut self) {
+        self.live = QueueLive::new(QueueOptions::default(), 0, 2);
+        self.asked.clear();
+        self.wants.clear();
+        self.pass(Duration::ZERO);
+    }
+
+    fn outbox(&mut self) {
+        self.pass(Duration::ZERO);
+        let mut text = String::new();
+        for (to, sequence, batch) in self.state.outgoing() {
+            let to = match to {
+                Destination::Here => "here".to_owned(),
+                Destination::There(target) => format!("{}-{}", target.topic, target.partition),
+            };
+            for message in &batch.messages {
+                let what = match message {
+                    OutgoingMessage::Released { payload_at, .. } => {
+                        format!("released @{payload_at}")
+                    }
+                    OutgoingMessage::Committed { payload_at, .. } => {
+                        format!("committed @{payload_at}")
+                    }
+                    OutgoingMessage::Forwarded { offset } => format!("forwarded {offset}"),
+                    OutgoingMessage::DeadLetter { offset, facts } => {
+                        let headers = envelope::dead_letter_headers(facts, "t", 0, *offset);
+                        let headers = headers.iter().filter(|(name, _)| {
+                            ["weir.dlq.cause", "weir.dlq.attempts"].contains(name)
+                        });
+                        let headers: Vec<String> =
+                            headers.map(|(_, value)| value.clone()).collect();
+                        format!("dead letter {offset}: {}", headers.join(", "))
+                    }
+                };
+                writeln!(text, "  to {to} at {sequence}: {what}").unwrap();
+            }
+        }
+        self.text += if text.is_empty() {
+            "  nothing\n"
+        } else {
+            &text
+        };
+    }
+
+    /// What the journal tells of a message, or of what a handle names.
+    fn story(&mut self, words: &Words<'_>) {
+        let nth = |at| words.at(at).parse::<usize>().unwrap();
+        let subject = match words.at(1) {
+            "delayed" => Subject::Entry(self.handles[nth(2)].number),
+            "half" => Subject::Entry(self.halves[nth(2)].number),
+            offset => Subject::Message(Offset(offset.parse().unwrap())),
+        };
+        let mut trace = Trace::new(subject);
+        for fact in self.journal.iter().flat_map(|record| trace.read(record)) {
+            writeln!(self.text, "  {fact:?}").unwrap();
+        }
+    }
+
+    fn done(&mut self) {
+        self.pass(Duration::ZERO);
+        let outgoing = self.state.outgoing();
+        let outgoing: Vec<_> = outgoing.map(|(to, at, _)| (to.clone(), at)).collect();
+        for (destination, sequence) in outgoing {
+            let command = QueueCommand::OutboxDone {
+                destination,
+                sequence,
+            };
+            self.send(String::new(), command);
+        }
+    }
+
+    fn after(&self, at: Timestamp) -> String {
+        let millis = at.0 - self.now.0;
+        if millis % 1_000 == 0 {
+            format!("in {}s", millis / 1_000)
+        } else {
+            format!("in {millis}ms")
+        }
+    }
+
+    /// A line a reply; what went well without a word to say is silent.
+    fn print(&mut self, line: &str, reply: QueueReply) {
+        let words = Words(line.split_whitespace().collect());
+        let said = match reply {
+            QueueReply::Feed(_) | QueueReply::Leave => return,
+            QueueReply::EnsureGroup(Ok(_))
+            | QueueReply::OutboxDone(Ok(()))
+            | QueueReply::Seek(Ok(()))
+            | QueueReply::DeleteGroup(Ok(()))
+            | QueueReply::DeadLetter(Ok(()))
+            | QueueReply::Forward(Ok(()))
+            | QueueReply::Missing(Ok(()))
+            | QueueReply::Resolve(Ok(())) => "ok".to_owned(),
+            QueueReply::Receive(Ok(given)) => {
+                for delivery in &given {
+                    let place = (words.at(1).to_owned(), delivery.offset.0);
+                    self.receipts.insert(place, delivery.receipt);
+                }
+                let given = given.iter();
+                let given: Vec<String> = given
+                    .map(|d| match d.attempt {
+                        1 => d.offset.to_string(),
+                        attempt => format!("{}(attempt {attempt})", d.offset),
+                    })
+                    .collect();
+                if given.is_empty() {
+                    "nothing".to_owned()
+                } else {
+                    given.join(" ")
+                }
+            }
+            QueueReply::Ack(Ok(results)) => {
+                let results = results.iter();
+                let results: Vec<String> = results
+                    .map(|r| {
+                        r.as_ref()
+                            .map_or_else(ToString::to_string, |()| "ok".to_owned())
+                    })
+                    .collect();
+                results.join("; ")
+            }
+            QueueReply::Nack(Ok(Returned::Retry(at))) => format!("again {}", self.after(at)),
+            QueueReply::Nack(Ok(Returned::DeadLettered)) => "dead-lettered".to_owned(),
+            QueueReply::Renew(Ok(until)) => format!("ends {}", self.after(until)),
+            QueueReply::Schedule(Ok(Scheduled::Kept(handle))) => {
+                self.handles.push(handle);
+                format!("kept as {}", self.handles.len() - 1)
+            }
+            QueueReply::Schedule(Ok(Scheduled::Duplicate)) => "duplicate".to_owned(),
+            QueueReply::Cancel(Ok(answer)) => format!("{answer:?}"),
+            QueueReply::ListScheduled(lines) => {
+                let lines = lines.iter().map(|line| self.after(line.handle.deliver_at));
+                lines.collect::<Vec<_>>().join(", ")
+            }
+            QueueReply::Prepare(Ok(handle)) => {
+                self.halves.push(handle);
+                format!("kept as {}", self.halves.len() - 1)
+            }
+            QueueReply::AwaitChecks(checks) => {
+                let name = |handle| self.halves.iter().position(|half| *half == handle).unwrap();
+                let checks = checks.iter();
+                let checks: Vec<String> = checks
+                    .map(|c| format!("what of {} (check {})?", name(c.handle), c.check))
+                    .collect();
+                if checks.is_empty() {
+                    "nothing".to_owned()
+                } else {
+                    checks.join(" ")
+                }
+            }
+            QueueReply::ListHalf(lines) => {
+                let name = |handle| self.halves.iter().position(|half| *half == handle).unwrap();
+                let lines = lines.iter().map(|line| {
+                    let parked = if line.parked { ", parked" } else { "" };
+                    format!(
+                        "{} of {}: {} checks{parked}",
+                        name(line.handle),
+                        line.producers,
+                        line.checks
+                    )
+                });
+                lines.collect::<Vec<_>>().join("; ")
+            }
+            QueueReply::Describe(Ok(view)) => describe(&view),
+            QueueReply::ListGroups(views) => {
+                let views = views.iter();
+                let views = views.map(|view| format!("{}: {}", view.group, describe(view)));
+                views.collect::<Vec<_>>().join("; ")
+            }
+            QueueReply::Trim(Ok(dropped)) => format!("{dropped} dropped"),
+            QueueReply::TraceOf(standings) => standings
+                .iter()
+                .map(|(group, standing)| format!("{group}: {}", self.standing(standing)))
+                .collect::<Vec<_>>()
+                .join("; "),
+            QueueReply::Ledger(Ok(hours)) => hours
+                .iter()
+                .map(|(hour, counts)| format!("hour {hour}: {}", count(counts)))
+                .collect::<Vec<_>>()
+                .join("; "),
+            QueueReply::EnsureGroup(Err(error))
+            | QueueReply::Receive(Err(error))
+            | QueueReply::Ack(Err(error))
+            | QueueReply::Nack(Err(error))
+            | QueueReply::Renew(Err(error))
+            | QueueReply::DeadLetter(Err(error))
+            | QueueReply::Forward(Err(error))
+            | QueueReply::Missing(Err(error))
+            | QueueReply::Schedule(Err(error))
+            | QueueReply::Cancel(Err(error))
+            | QueueReply::Prepare(Err(error))
+            | QueueReply::Resolve(Err(error))
+            | QueueReply::OutboxDone(Err(error))
+            | QueueReply::Describe(Err(error))
+            | QueueReply::Seek(Err(error))
+            | QueueReply::DeleteGroup(Err(error))
+            | QueueReply::Trim(Err(error))
+            | QueueReply::Ledger(Err(error)) => format!("error: {error}"),
+        };
+        let late = (self.now.0 - START) as f64 / 1_000.0;
+        if said != "ok" {
+            writeln!(self.text, "{late:>7}s {line}: {said}").unwrap();
+        }
+    }
+
+    fn standing(&self, standing: &Standing) -> String {
+        match standing {
+            Standing::InFlight {
+                member,
+                attempt,
+                until,
+            } => format!(
+                "attempt {attempt} with {member}, ends {}",
+                self.after(*until)
+            ),
+            Standing::Retrying(attempts) => {
+                let next = self.after(attempts.next_at);
+                format!("{} attempts ended, next {next}", attempts.ended)
+            }
+            Standing::NotReached => "not reached".to_owned(),
+            Standing::Final => "final".to_owned(),
+            Standing::Ready => "ready".to_owned(),
+            Standing::Queued => "behind another".to_owned(),
+        }
+    }
+}
+
+fn describe(view: &GroupView) -> String {
+    let text = format!(
+        "cursor {} (+{}), ready {}, in flight {}, retrying {}, waiting {}; {}",
+        view.cursor,
+        view.finished_above,
+        view.ready,
+        view.in_flight,
+        view.retrying,
+        view.waiting,
+        count(&view.counts),
+    );
+    text.trim_end_matches("; ").to_owned()
+}
+
+fn count(counts: &Counts) -> String {
+    let all = [
+        ("acked", counts.acked.cast_signed()),
+        ("dead", counts.dead_lettered.cast_signed()),
+        ("forwarded", counts.forwarded.cast_signed()),
+        ("filtered", counts.filtered.cast_signed()),
+        ("superseded", counts.superseded.cast_signed()),
+        ("dropped", counts.dropped.cast_signed()),
+        ("missing", counts.missing.cast_signed()),
+        ("sought", counts.sought),
+    ];
+    let some = all.iter().filter(|(_, count)| *count != 0);
+    let some: Vec<String> = some
+        .map(|(name, count)| format!("{count} {name}"))
+        .collect();
+    some.join(", ")
+}
+
+fn settings(words: &Words<'_>) -> GroupSettings {
+    let small = |name| words.number(name).map(|n| u32::try_from(n).unwrap());
+    let list = words.named("backoff").unwrap_or("1s");
+    let capacity = |name, on_full| {
+        let messages_max = words.number(name)?;
+        Some(Capacity {
+            messages_max,
+            on_full,
+        })
+    };
+    GroupSettings {
+        attempts_max: u16::try_from(words.number("attempts").unwrap_or(16)).unwrap(),
+        backoff: match list {
+            "ladder" => Backoff::Ladder,
+            list => Backoff::List(list.split(',').map(duration).collect()),
+        },
+        fifo: words.has("fifo"),
+        filter: words
+            .named("tags")
+            .map_or(Filter::All, |tags| Filter::Tags(tags.into())),
+        pacing: Pacing {
+            rate: small("rate"),
+            concurrency: small("concurrency"),
+            key_concurrency: small("keys"),
+        },
+        capacity: capacity("drop", OnFull::DropOldest)
+            .or_else(|| capacity("reject", OnFull::Reject)),
+        expires_after: words.named("expires").map(duration),
+        versioned: words.has("versioned"),
+        ..GroupSettings::default()
+    }
+}
