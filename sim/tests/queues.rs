@@ -211,3 +211,11 @@ fn queues_keep_it_through_kills_power_loss_and_partition() {
         check(seed, true);
     }
 }
+
+#[test]
+fn the_same_seed_gives_the_same_history_of_queues() {
+    let [one, two] = [(); 2].map(|()| on_fresh_thread(|| simulate(6, true)));
+    let mut pairs = one.events.iter().zip(&two.events);
+    assert_eq!(pairs.find(|(a, b)| a != b), None);
+    assert_eq!(one.events.len(), two.events.len());
+}
