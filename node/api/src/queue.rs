@@ -65,6 +65,16 @@ pub trait QueueApi: Send + Sync {
     /// its future was polled; dropping it later does not undo it.
     fn call(&self, at: TopicPartition, command: QueueCommand) -> QueueCall<QueueReply>;
 
+    /// Takes a delayed message back wherever its partition is led, for clients that ask any
+    /// node. Nothing was done on an error but [`QueueCallError::Indeterminate`], which
+    /// comes after `timeout`, too; asking again gives the truth.
+    fn cancel_forwarded(
+        &self,
+        at: TopicPartition,
+        handle: ScheduleHandle,
+        timeout: std::time::Duration,
+    ) -> QueueCall<Cancelled>;
+
     /// The records at `offsets` of a partition led here, in that order, compressed batches
     /// opened; `None` where there is none (any more). At most 64 MiB are read at once: what
     /// is behind that is left out of the answer, which then is shorter than `offsets`, but

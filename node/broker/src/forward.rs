@@ -24,7 +24,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use weir_api::log::{Acks, Appended, LogApi};
-use weir_api::{AppendError, NotLeader};
+use weir_api::queues::{Cancelled, QueueError, ScheduleHandle};
+use weir_api::{AppendError, NotLeader, QueueApi, QueueCallError};
 use weir_base::limits::BATCH_BYTES_CEILING;
 use weir_base::{BoxFuture, LeaderEpoch, Monotonic, NodeId, RecordBatch, TopicPartition};
 use weir_peer::{FrameStream, PeerError, PeerService, Peers, Service};
@@ -47,12 +48,59 @@ enum Request {
         acks: Acks,
         timeout: Duration,
     },
+    /// Take a delayed message back; the handle in its text form.
+    Cancel { at: TopicPartition, handle: String },
 }
 
 /// What it says. Goes over the wire: append-only.
 #[derive(Debug, Serialize, Deserialize)]
 enum Answer {
     Append(Result<Appended, AppendError>),
+    Cancel(CancelAnswer),
+}
+
+/// What became of a message that was to be taken back. Append-only, as [`Answer`].
+#[derive(Debug, Serialize, Deserialize)]
+enum CancelAnswer {
+    Cancelled,
+    AlreadyFired,
+    Unknown,
+    Forged,
+    /// Nothing was done: not led here, loading, or overloaded.
+    NotNow,
+    Indeterminate,
+}
+
+impl CancelAnswer {
+    fn of(done: Result<Cancelled, QueueCallError>) -> Self {
+        match done {
+            Ok(Cancelled::Cancelled) => CancelAnswer::Cancelled,
+            Ok(Cancelled::AlreadyFired) => CancelAnswer::AlreadyFired,
+            Ok(Cancelled::Unknown) => CancelAnswer::Unknown,
+            Err(QueueCallError::Refused(_) | QueueCallError::NoQueue) => CancelAnswer::Forged,
+            Err(QueueCallError::Indeterminate) => CancelAnswer::Indeterminate,
+            Err(
+                QueueCallError::UnknownPartition
+                | QueueCallError::NotLeader(_)
+                | QueueCallError::NotAvailable
+                | QueueCallError::Loading
+                | QueueCallError::Overloaded
+                | QueueCallError::IllegalGroupName(_)
+                | QueueCallError::Unreadable(_),
+            ) => CancelAnswer::NotNow,
+        }
+    }
+
+    fn result(self) -> Result<Cancelled, QueueCallError> {
+        match self {
+            CancelAnswer::Cancelled => Ok(Cancelled::Cancelled),
+            CancelAnswer::AlreadyFired => Ok(Cancelled::AlreadyFired),
+            CancelAnswer::Unknown => Ok(Cancelled::Unknown),
+            CancelAnswer::Forged => Err(QueueError::ForgedHandle.into()),
+            CancelAnswer::NotNow => Err(QueueCallError::NotAvailable),
+            CancelAnswer::Indeterminate => Err(QueueCallError::Indeterminate),
+        }
+    }
 }
 
 /// The sending side.
@@ -167,7 +215,7 @@ impl Broker {
         match asked.await {
             Ok(answer) => match postcard::from_bytes(&answer) {
                 Ok(Answer::Append(result)) => result,
-                Err(_) => Err(AppendError::Unanswered(leader)),
+                Ok(Answer::Cancel(_)) | Err(_) => Err(AppendError::Unanswered(leader)),
             },
             Err(PeerError::Lost { .. } | PeerError::Frame(_)) => {
                 Err(AppendError::Unanswered(leader))
@@ -207,6 +255,9 @@ impl PeerService for ForwardService {
                 Request::Append { to, acks, timeout } => {
                     Answer::Append(broker.append_for(to, &rest, acks, timeout).await)
                 }
+                Request::Cancel { at, handle } => {
+                    Answer::Cancel(broker.cancel_for(at, &handle).await)
+                }
             };
             postcard::to_stdvec(&answer)
                 .map(Bytes::from)
@@ -234,5 +285,49 @@ impl Broker {
         let batch = RecordBatch::parse(batch)?;
         batch.verify_checksum()?;
         LogApi::append(self, to, batch, acks, timeout.min(WAIT_MAX)).await
+    }
+}
+
+impl Broker {
+    /// See [`QueueApi::cancel_forwarded`].
+    pub(crate) async fn forward_cancel(
+        self,
+        at: TopicPartition,
+        handle: ScheduleHandle,
+        timeout: Duration,
+    ) -> Result<Cancelled, QueueCallError> {
+        let queues: &dyn QueueApi = &self;
+        let hint = match queues.cancel(at, handle).await {
+            Err(QueueCallError::NotLeader(hint)) => hint,
+            done => return done,
+        };
+        let Some(leader) = hint.leader.filter(|leader| *leader != self.0.node) else {
+            return Err(QueueCallError::NotAvailable);
+        };
+        let handle = handle.to_string();
+        let Ok(request) = postcard::to_stdvec(&Request::Cancel { at, handle }) else {
+            return Err(QueueCallError::NotAvailable);
+        };
+        let peers = &self.0.forwarding.peers;
+        let asked = peers.request(leader, Service::Broker, request.into(), timeout);
+        match asked.await {
+            Ok(answer) => match postcard::from_bytes(&answer) {
+                Ok(Answer::Cancel(answer)) => answer.result(),
+                Ok(Answer::Append(_)) | Err(_) => Err(QueueCallError::Indeterminate),
+            },
+            Err(PeerError::Lost { .. } | PeerError::Frame(_)) => Err(QueueCallError::Indeterminate),
+            Err(PeerError::Unreachable { .. } | PeerError::Refused { .. }) => {
+                Err(QueueCallError::NotAvailable)
+            }
+        }
+    }
+
+    /// Takes a delayed message back for another node, if this one leads.
+    async fn cancel_for(&self, at: TopicPartition, handle: &str) -> CancelAnswer {
+        let queues: &dyn QueueApi = self;
+        match ScheduleHandle::parse(handle) {
+            Some(handle) => CancelAnswer::of(queues.cancel(at, handle).await),
+            None => CancelAnswer::Forged,
+        }
     }
 }

@@ -262,6 +262,15 @@ fn check_group_name(command: &QueueCommand) -> Result<(), QueueCallError> {
 }
 
 impl QueueApi for Broker {
+    fn cancel_forwarded(
+        &self,
+        at: TopicPartition,
+        handle: weir_api::queues::ScheduleHandle,
+        timeout: Duration,
+    ) -> QueueCall<weir_api::queues::Cancelled> {
+        Box::pin(self.clone().forward_cancel(at, handle, timeout))
+    }
+
     fn call(&self, at: TopicPartition, command: QueueCommand) -> QueueCall<QueueReply> {
         Box::pin(self.clone().queue_call(at, command))
     }

@@ -16,8 +16,9 @@ use super::{FakeBroker, State};
 use crate::outgoing::{OutgoingSources, kept_payload, outgoing_payload};
 use crate::queue::{QueueApi, QueueCall, QueueCallError, begins, dead_letter_topic};
 use crate::queues::{
-    Destination, Feed, GroupNumber, MessageFacts, Outgoing, Payload, QueueCommand, QueueLive,
-    QueueMachine, QueueOptions, QueueRecord, QueueReply, QueueState, Want,
+    Cancelled, Destination, Feed, GroupNumber, MessageFacts, Outgoing, Payload, QueueCommand,
+    QueueLive, QueueMachine, QueueOptions, QueueRecord, QueueReply, QueueState, ScheduleHandle,
+    Want,
 };
 use crate::{ClusterApi, records};
 
@@ -279,6 +280,16 @@ impl FakeBroker {
 }
 
 impl QueueApi for FakeBroker {
+    fn cancel_forwarded(
+        &self,
+        at: TopicPartition,
+        handle: ScheduleHandle,
+        _timeout: Duration,
+    ) -> QueueCall<Cancelled> {
+        let queues: &dyn QueueApi = self;
+        queues.cancel(at, handle)
+    }
+
     fn call(&self, at: TopicPartition, command: QueueCommand) -> QueueCall<QueueReply> {
         let broker = self.clone();
         Box::pin(async move {

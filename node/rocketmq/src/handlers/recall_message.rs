@@ -37,7 +37,9 @@ pub(crate) async fn handle(
     })?;
     let at = queue::partition(&topic, handle.partition);
     let queues = &call.shared.api.queues;
-    let cancelled = queue::patiently(&call, PATIENCE, || queues.cancel(at, handle)).await?;
+    let left = call.remaining(PATIENCE);
+    let cancel = || queues.cancel_forwarded(at, handle, left);
+    let cancelled = queue::patiently(&call, PATIENCE, cancel).await?;
     let too_late = |why: &str| Err(Refusal::new(Code::MessageNotFound, why));
     match cancelled {
         Cancelled::Cancelled => Ok(RecallMessageResponse {
