@@ -91,7 +91,7 @@ async fn drive(env: Env, clients: Clients, until: Duration) -> anyhow::Result<Qu
     }
     env.sleep(until).await;
     clients.drain();
-    for _ in 0..60 {
+    for _ in 0..150 {
         env.sleep(at(1_000)).await;
         let mut history = clients.history();
         let told = ledger.snapshot().into_iter();
@@ -128,7 +128,7 @@ async fn drive(env: Env, clients: Clients, until: Duration) -> anyhow::Result<Qu
 fn simulate(seed: u64, faults: bool) -> QueueHistory {
     let machines = [NODES.as_slice(), &[CLIENT]].concat();
     let cluster = Cluster::new(seed, &machines, Trace::new()).unwrap();
-    let mut sim = Cluster::builder(seed, at(180_000)).build();
+    let mut sim = Cluster::builder(seed, at(350_000)).build();
     let clients = Clients::default();
     for node in NODES {
         let (cluster, clients) = (cluster.clone(), clients.clone());
@@ -155,7 +155,7 @@ fn simulate(seed: u64, faults: bool) -> QueueHistory {
     });
     let [one, two, three] = NODES;
     while ended.lock().unwrap().is_none() {
-        assert!(sim.elapsed() < at(150_000), "seed {seed}: not done");
+        assert!(sim.elapsed() < at(320_000), "seed {seed}: not done");
         match sim.elapsed() {
             _ if !faults => {}
             now if now == at(1_500) => cluster.kill(&mut sim, one).unwrap(),

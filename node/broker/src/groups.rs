@@ -185,7 +185,7 @@ impl Broker {
             match host.call(GroupCommand::List).await {
                 Ok(GroupReply::List(some)) => groups.extend(some),
                 // Led elsewhere: its leader lists it.
-                Ok(_) | Err(HostError::NotLeader) => {}
+                Ok(_) | Err(HostError::NotLeader | HostError::NoLease) => {}
                 Err(error) => return Err(call_error(error)),
             }
         }
@@ -195,7 +195,7 @@ impl Broker {
 
 fn call_error(error: HostError) -> GroupCallError {
     match error {
-        HostError::NotLeader => GroupCallError::NotCoordinator,
+        HostError::NotLeader | HostError::NoLease => GroupCallError::NotCoordinator,
         HostError::Loading => GroupCallError::Loading,
         HostError::Indeterminate => GroupCallError::Indeterminate,
         HostError::Overloaded => GroupCallError::NotAvailable,

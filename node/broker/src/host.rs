@@ -180,6 +180,10 @@ pub(crate) enum HostError {
     /// This node does not lead the journal; nothing was done.
     #[error("this node does not lead the journal")]
     NotLeader,
+    /// It leads as far as it knows, but its lease has run out (I10); nothing was done, and
+    /// the machine goes on if the lease comes back.
+    #[error("this node may not answer: its lease has run out")]
+    NoLease,
     /// It leads, and still folds the journal; nothing was done.
     #[error("the journal is being loaded")]
     Loading,

@@ -212,7 +212,9 @@ impl Broker {
         let answer = hosted.host.call(command).await;
         answer.map_err(|error| match error {
             // The partition may have moved in the same moment.
-            HostError::NotLeader => self.leads(at).err().unwrap_or(QueueCallError::NotAvailable),
+            HostError::NotLeader | HostError::NoLease => {
+                self.leads(at).err().unwrap_or(QueueCallError::NotAvailable)
+            }
             HostError::Loading => QueueCallError::Loading,
             HostError::Indeterminate => QueueCallError::Indeterminate,
             HostError::Overloaded => QueueCallError::Overloaded,

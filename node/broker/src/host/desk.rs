@@ -56,7 +56,7 @@ impl<M: Journaled> Desk<M> {
         }
     }
 
-    pub(super) fn want(&self, more: Vec<M::Want>) {
+    pub(crate) fn want(&self, more: Vec<M::Want>) {
         if !more.is_empty() {
             self.lock().extend(more);
             self.wanted.notify_one();

@@ -325,7 +325,7 @@ impl<M: Journaled> Driver<M> {
 
     fn on_call(&mut self, call: Call<M>) {
         let refusal = match &mut self.serving {
-            Some(_) if !self.journal.may_answer() => HostError::NotLeader,
+            Some(_) if !self.journal.may_answer() => HostError::NoLease,
             Some(serving) if serving.parked.callers() < self.options.callers_max => {
                 let now = serving.now(&self.env);
                 let token = serving.parked.admit(call.reply);

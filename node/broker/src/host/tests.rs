@@ -218,7 +218,7 @@ async fn a_leader_without_its_lease_answers_nothing() {
     cluster.get().lead(0, true);
     assert_eq!(node.read().sum().await, Ok(0));
     cluster.get().lease = false;
-    assert_eq!(node.read().sum().await, Err(HostError::NotLeader));
+    assert_eq!(node.read().sum().await, Err(HostError::NoLease));
     cluster.get().lease = true;
     assert_eq!(node.read().sum().await, Ok(0));
 }

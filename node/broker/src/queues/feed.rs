@@ -80,19 +80,22 @@ impl Feeder {
 
     async fn answer(&self, partition: &PartitionHandle, want: &Want) -> Result<(), FindError> {
         let feed = self.read(partition, want).await?;
-        loop {
-            // Counts from here on; its reply waits for a commit, the next want does not.
-            let mut answer: Answer = self.host.call(QueueCommand::Feed(feed.clone()));
-            let refused = std::future::poll_fn(|context| {
-                std::task::Poll::Ready(answer.as_mut().poll(context))
-            });
-            match refused.await {
-                std::task::Poll::Ready(Err(HostError::Overloaded)) => {
-                    self.broker.0.env.sleep(PAUSE).await;
-                }
-                std::task::Poll::Ready(Ok(_) | Err(_)) | std::task::Poll::Pending => return Ok(()),
+        // Counts from here on; its reply waits for a commit, the next want does not.
+        let answer: Answer = self.host.call(QueueCommand::Feed(feed));
+        let (env, desk, want) = (
+            self.broker.0.env.clone(),
+            Arc::clone(&self.desk),
+            want.clone(),
+        );
+        let told = async move {
+            // The machine goes on without it, and would wait for it for ever.
+            if let Err(HostError::Overloaded | HostError::NoLease) = answer.await {
+                env.sleep(PAUSE).await;
+                desk.want(vec![want]);
             }
-        }
+        };
+        self.broker.0.env.tasks.spawn("queue-fed", told);
+        Ok(())
     }
 
     async fn read(&self, partition: &PartitionHandle, want: &Want) -> Result<Feed, FindError> {
