@@ -190,6 +190,27 @@ fn stalled_disk(theatre: &mut Theatre) -> Result<()> {
     theatre.recover()
 }
 
+/// S-47 of the metadata group: its leader's disk stalls, and its heartbeats do not.
+fn stalled_controller(theatre: &mut Theatre) -> Result<()> {
+    theatre.write(30, 10_000)?;
+    let controller = NodeId(1);
+    let disk = theatre.disk(controller)?;
+    disk.set_faults(SimFaults {
+        latency_max: Duration::from_secs(60),
+        ..SimFaults::default()
+    });
+    // What needs the group: a leader is gone, and another is to be elected.
+    let terms = theatre.heard("leads the metadata group");
+    theatre.kill(LEADER)?;
+    theatre.write(30, 6_000)?;
+    let more = theatre.heard("leads the metadata group") - terms;
+    ensure!(more > 0, "the group kept a leader that writes nothing");
+    disk.set_faults(SimFaults::default());
+    theatre.run(60_000)?;
+    theatre.start(LEADER)?;
+    theatre.recover()
+}
+
 /// The other side of S-47: a disk that nobody asks for anything does not stall.
 fn idle_disk(theatre: &mut Theatre) -> Result<()> {
     theatre.write(10, 10_000)?;
@@ -230,6 +251,15 @@ fn s41_a_failed_fsync_ends_the_node() {
 #[test]
 fn s47_a_leader_whose_disk_stalls_is_relieved() {
     play(led_beside_the_voters(), stalled_disk).unwrap();
+}
+
+#[test]
+fn s47_a_controller_whose_disk_stalls_stops_nobody() {
+    let setting = Setting {
+        replicas: &[4, 5, 2],
+        ..led_beside_the_voters()
+    };
+    play(setting, stalled_controller).unwrap();
 }
 
 #[test]
