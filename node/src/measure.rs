@@ -76,7 +76,7 @@ impl NodeMetrics {
         );
         into.seconds(
             "weir_fsync_age_seconds",
-            "Time since the last fsync that succeeded; zero before the first.",
+            "How long the oldest fsync or append under way lasts; zero if none is: a leader above 5 is relieved.",
             &[],
             self.storage.fsync_age(),
         );

@@ -25,6 +25,8 @@ mod outcome;
 mod plan;
 mod points;
 mod probe;
+#[cfg(test)]
+mod scenarios;
 mod simulation;
 mod supervisor;
 pub mod trace;

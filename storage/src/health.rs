@@ -62,7 +62,7 @@ struct Syncs {
     /// Fsyncs that took at most each of [`FSYNC_BOUNDS`] and more than the one before it.
     within: [u64; FSYNC_BOUNDS.len()],
     wal_bytes: u64,
-    /// When the oldest one still running began, by number.
+    /// What is under way, and when it began, by number.
     running: std::collections::BTreeMap<u64, Monotonic>,
     next: u64,
 }
@@ -83,8 +83,9 @@ pub struct StorageHealth {
     pub fsync_p99: Duration,
     /// Fsyncs that succeeded since the start.
     pub fsyncs: u64,
-    /// How long the oldest fsync still running has taken so far; zero if none runs.
-    pub fsync_running: Duration,
+    /// How long the oldest fsync or append to a file has taken that is still under way;
+    /// zero if there is none.
+    pub running: Duration,
     /// Free bytes of the file system.
     pub free_bytes: u64,
     /// Its size.
@@ -153,32 +154,23 @@ impl Health {
         })
     }
 
-    /// An fsync begins.
-    pub(crate) fn sync_begins(&self, now: Monotonic) -> u64 {
+    /// Something begins that nothing can go on without: an fsync, or the write of an append.
+    pub(crate) fn begins(self: &Arc<Self>, now: Monotonic) -> Running {
         let mut syncs = self.syncs.lock().unwrap_or_else(PoisonError::into_inner);
         let number = syncs.next;
         syncs.next += 1;
         syncs.running.insert(number, now);
-        number
+        Running {
+            health: Arc::clone(self),
+            number,
+            began: now,
+        }
     }
 
-    /// The fsync `number` ended.
-    pub(crate) fn sync_ends(&self, number: u64, now: Monotonic, succeeded: bool) {
-        let mut syncs = self.syncs.lock().unwrap_or_else(PoisonError::into_inner);
-        let began = syncs.running.remove(&number);
-        if let Some(began) = began.filter(|_| succeeded) {
-            if syncs.samples.len() == SAMPLES_MAX {
-                syncs.samples.pop_front();
-            }
-            syncs.samples.push_back(now.since(began));
-            syncs.count += 1;
-            let took = now.since(began);
-            syncs.total += took;
-            let bound = FSYNC_BOUNDS.iter().position(|bound| took <= *bound);
-            if let Some(within) = bound.and_then(|at| syncs.within.get_mut(at)) {
-                *within += 1;
-            }
-        }
+    /// How long the oldest of what began and did not end lasts; zero if there is nothing.
+    pub(crate) fn running_for(&self, now: Monotonic) -> Duration {
+        let syncs = self.syncs.lock().unwrap_or_else(PoisonError::into_inner);
+        syncs.oldest(now)
     }
 
     /// Bytes were written to the write-ahead log.
@@ -205,12 +197,6 @@ impl Health {
         }
     }
 
-    /// How long the oldest fsync under way lasts; zero if none is.
-    pub(crate) fn oldest_sync(&self, now: Monotonic) -> Duration {
-        let syncs = self.syncs.lock().unwrap_or_else(PoisonError::into_inner);
-        syncs.oldest(now)
-    }
-
     /// The facts known here; space and the rest are the caller's.
     pub(crate) fn facts(&self, now: Monotonic) -> StorageHealth {
         let failure = self.failure.borrow().as_ref().map(ToString::to_string);
@@ -222,9 +208,46 @@ impl Health {
             failure,
             fsync_p99: sorted.get(rank).copied().unwrap_or_default(),
             fsyncs: syncs.count,
-            fsync_running: syncs.oldest(now),
+            running: syncs.oldest(now),
             ..StorageHealth::default()
         }
+    }
+}
+
+/// Something under way. It ends when this is gone: whoever waited for it may be, too.
+pub(crate) struct Running {
+    health: Arc<Health>,
+    number: u64,
+    began: Monotonic,
+}
+
+impl Running {
+    /// It was an fsync, and ended.
+    pub(crate) fn synced(self, now: Monotonic, succeeded: bool) {
+        if !succeeded {
+            return;
+        }
+        let took = now.since(self.began);
+        let syncs = &self.health.syncs;
+        let mut syncs = syncs.lock().unwrap_or_else(PoisonError::into_inner);
+        if syncs.samples.len() == SAMPLES_MAX {
+            syncs.samples.pop_front();
+        }
+        syncs.samples.push_back(took);
+        syncs.count += 1;
+        syncs.total += took;
+        let bound = FSYNC_BOUNDS.iter().position(|bound| took <= *bound);
+        if let Some(within) = bound.and_then(|at| syncs.within.get_mut(at)) {
+            *within += 1;
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let syncs = &self.health.syncs;
+        let mut syncs = syncs.lock().unwrap_or_else(PoisonError::into_inner);
+        syncs.running.remove(&self.number);
     }
 }
 
@@ -267,36 +290,40 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_disk_does_not_stall() {
-        let health = Health::new();
-        let number = health.sync_begins(Monotonic(0));
-        assert_eq!(
-            health.oldest_sync(Monotonic(7_000)),
-            Duration::from_micros(7)
-        );
-        health.sync_ends(number, Monotonic(7_000), true);
-        let much_later = Monotonic(60_000_000_000);
-        assert_eq!(health.oldest_sync(much_later), Duration::ZERO);
-    }
-
-    #[test]
     fn the_percentile_is_of_the_latest() {
-        let health = Health::new();
+        let health = Arc::new(Health::new());
         for micros in 1..=100u64 {
-            let number = health.sync_begins(Monotonic(0));
-            health.sync_ends(number, Monotonic(micros * 1000), true);
+            let sync = health.begins(Monotonic(0));
+            sync.synced(Monotonic(micros * 1000), true);
         }
-        let stuck = health.sync_begins(Monotonic(0));
+        let stuck = health.begins(Monotonic(0));
         let facts = health.facts(Monotonic(200_000));
         assert_eq!(facts.fsync_p99, Duration::from_micros(99));
         let counters = health.counters();
         assert_eq!(counters.fsyncs_at_most[0], 100);
         assert_eq!(counters.fsync_total, Duration::from_micros(5_050));
         assert_eq!(
-            (facts.fsyncs, facts.fsync_running),
+            (facts.fsyncs, facts.running),
             (100, Duration::from_micros(200))
         );
-        health.sync_ends(stuck, Monotonic(0), false);
-        assert_eq!(health.facts(Monotonic(0)).fsyncs, 100);
+        stuck.synced(Monotonic(0), false);
+        let facts = health.facts(Monotonic(1_000));
+        assert_eq!((facts.fsyncs, facts.running), (100, Duration::ZERO));
+    }
+
+    #[test]
+    fn only_what_is_under_way_stalls_and_an_idle_disk_does_not() {
+        let health = Arc::new(Health::new());
+        let second = |seconds: u64| Monotonic(seconds * 1_000_000_000);
+        health.begins(second(0)).synced(second(1), true);
+        assert_eq!(health.running_for(second(100)), Duration::ZERO, "idle");
+        let first = health.begins(second(100));
+        let append = health.begins(second(102));
+        assert_eq!(health.running_for(second(106)), Duration::from_secs(6));
+        // Whoever waited gave up: nothing is left behind that would count for ever.
+        drop(first);
+        assert_eq!(health.running_for(second(106)), Duration::from_secs(4));
+        drop(append);
+        assert_eq!(health.running_for(second(106)), Duration::ZERO);
     }
 }

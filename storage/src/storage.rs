@@ -370,12 +370,13 @@ impl Storage {
         self.shared.health.watch()
     }
 
-    /// How long the oldest fsync under way lasts; zero if none is. Asks the disk nothing,
-    /// so that it can be told while the disk stalls.
+    /// How long the oldest fsync or append to a file lasts that is under way; zero if none
+    /// is: a disk that nobody asks for anything does not stall. Asks the disk nothing, so
+    /// that it can be told while the disk does.
     #[must_use]
     pub fn fsync_age(&self) -> Duration {
         let shared = &self.shared;
-        shared.health.oldest_sync(shared.env.clock.now())
+        shared.health.running_for(shared.env.clock.now())
     }
 
     /// What a scrape reads, without asking the disk.

@@ -24,7 +24,7 @@ pub(super) fn plant(name: Option<&str>) -> Result<()> {
     let Some(name) = name else {
         return Ok(());
     };
-    let mut all = Mutant::ALL.into_iter();
+    let mut all = Mutant::ALL.iter().copied();
     let mutant = all.find(|mutant| format!("{mutant:?}") == name);
     plant(Some(mutant.with_context(|| format!("no mutant {name}"))?));
     Ok(())

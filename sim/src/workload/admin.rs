@@ -102,7 +102,7 @@ async fn make(router: &mut Router, change: &Change) -> Result<()> {
     Ok(())
 }
 
-async fn reassign(
+pub(crate) async fn reassign(
     client: &mut super::kafka_client::KafkaClient,
     topic: &str,
     replicas: &[NodeId],

@@ -47,6 +47,16 @@ impl Ledger {
         self.lock().clone()
     }
 
+    /// One past the last offset of a partition that was acknowledged; 0 before the first.
+    #[must_use]
+    pub fn acknowledged_end(&self, partition: i32) -> u64 {
+        let told = self.lock();
+        let offsets = told.range((partition, 0)..(partition + 1, 0));
+        let last = offsets.filter_map(|(_, offset)| *offset).max();
+        last.and_then(|last| u64::try_from(last + 1).ok())
+            .unwrap_or(0)
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Told> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -142,28 +152,69 @@ pub async fn idempotent_producer(
     count: u64,
     ledger: Ledger,
 ) -> Result<()> {
-    let mut router = Router::new(&env, &nodes);
-    let producer = loop {
-        match async { router.any().await?.new_producer().await }.await {
-            Ok(producer) => break producer,
-            Err(_) => env.sleep(RETRY_PAUSE).await,
-        }
-    };
+    let mut producer = Producer::start(env, &nodes, topic, partition, ledger).await;
     for counter in 0..count {
-        let batch = value_batch(&env, producer, partition, counter)?;
-        ledger.attempted(partition, counter);
+        producer.send(counter).await?;
+    }
+    Ok(())
+}
+
+/// An idempotent producer to one partition.
+pub(crate) struct Producer {
+    env: Env,
+    router: Router,
+    topic: String,
+    partition: i32,
+    id: (i64, i16),
+    ledger: Ledger,
+}
+
+impl Producer {
+    /// Asks for a producer id until it is given one.
+    pub(crate) async fn start(
+        env: Env,
+        nodes: &[SocketAddr],
+        topic: String,
+        partition: i32,
+        ledger: Ledger,
+    ) -> Self {
+        let mut router = Router::new(&env, nodes);
+        let id = loop {
+            match async { router.any().await?.new_producer().await }.await {
+                Ok(id) => break id,
+                Err(_) => env.sleep(RETRY_PAUSE).await,
+            }
+        };
+        Self {
+            env,
+            router,
+            topic,
+            partition,
+            id,
+            ledger,
+        }
+    }
+
+    /// Sends the value of this number, the one after the last, until it is acknowledged.
+    ///
+    /// # Errors
+    /// If the broker answers what an idempotent producer must never see.
+    pub(crate) async fn send(&mut self, counter: u64) -> Result<()> {
+        let partition = self.partition;
+        let batch = value_batch(&self.env, self.id, partition, counter)?;
+        self.ledger.attempted(partition, counter);
         loop {
             let sent = async {
-                let leader = router.leader(&topic, partition).await?;
+                let leader = self.router.leader(&self.topic, partition).await?;
                 leader
-                    .produce(&topic, partition, &batch, Duration::from_secs(1))
+                    .produce(&self.topic, partition, &batch, Duration::from_secs(1))
                     .await
             }
             .await;
             match sent {
                 Ok(Produced::At(offset)) => {
-                    ledger.acknowledged(partition, counter, offset);
-                    break;
+                    self.ledger.acknowledged(partition, counter, offset);
+                    return Ok(());
                 }
                 Ok(Produced::Refused(error)) => {
                     const NEVER: [i16; 5] = [2, 10, 45, 47, 87];
@@ -171,14 +222,13 @@ pub async fn idempotent_producer(
                         !NEVER.contains(&error),
                         "partition {partition}: error {error}"
                     );
-                    router.disconnect();
+                    self.router.disconnect();
                 }
-                Err(_) => router.disconnect(),
+                Err(_) => self.router.disconnect(),
             }
-            env.sleep(RETRY_PAUSE).await;
+            self.env.sleep(RETRY_PAUSE).await;
         }
     }
-    Ok(())
 }
 
 /// The same from inside a node, which carries every value to wherever the partition is

@@ -110,5 +110,7 @@ mod planted {
         M30,
         /// A follower whose stream was reset never opens another.
         L2,
+        /// A leader whose disk stalls goes on leading (S-47).
+        L4,
     }
 }

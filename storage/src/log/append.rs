@@ -124,6 +124,7 @@ impl DiskLog {
         if batches.is_empty() {
             return Ok(());
         }
+        let running = self.shared.health.begins(self.shared.env.clock.now());
         let bytes = batches.iter().map(|b| (b.size() + FRAME_HEAD_BYTES) as u64);
         let bytes = bytes.sum();
         let mut writer = self.roll_if_due(writer, bytes, now).await?;
@@ -142,6 +143,7 @@ impl DiskLog {
         let file = self.shared.health.judge(entry.segment.file().await)?;
         writer.pending = Some(file.write_at(position, chunks(&framed)));
         self.settle(&mut writer).await?;
+        drop(running);
         // From here on nothing waits, so nothing can come between.
         writer.chain = chain;
         self.producers_state().absorb(staged);

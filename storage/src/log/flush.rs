@@ -36,9 +36,9 @@ impl DiskLog {
         let health = &self.shared.health;
         let file = health.judge(segment.file().await)?.clone();
         let clock = &self.shared.env.clock;
-        let number = health.sync_begins(clock.now());
+        let running = health.begins(clock.now());
         let result = file.sync_data().await;
-        health.sync_ends(number, clock.now(), result.is_ok());
+        running.synced(clock.now(), result.is_ok());
         health.judge_sync(result)
     }
 

@@ -91,13 +91,12 @@ impl Committer {
         let bytes = padded(group.iter().map(|(_, submission)| submission.size()).sum());
         let (file, position) = self.room_for(bytes as u64, first_lsn).await?;
         let chunks = encode(&group, file.salt, bytes);
-        let sync = self.health.sync_begins(self.env.clock.now());
+        let running = self.health.begins(self.env.clock.now());
         let mut result = file.file.write_at_and_sync(position, chunks).await;
         if weir_base::mutant!(M7) && result.is_err() {
             result = file.file.sync_data().await;
         }
-        self.health
-            .sync_ends(sync, self.env.clock.now(), result.is_ok());
+        running.synced(self.env.clock.now(), result.is_ok());
         self.health.judge_sync(result)?;
         self.health.logged(bytes);
         self.current = Some((file, position + bytes as u64));

@@ -188,7 +188,8 @@ impl Controller {
                 let item = fence::plan_drain(&draft.image, node.id);
                 draft.add_own(item);
             }
-            if self.fsync_age(node.id) >= self.options.fsync_age_max {
+            let stalls = self.fsync_age(node.id) >= self.options.fsync_age_max;
+            if stalls && !weir_base::mutant!(L4) {
                 // Its heartbeats are fine, its disk is not (S-47): it may follow.
                 let mut item = elect::plan_hand_over(&draft.image, node.id, REBALANCE_MAX);
                 self.keep_from_stalled(&mut item);

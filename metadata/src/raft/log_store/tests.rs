@@ -91,6 +91,17 @@ fn what_was_acknowledged_survives_power_loss() {
     });
 }
 
+/// M23: a vote that is answered before it is on the disk (S-42).
+#[cfg(feature = "mutants")]
+#[test]
+fn a_vote_that_is_not_synced_is_noticed() {
+    use weir_base::mutant::{Mutant, plant};
+    plant(Some(Mutant::M23));
+    let found = std::panic::catch_unwind(what_was_acknowledged_survives_power_loss);
+    plant(None);
+    assert!(found.is_err(), "M23 survives");
+}
+
 #[test]
 fn a_torn_tail_is_cut_and_the_log_goes_on() {
     run(|disk| async move {
