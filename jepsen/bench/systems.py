@@ -112,6 +112,16 @@ class Nats(Peer):
     def __init__(self, fsync):
         super().__init__("nats", fsync)
 
+    def start(self):
+        super().start()
+        # Ports are open before the stream layer has elected its own leader.
+        command = [PEERS / "peerbench.sh", "produce", "-p", "nats", "-addr", self.bootstrap,
+                   "-topic", "warm", "-replicas", "3", "-n", "1", "-timeout", "10s"]
+        for _ in range(6):
+            if subprocess.run(command, capture_output=True, check=False).returncode == 0:
+                return
+        sys.exit("JetStream takes no message")
+
 
 def system(name):
     kind, _, mode = name.partition("-")

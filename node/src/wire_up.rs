@@ -17,7 +17,7 @@ use tokio::sync::OnceCell;
 use weir_api::console::Health;
 use weir_api::{ClusterApi, Front, FrontContext, MetricsSource};
 use weir_base::image::Endpoint;
-use weir_base::{Env, NodeId};
+use weir_base::{Env, Monotonic, NodeId};
 use weir_broker::{Broker, BrokerOptions};
 use weir_console::{Console, HealthSource};
 use weir_kafka::KafkaFront;
@@ -31,6 +31,8 @@ use crate::options::{HostPort, NodeOptions};
 
 /// How often facts that nobody pushes (lease, fsync age) are carried between rooms.
 const FACTS_INTERVAL: Duration = Duration::from_millis(100);
+/// The same until the first lease is there: what this node leads waits for it.
+const FIRST_LEASE_INTERVAL: Duration = Duration::from_millis(5);
 /// How long leaving the cluster may take after leadership has moved.
 const LEAVE_WAIT: Duration = Duration::from_secs(2);
 
@@ -178,6 +180,9 @@ pub async fn start_node(
         peers,
         &broker_options,
     );
+    // None before the controller has answered a heartbeat: a process that stops right after
+    // it registered would hold one for ever (I10).
+    broker.set_lease(Monotonic(0));
     links.register(Service::Replication, broker.replication_service());
     links.register(Service::Broker, broker.broker_service());
 
@@ -396,11 +401,13 @@ async fn follow_links(
 /// Carries what is asked for rather than told: how slow the disk is, and how long this
 /// node may act as leader.
 async fn carry_facts(env: Env, storage: Arc<Storage>, metadata: Metadata, broker: Broker) {
+    let mut interval = FIRST_LEASE_INTERVAL;
     loop {
-        env.sleep(FACTS_INTERVAL).await;
+        env.sleep(interval).await;
         metadata.report_fsync_age(storage.fsync_age());
         if let Some(until) = metadata.lease_until() {
             broker.set_lease(until);
+            interval = FACTS_INTERVAL;
         }
     }
 }
