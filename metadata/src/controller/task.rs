@@ -51,6 +51,8 @@ struct Office {
     probing: BTreeSet<NodeId>,
     /// Boots that said good-bye: late heartbeats do not bring them back.
     left: BTreeSet<(NodeId, NodeEpoch)>,
+    /// Boots whose fencing is decided and perhaps not applied yet: they get no lease.
+    fencing: BTreeSet<(NodeId, NodeEpoch)>,
     log_ends: LogEnds,
 }
 
@@ -167,7 +169,12 @@ impl Controller {
                 current: node.epoch,
             });
         }
+        let boot = (node.id, node.epoch);
         match self.office().as_mut() {
+            // The lease would outlive the leaderships it is for (I10).
+            Some(office) if node.is_active() && office.fencing.contains(&boot) => {
+                return Answer::NotController(None);
+            }
             Some(office) => office.sessions.on_heartbeat(
                 self.env.clock.now(),
                 heartbeat.node,
@@ -224,6 +231,7 @@ impl Controller {
             sessions: Sessions::new(now),
             probing: BTreeSet::new(),
             left: BTreeSet::new(),
+            fencing: BTreeSet::new(),
             log_ends: LogEnds::default(),
         });
         tracing::info!(node = %self.me, term, "leads the metadata group");

@@ -134,6 +134,8 @@ impl Controller {
     fn plan_fence(&self, draft: &mut Draft, node: NodeId) {
         if let Some(office) = self.office().as_mut() {
             office.sessions.forget(node);
+            let record = draft.image.nodes.get(&node);
+            office.fencing.extend(record.map(|n| (n.id, n.epoch)));
         }
         let item = fence::plan_fence(&draft.image, node);
         draft.add_own(item);
@@ -158,6 +160,9 @@ impl Controller {
                 .collect(),
         };
         for node in ready {
+            if let Some(office) = self.office().as_mut() {
+                office.fencing.retain(|(fenced, _)| *fenced != node);
+            }
             let item = fence::plan_unfence(&draft.image, node);
             draft.add_own(item);
         }
