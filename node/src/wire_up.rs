@@ -269,6 +269,7 @@ impl RunningNode {
             }
         }
         tokio::join!(self.kafka.drain(), self.rocketmq.drain());
+        self.broker.set_lease(Monotonic(0));
         tokio::select! {
             biased;
             left = self.metadata.leave(LEAVE_WAIT) => if let Err(error) = left {
@@ -405,8 +406,9 @@ async fn carry_facts(env: Env, storage: Arc<Storage>, metadata: Metadata, broker
     loop {
         env.sleep(interval).await;
         metadata.report_fsync_age(storage.fsync_age());
-        if let Some(until) = metadata.lease_until() {
-            broker.set_lease(until);
+        let until = metadata.lease_until();
+        broker.set_lease(until.unwrap_or(Monotonic(0)));
+        if until.is_some() {
             interval = FACTS_INTERVAL;
         }
     }

@@ -164,7 +164,12 @@ impl Metadata {
     /// # Errors
     /// As [`MetadataError`] says; then the others notice by themselves.
     pub async fn leave(&self, timeout: Duration) -> Result<(), MetadataError> {
-        self.lock().left = true;
+        {
+            // Whoever says good-bye is fenced at once, and leads nothing from here on (I10).
+            let mut state = self.lock();
+            state.left = true;
+            state.lease = None;
+        }
         let ask = Ask::Leave {
             node: self.inner().me.id,
             epoch: self.epoch()?,
