@@ -106,14 +106,16 @@ func redelivery(ctx context.Context) (string, error) {
 	if err := consumer.ChangeInvisibleDuration(first[0], time.Second); err != nil {
 		return "", err
 	}
-	again, err := receive(ctx, consumer, 1, 10*time.Second)
+	began := time.Now()
+	again, err := receive(ctx, consumer, 1, 30*time.Second)
 	if err != nil {
 		return "", err
 	}
 	if again[0].GetMessageId() != id || first[0].GetDeliveryAttempt() != 1 || again[0].GetDeliveryAttempt() != 2 {
 		return "", fmt.Errorf("attempt %d, then %d", first[0].GetDeliveryAttempt(), again[0].GetDeliveryAttempt())
 	}
-	return "as attempt 2", nothing(ctx, consumer, "settled, and came again")
+	after := time.Since(began).Round(time.Second)
+	return fmt.Sprint("as attempt 2, ", after, " after it was let go for 1s"), nothing(ctx, consumer, "settled, and came again")
 }
 
 func fifo(ctx context.Context) (string, error) {
