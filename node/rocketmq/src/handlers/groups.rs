@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_api::QueueCallError;
 use weir_api::image::TopicRecord;
 use weir_api::log::OffsetQuery;
 use weir_api::queues::{Backoff, GroupSettings, GroupView, QueueError};
-use weir_base::TopicPartition;
+use weir_api::{QueueCallError, ReadError};
+use weir_base::{Offset, TopicPartition};
 
 use super::{queue, topics};
 use crate::context::Call;
@@ -17,6 +17,8 @@ use crate::proto::MessageType;
 
 /// How long making a group waits for its queue to be made and led.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Pause before a partition that is not served yet is asked for its end again.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Settings of a group that nobody made: ordered where the topic takes ordered messages
 /// alone.
@@ -36,15 +38,30 @@ pub(super) async fn ensure(
     group: &Arc<str>,
 ) -> Result<GroupView, Refusal> {
     let api = &call.shared.api;
-    let end = api.log.offset(at, OffsetQuery::Latest, None).await;
-    let end = end.map_err(|error| errors::read(&error))?;
-    let start = end.offset.unwrap_or_default();
+    let start = end(call, at).await?;
     let ensure = || {
         let group = Arc::clone(group);
         api.queues
             .ensure_group(at, group, settings(topic), start, false)
     };
     queue::patiently(call, PATIENCE, ensure).await
+}
+
+/// The end of a partition. A topic is in the image a moment before its leaders serve: a
+/// group that was given up then would begin later, and miss what was sent in between.
+async fn end(call: &Call, at: TopicPartition) -> Result<Offset, Refusal> {
+    let clock = &call.shared.env.clock;
+    let deadline = clock.now() + call.remaining(PATIENCE) * 9 / 10;
+    loop {
+        let end = call.shared.api.log.offset(at, OffsetQuery::Latest, None);
+        match end.await {
+            Ok(end) => return Ok(end.offset.unwrap_or_default()),
+            Err(ReadError::NotLeader(_) | ReadError::NotReady) if clock.now() < deadline => {
+                call.shared.env.sleep(PAUSE).await;
+            }
+            Err(error) => return Err(errors::read(&error)),
+        }
+    }
 }
 
 /// Whether a call failed because the group is not there yet.
