@@ -71,7 +71,8 @@ pub(crate) fn schedule(turn: &mut Turn<'_>, wish: Schedule) -> Result<Scheduled,
         number,
         payload: Some(wish.payload),
     });
-    if let Some(id) = id.filter(|_| !mutant!(DedupForgets) || wish.deliver_at > turn.now) {
+    if let Some(id) = id.filter(|_| !weir_base::mutant!(DedupForgets) || wish.deliver_at > turn.now)
+    {
         turn.record(QueueRecord::Dedup {
             id,
             until: Some(until),
@@ -104,7 +105,7 @@ pub(crate) fn cancel(
         });
         return Ok(Cancelled::Cancelled);
     }
-    if state.cancelled.get(number).is_some() || mutant!(CancelLies) {
+    if state.cancelled.get(number).is_some() || weir_base::mutant!(CancelLies) {
         return Ok(Cancelled::Cancelled);
     }
     // The seal says that it was kept, and a cancellation would be remembered that long.
@@ -218,7 +219,7 @@ pub(crate) fn release(turn: &mut Turn<'_>) {
     while room > 0 && due.peek().is_some() {
         room -= 1;
         let batch = batch(turn, &mut due, |pending| pending.bytes);
-        if mutant!(M16) {
+        if weir_base::mutant!(M16) {
             for pending in batch {
                 turn.record(QueueRecord::Scheduled {
                     deliver_at: pending.deliver_at,

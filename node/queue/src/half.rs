@@ -88,13 +88,13 @@ pub(crate) fn resolve(
     decision: Decision,
 ) -> Result<(), QueueError> {
     let sealed = handle.is_sealed_by(turn.core.secret, turn.core.partition);
-    if !sealed && !mutant!(M14) {
+    if !sealed && !weir_base::mutant!(M14) {
         return Err(QueueError::ForgedHandle);
     }
     let (state, number) = (turn.state, handle.number);
     let Some(half) = state.halves.get(&number) else {
         return match state.decided.get(number) {
-            Some((_, first)) if *first == decision || mutant!(M15) => Ok(()),
+            Some((_, first)) if *first == decision || weir_base::mutant!(M15) => Ok(()),
             Some((_, first)) => Err(QueueError::AlreadyDecided(*first)),
             None => Err(QueueError::NoSuchHalf),
         };
@@ -193,7 +193,7 @@ impl Checks {
             });
             return true;
         }
-        if mutant!(M28) && !self.waiting.contains_key(&half.producers) {
+        if weir_base::mutant!(M28) && !self.waiting.contains_key(&half.producers) {
             turn.core.timers.arm(Timestamp(0), Timer::Half(number));
             return false;
         }

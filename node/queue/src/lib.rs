@@ -4,20 +4,6 @@
 //! the machine, writes its records and lets its replies go once they are committed. The
 //! machine never reads a log: it says what it wants read ([`Want`]) and is fed facts.
 
-#[cfg(feature = "mutants")]
-pub mod mutants;
-
-/// Whether the named bug is planted; never in a build without the feature.
-macro_rules! mutant {
-    ($name:ident) => {{
-        #[cfg(feature = "mutants")]
-        let planted = crate::mutants::is_planted(crate::mutants::Mutant::$name);
-        #[cfg(not(feature = "mutants"))]
-        let planted = false;
-        planted
-    }};
-}
-
 pub mod command;
 mod counts;
 mod delay;

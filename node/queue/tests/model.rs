@@ -101,9 +101,9 @@ fn it_holds_when_the_leader_dies_after_any_step() {
 #[cfg(feature = "mutants")]
 #[test]
 fn every_mutant_is_found() {
-    use weir_queue::mutants::{Mutant, plant};
+    use weir_base::mutant::{Mutant, plant};
     let mut survivors = Vec::new();
-    for mutant in Mutant::ALL {
+    for mutant in Mutant::QUEUES.iter().copied() {
         plant(Some(mutant));
         let found = (0..200u64).find_map(|seed| {
             let held = std::panic::catch_unwind(|| run(choices(seed, 400)));

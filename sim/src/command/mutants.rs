@@ -24,7 +24,7 @@ pub(super) fn plant(name: Option<&str>) -> Result<()> {
     let Some(name) = name else {
         return Ok(());
     };
-    let mut all = Mutant::ALL.iter().copied();
+    let mut all = Mutant::NODES.iter().copied();
     let mutant = all.find(|mutant| format!("{mutant:?}") == name);
     plant(Some(mutant.with_context(|| format!("no mutant {name}"))?));
     Ok(())
@@ -54,7 +54,7 @@ impl Mutants {
         use super::worker;
         use weir_base::mutant::Mutant;
 
-        let names = Mutant::ALL.iter().map(|mutant| format!("{mutant:?}"));
+        let names = Mutant::NODES.iter().map(|mutant| format!("{mutant:?}"));
         let chosen = names.filter(|name| self.only.is_empty() || self.only.contains(name));
         let (mut found, mut survived) = (0, 0);
         for name in chosen {

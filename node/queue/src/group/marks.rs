@@ -77,7 +77,7 @@ impl LiveGroup {
             .or_else(|| stored.blocks.get(&cursor))
         {
             let full = block.finished == u128::MAX
-                || (mutant!(CursorLeaps) && block.finished.count_ones() > 125);
+                || (weir_base::mutant!(CursorLeaps) && block.finished.count_ones() > 125);
             if !full {
                 break;
             }

@@ -38,7 +38,7 @@ impl LiveGroup {
         let lease = self.leases.get(&receipt.offset);
         let live = lease.is_some_and(|lease| {
             (lease.number == receipt.lease && turn.core.reign == receipt.reign)
-                || mutant!(OldReceipts)
+                || weir_base::mutant!(OldReceipts)
         });
         if live {
             return Ok(());
@@ -179,7 +179,7 @@ impl LiveGroup {
         note: Option<Arc<str>>,
     ) -> Returned {
         let mut attempts = self.attempts(turn, offset, cause, note);
-        if mutant!(TimeoutsAreFree) && cause == EndCause::LeaseTimeout {
+        if weir_base::mutant!(TimeoutsAreFree) && cause == EndCause::LeaseTimeout {
             attempts.ended -= 1;
         }
         if attempts.ended >= self.settings.attempts_max {
@@ -195,7 +195,7 @@ impl LiveGroup {
             message.ended = attempts.ended;
             let key = message.key;
             self.retry_later(turn, offset, next_at);
-            if !self.settings.fifo || mutant!(RetryLetsFollowersPass) {
+            if !self.settings.fifo || weir_base::mutant!(RetryLetsFollowersPass) {
                 self.release(key);
             }
         }
@@ -260,7 +260,7 @@ impl LiveGroup {
             group: self.name.clone(),
             attempts,
         };
-        if !mutant!(DeadLettersVanish) {
+        if !weir_base::mutant!(DeadLettersVanish) {
             let message = OutgoingMessage::DeadLetter { offset, facts };
             let bytes = self.bytes_of(offset) + DEAD_LETTER_BYTES;
             turn.depart(Destination::There(target), message, bytes);

@@ -83,7 +83,7 @@ impl QueueLive {
             let timer = Timer::Half(*number);
             turn.core.timers.arm(half.checks.next_at, timer);
         }
-        if mutant!(M17) {
+        if weir_base::mutant!(M17) {
             for (destination, sequence, batch) in state.outgoing() {
                 turn.send(destination.clone(), batch.messages.clone());
                 turn.record(QueueRecord::Outgoing {
