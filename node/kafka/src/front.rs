@@ -1,13 +1,11 @@
 //! The front: a listener whose connections are Kafka sessions.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use thiserror::Error;
 use weir_api::{Front, FrontContext, MetricsSource};
 use weir_base::BoxFuture;
-use weir_wire::{Connection, Serve, Server};
+use weir_wire::{Connection, OptionsError, Serve, Server, StartError, check_bounds};
 
 use crate::context::{ENDPOINT, KafkaOptions, Shared};
 use crate::meter::FrontMetrics;
@@ -17,31 +15,6 @@ use crate::session;
 pub struct KafkaFront {
     server: Arc<Server>,
     shared: Arc<Shared>,
-}
-
-/// Options outside their bounds.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{field} is {value}, must be {bounds}")]
-pub struct OptionsError {
-    field: &'static str,
-    value: usize,
-    bounds: &'static str,
-}
-
-/// Why the front did not start.
-#[derive(Debug, Error)]
-pub enum StartError {
-    /// Options outside their bounds.
-    #[error(transparent)]
-    Options(#[from] OptionsError),
-    /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {error}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// The system's reason.
-        error: io::Error,
-    },
 }
 
 impl KafkaOptions {
@@ -90,16 +63,7 @@ impl KafkaOptions {
                 "0 to 1,000,000",
             ),
         ];
-        for (field, value, range, bounds) in checks {
-            if !range.contains(&value) {
-                return Err(OptionsError {
-                    field,
-                    value,
-                    bounds,
-                });
-            }
-        }
-        Ok(())
+        check_bounds(checks)
     }
 }
 

@@ -17,4 +17,5 @@ mod meter;
 mod session;
 
 pub use context::KafkaOptions;
-pub use front::{KafkaFront, OptionsError, StartError};
+pub use front::KafkaFront;
+pub use weir_wire::{OptionsError, StartError};

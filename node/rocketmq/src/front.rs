@@ -1,14 +1,12 @@
 //! The front: a listener whose connections are HTTP/2.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use thiserror::Error;
 use weir_api::{Front, FrontContext};
 use weir_base::BoxFuture;
 use weir_base::env::TaskHandle;
-use weir_wire::{Connection, Serve, Server};
+use weir_wire::{Connection, OptionsError, Serve, Server, StartError, check_bounds};
 
 use crate::connection;
 use crate::context::{ENDPOINT, RocketmqOptions, Shared};
@@ -18,31 +16,6 @@ use crate::handlers::check_back;
 pub struct RocketmqFront {
     server: Arc<Server>,
     _checks: TaskHandle,
-}
-
-/// Options outside their bounds.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{field} is {value}, must be {bounds}")]
-pub struct OptionsError {
-    field: &'static str,
-    value: usize,
-    bounds: &'static str,
-}
-
-/// Why the front did not start.
-#[derive(Debug, Error)]
-pub enum StartError {
-    /// Options outside their bounds.
-    #[error(transparent)]
-    Options(#[from] OptionsError),
-    /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {error}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// The system's reason.
-        error: io::Error,
-    },
 }
 
 impl RocketmqOptions {
@@ -74,16 +47,7 @@ impl RocketmqOptions {
                 "1 to 1,000,000",
             ),
         ];
-        for (field, value, range, bounds) in checks {
-            if !range.contains(&value) {
-                return Err(OptionsError {
-                    field,
-                    value,
-                    bounds,
-                });
-            }
-        }
-        Ok(())
+        check_bounds(checks)
     }
 }
 

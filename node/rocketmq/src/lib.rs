@@ -22,4 +22,5 @@ mod proto;
 mod tests;
 
 pub use context::RocketmqOptions;
-pub use front::{OptionsError, RocketmqFront, StartError};
+pub use front::RocketmqFront;
+pub use weir_wire::{OptionsError, StartError};

@@ -9,10 +9,12 @@
 
 pub mod accept;
 pub mod frame;
+pub mod start;
 pub mod tls;
 pub mod write;
 
 pub use accept::{Connection, Serve, Server, WireOptions};
 pub use frame::{FrameError, FrameReader};
+pub use start::{OptionsError, StartError, check_bounds};
 pub use tls::{Encryption, sniff};
 pub use write::ChunkWriter;
