@@ -7,6 +7,7 @@ $WEIR (default target/release/weir). Every system runs alone and is ended by its
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -59,14 +60,18 @@ class Weir:
         self.pids = [node["pid"] for node in nodes]
 
     def kill(self):
-        """Ends every node and the supervisor as `kill -9` does; the data stays."""
+        """Ends every node and the supervisor as `kill -9` does; the data stays.
+
+        Comes back when they are gone: until then their ports are taken.
+        """
+        nodes = [os.pidfd_open(pid) for pid in self.pids]
         self.process.kill()
         self.process.wait()
-        for pid in self.pids:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+        for node in nodes:
+            signal.pidfd_send_signal(node, signal.SIGKILL)
+        for node in nodes:
+            select.select([node], [], [])
+            os.close(node)
 
     def stop(self):
         self.process.send_signal(signal.SIGINT)
