@@ -96,14 +96,22 @@ fn group_commit(c: &mut Criterion) {
     let batch = batch(1, 1024);
     let mut group = c.benchmark_group("group_commit_1KiB");
     for writers in [1, 16, 64] {
+        let mut elapsed = Duration::ZERO;
+        let before = runtime.block_on(node.storage.health()).fsyncs;
         group.throughput(Throughput::Elements(writers as u64));
         group.bench_function(format!("{writers}_writers"), |b| {
-            b.iter_custom(|rounds| runtime.block_on(commit(&node, writers, rounds, &batch)));
+            b.iter_custom(|rounds| {
+                let took = runtime.block_on(commit(&node, writers, rounds, &batch));
+                elapsed += took;
+                took
+            });
         });
+        let health = runtime.block_on(node.storage.health());
+        // To be held against the rate of `raw_write_and_fdatasync`.
+        let rate = (health.fsyncs - before) as f64 / elapsed.as_secs_f64();
+        println!("{rate:.0} fsyncs/s, p99 {:?}", health.fsync_p99);
     }
     group.finish();
-    let health = runtime.block_on(node.storage.health());
-    println!("fsyncs {}, p99 {:?}", health.fsyncs, health.fsync_p99);
 }
 
 /// What the disk itself does, through the same threads: the measure for the above.
