@@ -13,7 +13,8 @@ use kafka_protocol::messages::{
     ListOffsetsRequest, MetadataRequest, ProduceRequest,
 };
 use support::{Client, Fixture, name, run};
-use weir_base::{NodeId, RecordBatch, TopicId};
+use weir_base::batch::BatchBuilder;
+use weir_base::{NodeId, ProducerEpoch, ProducerId, RecordBatch, TopicId};
 
 fn produce(version: i16, topic: &str, id: TopicId, records: Option<Bytes>) -> ProduceRequest {
     let partition = PartitionProduceData::default().with_records(records);
@@ -265,6 +266,68 @@ fn offsets_are_listed_in_every_version() {
                 assert_eq!((partition.error_code, partition.offset), (0, offset));
             }
         }
+    });
+}
+
+/// While transactions are refused, all that is committed is stable: a reader of committed
+/// records alone sees, and is told, the same as any other.
+#[test]
+fn reading_committed_reads_up_to_the_high_watermark() {
+    run(async {
+        let fixture = Fixture::start().await;
+        let id = fixture.topic("t", 1).await;
+        let mut client = fixture.client().await;
+        let records = fixture.batch(&["a", "b", "c"]).to_bytes();
+        produce_code(&mut client, 9, &produce(9, "t", id, Some(records.clone()))).await;
+        for version in 4..=17 {
+            let request = fetch(version, "t", id, 0).with_isolation_level(1);
+            let response = client.call(version, &request).await;
+            let partition = &response.responses[0].partitions[0];
+            assert_eq!(partition.error_code, 0);
+            assert_eq!(partition.high_watermark, 3, "version {version}");
+            assert_eq!(partition.last_stable_offset, 3, "version {version}");
+            assert!(
+                partition
+                    .aborted_transactions
+                    .as_ref()
+                    .is_none_or(Vec::is_empty)
+            );
+            assert_eq!(
+                partition.records.as_ref().map(Bytes::len),
+                Some(records.len())
+            );
+        }
+        for version in 2..=10 {
+            let partition = ListOffsetsPartition::default().with_timestamp(-1);
+            let topic = ListOffsetsTopic::default()
+                .with_name(name("t"))
+                .with_partitions(vec![partition]);
+            let request = ListOffsetsRequest::default()
+                .with_isolation_level(1)
+                .with_topics(vec![topic]);
+            let response = client.call(version, &request).await;
+            let partition = &response.topics[0].partitions[0];
+            assert_eq!((partition.error_code, partition.offset), (0, 3));
+        }
+    });
+}
+
+#[test]
+fn a_client_cannot_write_under_an_id_of_the_brokers_own() {
+    run(async {
+        let fixture = Fixture::start().await;
+        let id = fixture.topic("t", 1).await;
+        let mut client = fixture.client().await;
+        let own = ProducerId(ProducerId::JOURNALS_FROM);
+        let batch = BatchBuilder::new(fixture.now())
+            .producer(own, ProducerEpoch(0), 7)
+            .record(None, Some(b"v"))
+            .build();
+        let request = produce(9, "t", id, Some(batch.to_bytes()));
+        let code = produce_code(&mut client, 9, &request).await.0;
+        assert_eq!(code, ResponseError::InvalidRecord.code());
+        let response = client.call(12, &fetch(12, "t", id, 0)).await;
+        assert_eq!(response.responses[0].partitions[0].high_watermark, 0);
     });
 }
 

@@ -19,7 +19,7 @@ use kafka_protocol::protocol::StrBytes;
 use weir_api::image::ClusterImage;
 use weir_api::{Acks, AppendError, Appended};
 use weir_base::batch::{Compression, RecordsCheck};
-use weir_base::{BatchError, BoxFuture, RecordBatch, Timestamp, TopicPartition};
+use weir_base::{BatchError, BoxFuture, ProducerId, RecordBatch, Timestamp, TopicPartition};
 
 use super::topics::{self, WriteRules, add_endpoint, leader_hint};
 use crate::close::CloseReason;
@@ -364,6 +364,15 @@ fn admit(
             "control batches are the broker's".into(),
         ));
     }
+    let producer = header.producer_id;
+    if producer.is_journal() || producer < ProducerId::NONE {
+        // A journal's sequence may begin anywhere: a client's must not pass for one. The
+        // code is final to every client, while those about producers make some begin anew
+        // under the same id.
+        return Err(AppendError::InvalidRecord(
+            "producer ids of clients are at least 0 and below 2^62".into(),
+        ));
+    }
     let readable = header.attributes.compression() == Compression::None;
     if rules.compacted && readable && has_record_without_key(&batch)? {
         return Err(KEY_NEEDED);
@@ -436,8 +445,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use weir_api::image::TopicRecord;
-    use weir_base::TopicId;
     use weir_base::batch::BatchBuilder;
+    use weir_base::{ProducerEpoch, TopicId};
 
     use super::*;
 
@@ -518,6 +527,27 @@ mod tests {
             .build();
         let refused = admit(control, &rules(&[]), NOW);
         assert!(matches!(refused, Err(AppendError::InvalidRecord(_))));
+    }
+
+    #[test]
+    fn a_producer_id_is_a_clients_or_none() {
+        let by = |id: i64| {
+            BatchBuilder::new(NOW)
+                .producer(ProducerId(id), ProducerEpoch(0), 0)
+                .record(None, Some(b"v"))
+                .build()
+        };
+        let last = ProducerId::JOURNALS_FROM - 1;
+        for fine in [ProducerId::NONE.0, 0, last] {
+            assert_eq!(admit(by(fine), &rules(&[]), NOW), Ok(by(fine)));
+        }
+        for bad in [i64::MIN, -2, last + 1, i64::MAX] {
+            let refused = admit(by(bad), &rules(&[]), NOW);
+            assert!(
+                matches!(refused, Err(AppendError::InvalidRecord(_))),
+                "{bad}"
+            );
+        }
     }
 
     #[test]
