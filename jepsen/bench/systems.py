@@ -18,6 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PEERS = Path(os.environ.get("PEERS", ROOT.parent / "shared" / "peers")).resolve()
 TICKS = os.sysconf("SC_CLK_TCK")
+ADMIN_PORT_BASE = 16080
 SYSTEMS = ["weir-async", "weir-sync", "kafka", "kafka-fsync", "nats", "nats-fsync"]
 
 
@@ -42,13 +43,14 @@ class Weir:
     def __init__(self, mode, nodes=3):
         self.nodes = nodes
         self.data = None
+        self.binary = os.environ.get("WEIR", ROOT / "target" / "release" / "weir")
+        self.admin = f"127.0.0.1:{ADMIN_PORT_BASE}"
         self.configs = [f"weir.flush={mode}", f"min.insync.replicas={min(nodes, 2)}"]
 
     def start(self):
         self.data = self.data or tempfile.mkdtemp(prefix="weir-bench-")
-        binary = os.environ.get("WEIR", ROOT / "target" / "release" / "weir")
-        command = [binary, "dev", "--data", self.data, "--port-base", "15092", "--nodes",
-                   str(self.nodes), "--admin-port-base", "16080"]
+        command = [self.binary, "dev", "--data", self.data, "--port-base", "15092", "--nodes",
+                   str(self.nodes), "--admin-port-base", str(ADMIN_PORT_BASE)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         for line in self.process.stdout:
             if "weir: ready" in line:
@@ -84,6 +86,8 @@ class Weir:
 
 class Peer:
     """An incumbent, by its script."""
+
+    nodes = 3
 
     def __init__(self, script, fsync):
         self.script = [PEERS / f"{script}.sh"]
@@ -143,6 +147,20 @@ def kafka_tool(bootstrap, *arguments, timeout=300):
 
 
 def create_topic(target, topic, partitions=1):
+    """Makes a topic with the target's configs, or ends the bench: made on the first produce, it
+    would have others."""
     configs = [x for config in target.configs for x in ("--config", config)]
-    kafka_tool(target.bootstrap, "topics", "--create", "--topic", topic, "--partitions",
-               str(partitions), "--replication-factor", "3", *configs)
+    replicas = min(target.nodes, 3)
+    size = ["--partitions", str(partitions), "--replication-factor", str(replicas)]
+    if isinstance(target, Weir):
+        # Kafka's own tool refuses configs that it does not know.
+        command = [target.binary, "topic", "create", topic, *size, *configs,
+                   "--admin", target.admin]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        output, made = run.stdout + run.stderr, run.returncode == 0
+    else:
+        output = kafka_tool(target.bootstrap, "topics", "--create", "--topic", topic, *size,
+                            *configs)
+        made = f"Created topic {topic}." in output
+    if not made:
+        sys.exit(f"topic {topic} was not made: {output.strip()}")
