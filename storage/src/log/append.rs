@@ -287,10 +287,8 @@ impl DiskLog {
             return Ok(());
         }
         self.check_space(needed - writer.allocated).await?;
-        let step = needed.clamp(ALLOCATE_STEP_MIN, ALLOCATE_STEP_MAX);
-        let ample = needed.next_multiple_of(step);
         let file = self.shared.health.judge(entry.segment.file().await)?;
-        for length in [ample, needed] {
+        for length in [ample(needed), needed] {
             match self.shared.health.judge(file.allocate(length).await) {
                 Ok(()) => {
                     writer.allocated = length;
@@ -318,6 +316,13 @@ impl DiskLog {
         }
         Ok(())
     }
+}
+
+/// How long a file is made that must hold `needed` bytes: about twice that, until the
+/// step has its full size.
+fn ample(needed: u64) -> u64 {
+    let step = (needed / 2).clamp(ALLOCATE_STEP_MIN, ALLOCATE_STEP_MAX);
+    needed.next_multiple_of(step.next_power_of_two())
 }
 
 /// Frames the batches, all heads in one allocation. Returns the last frame's checksum too.
@@ -358,4 +363,28 @@ fn chunks(framed: &[Framed]) -> Vec<Bytes> {
         chunks.push(small.freeze());
     }
     chunks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIB: u64 = 1024;
+
+    /// Each reservation is a hop to the disk and a change of the file's metadata: appends
+    /// must not have to make their own.
+    #[test]
+    fn a_segment_is_reserved_in_few_steps() {
+        let (mut reserved, mut steps) = (0, 0);
+        for needed in (KIB..=128 * KIB * KIB).step_by(1000) {
+            if needed > reserved {
+                reserved = ample(needed);
+                steps += 1;
+                let spare = reserved - needed;
+                let most = needed.clamp(ALLOCATE_STEP_MIN, ALLOCATE_STEP_MAX);
+                assert!(spare <= most, "{needed} {spare}");
+            }
+        }
+        assert_eq!(steps, 14);
+    }
 }
