@@ -100,6 +100,8 @@ pub(crate) struct Heartbeat {
     pub(crate) applied: u64,
     /// How long the oldest fsync under way on this node lasts, in milliseconds.
     pub(crate) fsync_age_ms: u32,
+    /// 99th percentile of the fsyncs that ended lately, in microseconds, if any did.
+    pub(crate) fsync_p99_us: Option<u32>,
 }
 
 /// A request.

@@ -25,6 +25,7 @@ use weir_peer::{PeerService, Peers, Service};
 pub use admin::IsrChange;
 
 use crate::command::{Refusal, Registration, StartKind};
+use crate::controller::slow::DiskFacts;
 use crate::controller::task::Controller;
 use crate::feed;
 use crate::gossip::{Gossip, GossipService};
@@ -125,7 +126,7 @@ pub(crate) struct State {
     pub(crate) applied: Monotonic,
     /// Nodes being probed.
     pub(crate) suspects: BTreeSet<NodeId>,
-    pub(crate) fsync_age: Duration,
+    pub(crate) disk: DiskFacts,
     pub(crate) beating: bool,
     pub(crate) left: bool,
 }
@@ -194,7 +195,7 @@ impl Metadata {
             lease: None,
             applied: env.clock.now(),
             suspects: BTreeSet::new(),
-            fsync_age: Duration::ZERO,
+            disk: DiskFacts::default(),
             beating: false,
             left: false,
         };
@@ -274,7 +275,7 @@ impl Metadata {
         let applied_age = self.0.env.clock.now().since(self.lock().applied);
         let fsync_age = match &self.0.controller {
             Some(controller) => controller.fsync_age(self.0.me.id),
-            None => self.lock().fsync_age,
+            None => self.lock().disk.fsync_age,
         };
         Health {
             applied_age,
@@ -294,9 +295,9 @@ impl Metadata {
         })
     }
 
-    /// Tells how long the oldest fsync under way here lasts; carried by heartbeats.
-    pub fn report_fsync_age(&self, age: Duration) {
-        self.lock().fsync_age = age;
+    /// Tells how fast this node's disk is; carried by heartbeats.
+    pub fn report_disk(&self, facts: DiskFacts) {
+        self.lock().disk = facts;
     }
 
     /// Makes a snapshot of the metadata now, on a voter.

@@ -14,4 +14,5 @@ pub(crate) mod plan;
 pub mod reassign;
 pub mod resign;
 pub mod sessions;
+pub mod slow;
 pub(crate) mod task;

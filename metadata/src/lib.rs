@@ -27,6 +27,7 @@ pub use client::{
     AlterRefused, Health, IsrChange, Metadata, MetadataError, NodeFacts, RaftProgress,
 };
 pub use command::{Refusal, StartKind};
+pub use controller::slow::DiskFacts;
 pub use options::MetadataOptions;
 
 #[cfg(test)]

@@ -29,6 +29,15 @@ pub struct MetadataOptions {
     pub requests_max: usize,
     /// Age of a node's oldest fsync at which its leaderships are moved away. Default 5 s.
     pub fsync_age_max: Duration,
+    /// 99th percentile of a node's latest fsyncs above which its leaderships are moved
+    /// away, if it is also `fsync_p99_times_peers` times the median of the other nodes'
+    /// and stays so for `fsync_p99_lasting`. Default 50 ms.
+    pub fsync_p99_max: Duration,
+    /// See `fsync_p99_max`. Default 5.
+    pub fsync_p99_times_peers: u32,
+    /// See `fsync_p99_max`; and how long a disk must have been within the limits to be
+    /// given leaderships again. Default 10 s.
+    pub fsync_p99_lasting: Duration,
     /// How often preferred leaders are restored and stuck moves are ended. Default 30 s.
     pub rebalance: Duration,
     /// How often gossip probes a member. Default 500 ms.
@@ -49,6 +58,9 @@ impl Default for MetadataOptions {
             snapshot_every: 5000,
             requests_max: 1024,
             fsync_age_max: Duration::from_secs(5),
+            fsync_p99_max: Duration::from_millis(50),
+            fsync_p99_times_peers: 5,
+            fsync_p99_lasting: Duration::from_secs(10),
             rebalance: Duration::from_secs(30),
             gossip_period: Duration::from_millis(500),
         }
@@ -68,6 +80,8 @@ impl MetadataOptions {
             ("request_deadline", self.request_deadline),
             ("snapshot_deadline", self.snapshot_deadline),
             ("fsync_age_max", self.fsync_age_max),
+            ("fsync_p99_max", self.fsync_p99_max),
+            ("fsync_p99_lasting", self.fsync_p99_lasting),
             ("rebalance", self.rebalance),
             ("gossip_period", self.gossip_period),
         ];
@@ -95,6 +109,9 @@ impl MetadataOptions {
         if self.snapshot_every < 10 || self.requests_max == 0 {
             return Err("snapshot_every: at least 10; requests_max: at least 1".to_owned());
         }
+        if self.fsync_p99_times_peers == 0 {
+            return Err("fsync_p99_times_peers: must be at least 1".to_owned());
+        }
         Ok(())
     }
 }
@@ -112,6 +129,7 @@ mod tests {
             |o| o.session = o.heartbeat,
             |o| o.heartbeat = Duration::ZERO,
             |o| o.requests_max = 0,
+            |o| o.fsync_p99_times_peers = 0,
         ] {
             let mut options = MetadataOptions::default();
             spoil(&mut options);

@@ -21,7 +21,7 @@ use weir_base::{Env, Monotonic, NodeId};
 use weir_broker::{Broker, BrokerOptions};
 use weir_console::{Console, HealthSource};
 use weir_kafka::KafkaFront;
-use weir_metadata::{Metadata, MetadataError, NodeFacts};
+use weir_metadata::{DiskFacts, Metadata, MetadataError, NodeFacts};
 use weir_peer::{LinkEvent, NodeIdentity, PeerNode, QuicEnv, Service};
 use weir_rocketmq::RocketmqFront;
 use weir_storage::{StartKind, Storage};
@@ -155,8 +155,13 @@ pub async fn start_node(
     let facts = node_facts(options, &storage);
     let voters = voters(options, &facts);
     let voter_ids: BTreeSet<NodeId> = voters.keys().copied().collect();
+    // The group's log is part of how fast the directory is (S-47).
+    let timed = Env {
+        disk: storage.timed_disk(),
+        ..env.clone()
+    };
     let (metadata, services) = Metadata::start(
-        env.clone(),
+        timed,
         peers.clone(),
         facts,
         voters,
@@ -405,7 +410,10 @@ async fn carry_facts(env: Env, storage: Arc<Storage>, metadata: Metadata, broker
     let mut interval = FIRST_LEASE_INTERVAL;
     loop {
         env.sleep(interval).await;
-        metadata.report_fsync_age(storage.fsync_age());
+        metadata.report_disk(DiskFacts {
+            fsync_age: storage.fsync_age(),
+            fsync_p99: storage.fsync_p99(),
+        });
         let until = metadata.lease_until();
         broker.set_lease(until.unwrap_or(Monotonic(0)));
         if until.is_some() {

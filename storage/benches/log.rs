@@ -109,7 +109,8 @@ fn group_commit(c: &mut Criterion) {
         let health = runtime.block_on(node.storage.health());
         // To be held against the rate of `raw_write_and_fdatasync`.
         let rate = (health.fsyncs - before) as f64 / elapsed.as_secs_f64();
-        println!("{rate:.0} fsyncs/s, p99 {:?}", health.fsync_p99);
+        let p99 = health.fsync_p99.unwrap_or_default();
+        println!("{rate:.0} fsyncs/s, p99 {p99:?}");
     }
     group.finish();
 }

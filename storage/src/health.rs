@@ -14,8 +14,10 @@ use weir_base::{Monotonic, Offset};
 
 use crate::log::LogError;
 
-/// Durations remembered for the percentile.
+/// Durations remembered for the percentile, and how long: an idle disk is not judged by
+/// what it once did.
 const SAMPLES_MAX: usize = 512;
+const SAMPLES_AGE: Duration = Duration::from_secs(5);
 
 /// Upper bounds of the histogram of fsyncs.
 pub const FSYNC_BOUNDS: [Duration; 10] = [
@@ -56,7 +58,8 @@ pub(crate) struct Health {
 
 #[derive(Default)]
 struct Syncs {
-    samples: VecDeque<Duration>,
+    /// When an fsync ended, and how long it had taken.
+    samples: VecDeque<(Monotonic, Duration)>,
     count: u64,
     total: Duration,
     /// Fsyncs that took at most each of [`FSYNC_BOUNDS`] and more than the one before it.
@@ -72,6 +75,16 @@ impl Syncs {
         let began = self.running.values().next();
         began.map_or(Duration::ZERO, |began| now.since(*began))
     }
+
+    /// Of the latest fsyncs.
+    fn p99(&self, now: Monotonic) -> Option<Duration> {
+        let latest = self.samples.iter().rev();
+        let latest = latest.take_while(|(ended, _)| now.since(*ended) <= SAMPLES_AGE);
+        let mut sorted: Vec<Duration> = latest.map(|(_, took)| *took).collect();
+        sorted.sort_unstable();
+        let rank = (sorted.len() * 99).div_ceil(100).saturating_sub(1);
+        sorted.get(rank).copied()
+    }
 }
 
 /// Facts for heartbeats and the console.
@@ -79,8 +92,9 @@ impl Syncs {
 pub struct StorageHealth {
     /// The error that ended the data directory, if one did.
     pub failure: Option<String>,
-    /// 99th percentile of the latest fsyncs; zero before the first.
-    pub fsync_p99: Duration,
+    /// 99th percentile of the fsyncs that ended within the last 5 s (at most the latest
+    /// 512); `None` if none did.
+    pub fsync_p99: Option<Duration>,
     /// Fsyncs that succeeded since the start.
     pub fsyncs: u64,
     /// How long the oldest fsync or append to a file has taken that is still under way;
@@ -173,6 +187,12 @@ impl Health {
         syncs.oldest(now)
     }
 
+    /// 99th percentile of the latest fsyncs; `None` if there was none lately.
+    pub(crate) fn p99(&self, now: Monotonic) -> Option<Duration> {
+        let syncs = self.syncs.lock().unwrap_or_else(PoisonError::into_inner);
+        syncs.p99(now)
+    }
+
     /// Bytes were written to the write-ahead log.
     pub(crate) fn logged(&self, bytes: usize) {
         let mut syncs = self.syncs.lock().unwrap_or_else(PoisonError::into_inner);
@@ -201,12 +221,9 @@ impl Health {
     pub(crate) fn facts(&self, now: Monotonic) -> StorageHealth {
         let failure = self.failure.borrow().as_ref().map(ToString::to_string);
         let syncs = self.syncs.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut sorted: Vec<Duration> = syncs.samples.iter().copied().collect();
-        sorted.sort_unstable();
-        let rank = (sorted.len() * 99).div_ceil(100).saturating_sub(1);
         StorageHealth {
             failure,
-            fsync_p99: sorted.get(rank).copied().unwrap_or_default(),
+            fsync_p99: syncs.p99(now),
             fsyncs: syncs.count,
             running: syncs.oldest(now),
             ..StorageHealth::default()
@@ -233,7 +250,7 @@ impl Running {
         if syncs.samples.len() == SAMPLES_MAX {
             syncs.samples.pop_front();
         }
-        syncs.samples.push_back(took);
+        syncs.samples.push_back((now, took));
         syncs.count += 1;
         syncs.total += took;
         let bound = FSYNC_BOUNDS.iter().position(|bound| took <= *bound);
@@ -298,7 +315,7 @@ mod tests {
         }
         let stuck = health.begins(Monotonic(0));
         let facts = health.facts(Monotonic(200_000));
-        assert_eq!(facts.fsync_p99, Duration::from_micros(99));
+        assert_eq!(facts.fsync_p99, Some(Duration::from_micros(99)));
         let counters = health.counters();
         assert_eq!(counters.fsyncs_at_most[0], 100);
         assert_eq!(counters.fsync_total, Duration::from_micros(5_050));
@@ -309,6 +326,18 @@ mod tests {
         stuck.synced(Monotonic(0), false);
         let facts = health.facts(Monotonic(1_000));
         assert_eq!((facts.fsyncs, facts.running), (100, Duration::ZERO));
+    }
+
+    #[test]
+    fn an_idle_disk_is_not_judged_by_what_it_once_did() {
+        let health = Arc::new(Health::new());
+        let second = |seconds: u64| Monotonic(seconds * 1_000_000_000);
+        assert_eq!(health.p99(second(0)), None);
+        health.begins(second(0)).synced(second(3), true);
+        health.begins(second(6)).synced(second(7), true);
+        assert_eq!(health.p99(second(8)), Some(Duration::from_secs(3)));
+        assert_eq!(health.p99(second(9)), Some(Duration::from_secs(1)));
+        assert_eq!(health.p99(second(13)), None);
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod shared;
 mod sidecar;
 mod state;
 pub mod storage;
+mod timed_disk;
 mod two_slot;
 mod wal;
 

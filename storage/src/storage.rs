@@ -33,6 +33,7 @@ use crate::log::scrub::{ScrubStep, plan_pause};
 use crate::log::{LogError, PartitionLog};
 use crate::node_record::{NodeFile, NodeRecord, StartKind};
 use crate::shared::Shared;
+use crate::timed_disk::TimedDisk;
 use crate::two_slot::{Found, TwoSlot};
 use crate::wal::files::WAL_DIRECTORY;
 use crate::wal::group_commit::Committer;
@@ -377,6 +378,27 @@ impl Storage {
     pub fn fsync_age(&self) -> Duration {
         let shared = &self.shared;
         shared.health.running_for(shared.env.clock.now())
+    }
+
+    /// 99th percentile of the fsyncs that ended within the last 5 s; `None` if none did.
+    #[must_use]
+    pub fn fsync_p99(&self) -> Option<Duration> {
+        let shared = &self.shared;
+        shared.health.p99(shared.env.clock.now())
+    }
+
+    /// This data directory's disk for another user of it, whose fsyncs and writes count
+    /// in [`Storage::fsync_age`] and [`Storage::fsync_p99`] as the logs' own do. What
+    /// fails is that user's to judge.
+    #[must_use]
+    pub fn timed_disk(&self) -> Arc<dyn Disk> {
+        let shared = &self.shared;
+        let env = &shared.env;
+        Arc::new(TimedDisk::new(
+            env.disk.clone(),
+            env.clock.clone(),
+            shared.health.clone(),
+        ))
     }
 
     /// What a scrape reads, without asking the disk.

@@ -5,6 +5,7 @@
 mod support;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use support::{env, partition};
 use weir_base::image::FlushMode;
@@ -424,7 +425,7 @@ async fn a_scrub_reads_what_is_closed_and_finds_what_rotted() {
     }
     durable(&*log).await;
     let scrub = async || {
-        let (mut from, mut paused) = (Offset(0), std::time::Duration::ZERO);
+        let (mut from, mut paused) = (Offset(0), Duration::ZERO);
         while let Some(step) = storage.scrub(partition(0), from).await? {
             assert!(step.next > from);
             (from, paused) = (step.next, paused + step.pause);
@@ -443,4 +444,37 @@ async fn a_scrub_reads_what_is_closed_and_finds_what_rotted() {
         .unwrap();
     let error = scrub().await.unwrap_err();
     assert_eq!(error.class(), FaultClass::Quarantine, "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_others_write_to_the_directory_counts_as_the_logs_own() {
+    let disk = disk();
+    let storage = open(&disk).await;
+    let env = env(Arc::new(disk.handle(None)), 1);
+    let timed = storage.timed_disk();
+    let file = timed.open("other", OpenMode::Create).await.unwrap();
+    disk.set_faults(SimFaults {
+        latency_max: Duration::from_secs(4),
+        ..SimFaults::default()
+    });
+    env.sleep(Duration::from_secs(6)).await;
+    assert_eq!(storage.fsync_p99(), None, "nothing was written for a while");
+    let moment = Duration::from_millis(1);
+    let write = file.write_at(0, vec![vec![1; 100].into()]);
+    env.sleep(moment).await;
+    assert_eq!(storage.fsync_age(), moment);
+    write.await.unwrap();
+    assert_eq!(storage.fsync_age(), Duration::ZERO);
+    assert_eq!(storage.fsync_p99(), None, "a write is no fsync");
+    let sync = file.sync_data();
+    env.sleep(moment).await;
+    assert_eq!(storage.fsync_age(), moment);
+    sync.await.unwrap();
+    assert_eq!(storage.fsync_age(), Duration::ZERO);
+    assert!(storage.fsync_p99().is_some_and(|p99| p99 > moment));
+    // Whoever gives up waits no more.
+    let sync = file.sync_data();
+    env.sleep(moment).await;
+    drop(sync);
+    assert_eq!(storage.fsync_age(), Duration::ZERO);
 }

@@ -78,12 +78,14 @@ impl Metadata {
     }
 
     async fn beat_once(&self) -> Result<Outcome, MetadataError> {
-        let age = self.lock().fsync_age.as_millis();
+        let disk = self.lock().disk;
+        let bounded = |count: u128| u32::try_from(count).unwrap_or(u32::MAX);
         let heartbeat = Heartbeat {
             node: self.inner().me.id,
             epoch: self.epoch()?,
             applied: self.image().version,
-            fsync_age_ms: u32::try_from(age).unwrap_or(u32::MAX),
+            fsync_age_ms: bounded(disk.fsync_age.as_millis()),
+            fsync_p99_us: disk.fsync_p99.map(|p99| bounded(p99.as_micros())),
         };
         let limit = self.inner().options.session / 2;
         self.ask(Ask::Heartbeat(heartbeat), limit).await

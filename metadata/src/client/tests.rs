@@ -430,7 +430,11 @@ async fn a_node_whose_disk_stalls_leads_nothing() {
     cluster.topic(1, "t", 12).await;
     let slow = 3;
     assert!(led(&cluster.on(1).image(), slow) > 0);
-    cluster.on(slow).report_fsync_age(Duration::from_secs(6));
+    let stalled = DiskFacts {
+        fsync_age: Duration::from_secs(6),
+        fsync_p99: None,
+    };
+    cluster.on(slow).report_disk(stalled);
     let took = cluster.wait(|image| led(image, slow) == 0).await;
     assert!(took < SECOND, "{took:?}");
     // It follows on, and peace-time rebalancing gives it nothing.
@@ -438,7 +442,41 @@ async fn a_node_whose_disk_stalls_leads_nothing() {
     let image = cluster.on(1).image();
     assert_eq!(led(&image, slow), 0);
     assert!(image.nodes[&NodeId(slow)].is_active());
-    cluster.on(slow).report_fsync_age(Duration::ZERO);
+    cluster.on(slow).report_disk(DiskFacts::default());
+    pause(65_000).await;
+    assert!(led(&cluster.on(1).image(), slow) > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_disk_is_slower_than_the_others_leads_nothing() {
+    let cluster = Cluster::start(3).await;
+    cluster.topic(1, "t", 12).await;
+    let p99 = |millis: u64| DiskFacts {
+        fsync_age: Duration::ZERO,
+        fsync_p99: Some(Duration::from_millis(millis)),
+    };
+    for node in VOTERS {
+        cluster.on(node).report_disk(p99(80));
+    }
+    // Where all are slow, nobody is.
+    pause(30_000).await;
+    let slow = 3;
+    assert!(led(&cluster.on(1).image(), slow) > 0);
+    for node in VOTERS.into_iter().filter(|node| *node != slow) {
+        cluster.on(node).report_disk(p99(2));
+    }
+    let took = cluster.wait(|image| led(image, slow) == 0).await;
+    let lasting = Duration::from_secs(10);
+    assert!(
+        took > lasting - SECOND && took < lasting + SECOND,
+        "{took:?}"
+    );
+    // It follows on, and peace-time rebalancing gives it nothing.
+    pause(65_000).await;
+    let image = cluster.on(1).image();
+    assert_eq!(led(&image, slow), 0);
+    assert!(image.nodes[&NodeId(slow)].is_active());
+    cluster.on(slow).report_disk(p99(2));
     pause(65_000).await;
     assert!(led(&cluster.on(1).image(), slow) > 0);
 }

@@ -9,13 +9,15 @@ use std::time::Duration;
 
 use weir_base::{Monotonic, NodeEpoch, NodeId};
 
+use super::slow::DiskFacts;
+
 /// One node's signs of life.
 #[derive(Debug, Clone, Copy)]
 struct Session {
     epoch: NodeEpoch,
     heard: Monotonic,
     applied: u64,
-    fsync_age: Duration,
+    disk: DiskFacts,
 }
 
 /// The sessions of one term of office.
@@ -42,13 +44,13 @@ impl Sessions {
         node: NodeId,
         epoch: NodeEpoch,
         applied: u64,
-        fsync_age: Duration,
+        disk: DiskFacts,
     ) {
         let session = Session {
             epoch,
             heard: now,
             applied,
-            fsync_age,
+            disk,
         };
         self.nodes.insert(node, session);
     }
@@ -95,7 +97,21 @@ impl Sessions {
     pub fn fsync_age(&self, node: NodeId) -> Duration {
         self.nodes
             .get(&node)
-            .map_or(Duration::ZERO, |s| s.fsync_age)
+            .map_or(Duration::ZERO, |s| s.disk.fsync_age)
+    }
+
+    /// What a boot of a node last told of its disk, if it was heard of within `limit`.
+    #[must_use]
+    pub fn disk(
+        &self,
+        now: Monotonic,
+        node: NodeId,
+        epoch: NodeEpoch,
+        limit: Duration,
+    ) -> Option<DiskFacts> {
+        let session = self.nodes.get(&node)?;
+        let is_current = session.epoch == epoch && now.since(session.heard) <= limit;
+        is_current.then_some(session.disk)
     }
 }
 
@@ -123,7 +139,7 @@ mod tests {
     #[test]
     fn a_heartbeat_of_another_boot_is_no_sign_of_this_one() {
         let mut sessions = Sessions::new(at(0));
-        sessions.on_heartbeat(at(900), N, NodeEpoch(3), 7, Duration::ZERO);
+        sessions.on_heartbeat(at(900), N, NodeEpoch(3), 7, DiskFacts::default());
         assert_eq!(
             sessions.silence(at(1000), N, NodeEpoch(3)),
             Duration::from_millis(100)
@@ -136,5 +152,19 @@ mod tests {
         assert!(!sessions.is_caught_up(at(1000), N, NodeEpoch(3), 8, LIMIT));
         assert!(!sessions.is_caught_up(at(2000), N, NodeEpoch(3), 7, LIMIT));
         assert!(!sessions.is_caught_up(at(1000), N, NodeEpoch(4), 7, LIMIT));
+    }
+
+    #[test]
+    fn what_was_told_of_a_disk_counts_while_its_teller_lives() {
+        let mut sessions = Sessions::new(at(0));
+        let facts = DiskFacts {
+            fsync_age: Duration::from_secs(2),
+            fsync_p99: Some(LIMIT),
+        };
+        sessions.on_heartbeat(at(900), N, NodeEpoch(3), 7, facts);
+        assert_eq!(sessions.disk(at(1900), N, NodeEpoch(3), LIMIT), Some(facts));
+        assert_eq!(sessions.disk(at(1901), N, NodeEpoch(3), LIMIT), None);
+        assert_eq!(sessions.disk(at(1000), N, NodeEpoch(4), LIMIT), None);
+        assert_eq!(sessions.fsync_age(N), Duration::from_secs(2));
     }
 }

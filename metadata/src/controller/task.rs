@@ -23,6 +23,7 @@ use weir_peer::Peers;
 
 use super::inspect::LogEnds;
 use super::sessions::Sessions;
+use super::slow::{DiskFacts, SlowDisks};
 use crate::ask::{Answer, Ask, Heartbeat};
 use crate::command::{Item, Outcome, Proposal, Refusal};
 use crate::image_store::ImageStore;
@@ -54,6 +55,7 @@ struct Office {
     /// Boots whose fencing is decided and perhaps not applied yet: they get no lease.
     fencing: BTreeSet<(NodeId, NodeEpoch)>,
     log_ends: LogEnds,
+    slow: SlowDisks,
 }
 
 /// See the module.
@@ -180,7 +182,12 @@ impl Controller {
                 heartbeat.node,
                 heartbeat.epoch,
                 heartbeat.applied,
-                Duration::from_millis(u64::from(heartbeat.fsync_age_ms)),
+                DiskFacts {
+                    fsync_age: Duration::from_millis(u64::from(heartbeat.fsync_age_ms)),
+                    fsync_p99: heartbeat
+                        .fsync_p99_us
+                        .map(|micros| Duration::from_micros(u64::from(micros))),
+                },
             ),
             None => return self.not_controller(),
         }
@@ -233,6 +240,7 @@ impl Controller {
             left: BTreeSet::new(),
             fencing: BTreeSet::new(),
             log_ends: LogEnds::default(),
+            slow: SlowDisks::default(),
         });
         tracing::info!(node = %self.me, term, "leads the metadata group");
         let mut standing = self.group.standing();

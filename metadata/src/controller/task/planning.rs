@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use weir_base::image::{NodeRecord, NodeState};
-use weir_base::{NodeEpoch, NodeId};
+use weir_base::image::{ClusterImage, NodeRecord, NodeState};
+use weir_base::{Monotonic, NodeEpoch, NodeId};
 
 use super::draft::Draft;
 use super::{BATCH_MAX, Clock, Controller, Mail, Pending, REBALANCE_MAX};
 use crate::ask::{Answer, Ask, LogEnd};
 use crate::command::{Command, Item, Outcome, Refusal};
 use crate::controller::plan::plan;
+use crate::controller::slow::SlowLimits;
 use crate::controller::{companion, elect, fence, reassign};
 
 impl Controller {
@@ -178,6 +179,7 @@ impl Controller {
             let cluster_id = self.entropy.uuid();
             draft.add_own(vec![Command::FormCluster { cluster_id }]);
         }
+        self.judge_disks(now, &image);
         for node in image.nodes.values().filter(|n| n.is_active()) {
             let silence = match self.office().as_ref() {
                 Some(office) => office.sessions.silence(now, node.id, node.epoch),
@@ -193,11 +195,10 @@ impl Controller {
                 let item = fence::plan_drain(&draft.image, node.id);
                 draft.add_own(item);
             }
-            let stalls = self.fsync_age(node.id) >= self.options.fsync_age_max;
-            if stalls && !weir_base::mutant!(L4) {
+            if self.is_slow(node.id) && !weir_base::mutant!(L4) {
                 // Its heartbeats are fine, its disk is not (S-47): it may follow.
                 let mut item = elect::plan_hand_over(&draft.image, node.id, REBALANCE_MAX);
-                self.keep_from_stalled(&mut item);
+                self.keep_from_slow(&mut item);
                 draft.add_own(item);
             }
         }
@@ -223,21 +224,50 @@ impl Controller {
             draft.add_own(vec![command]);
         }
         let mut item = elect::plan_rebalance(&draft.image, REBALANCE_MAX);
-        self.keep_from_stalled(&mut item);
+        self.keep_from_slow(&mut item);
         draft.add_own(item);
         let mut item = companion::plan_align_all(&draft.image, REBALANCE_MAX);
-        self.keep_from_stalled(&mut item);
+        self.keep_from_slow(&mut item);
         draft.add_own(item);
     }
 
-    /// Leaves out what would make a node lead whose disk stalls.
-    fn keep_from_stalled(&self, item: &mut Item) {
+    /// Takes what the living nodes told of their disks.
+    fn judge_disks(&self, now: Monotonic, image: &ClusterImage) {
+        let mut office = self.office();
+        let Some(office) = office.as_mut() else {
+            return;
+        };
+        let active = image.nodes.values().filter(|node| node.is_active());
+        let reports = active.filter_map(|node| {
+            let limit = self.options.session;
+            let facts = office.sessions.disk(now, node.id, node.epoch, limit)?;
+            Some((node.id, facts))
+        });
+        let (reports, limits) = (reports.collect(), SlowLimits::from(&self.options));
+        for (node, is_slow) in office.slow.on_reports(now, &reports, &limits) {
+            let p99 = reports.get(&node).and_then(|facts| facts.fsync_p99);
+            if is_slow {
+                tracing::warn!(%node, ?p99, "disk far slower than the others': leads nothing");
+            } else {
+                tracing::info!(%node, ?p99, "disk is no longer slow");
+            }
+        }
+    }
+
+    fn is_slow(&self, node: NodeId) -> bool {
+        let office = self.office();
+        office
+            .as_ref()
+            .is_some_and(|office| office.slow.is_slow(node))
+    }
+
+    /// Leaves out what would make a node lead whose disk is slow.
+    fn keep_from_slow(&self, item: &mut Item) {
         item.retain(|command| {
             let Command::ChangePartition(change) = command else {
                 return true;
             };
-            let stalls = |node| self.fsync_age(node) >= self.options.fsync_age_max;
-            !change.leader.is_some_and(stalls)
+            !change.leader.is_some_and(|node| self.is_slow(node))
         });
     }
 }
