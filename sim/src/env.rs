@@ -30,4 +30,5 @@ pub use machines::Machines;
 pub use net::SimNet;
 pub use quic::SimQuic;
 pub use tasks::SimSpawner;
+pub(crate) use tasks::running_node;
 pub use weather::Weather;

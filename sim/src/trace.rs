@@ -5,8 +5,8 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::fmt;
-use std::net::SocketAddr;
+use std::fmt::{self, Write};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,9 +22,11 @@ const LINES_MAX: usize = 200_000;
 pub struct Trace(Arc<Mutex<State>>);
 
 struct State {
-    hash: Fnv,
+    hash: Hash,
     events: u64,
     lines: Option<VecDeque<String>>,
+    /// The words of one event; kept for its room.
+    words: String,
 }
 
 /// What two equal runs have in common.
@@ -57,9 +59,10 @@ impl Trace {
 
     fn with_lines(lines: Option<VecDeque<String>>) -> Self {
         Self(Arc::new(Mutex::new(State {
-            hash: Fnv::new(),
+            hash: Hash::new(),
             events: 0,
             lines,
+            words: String::new(),
         })))
     }
 
@@ -70,31 +73,25 @@ impl Trace {
     /// Records that `what` happened at `who`, now.
     pub fn note(&self, who: &dyn fmt::Display, what: fmt::Arguments<'_>) {
         let mut state = self.lock();
-        let now = sim_now();
-        let text = format!("{who} {what}");
-        state.hash.add(&now.as_nanos().to_le_bytes());
-        state.hash.add(text.as_bytes());
-        state.record(now, || text);
+        let now = state.begin(who, what);
+        state.record(now, str::to_owned);
     }
 
     /// Records that `what` happened at `who`, now, with these bytes.
     pub fn note_bytes(&self, who: &dyn fmt::Display, what: fmt::Arguments<'_>, chunks: &[Bytes]) {
         let mut state = self.lock();
-        let now = sim_now();
-        let text = format!("{who} {what}");
-        state.hash.add(&now.as_nanos().to_le_bytes());
-        state.hash.add(text.as_bytes());
+        let now = state.begin(who, what);
         for chunk in chunks {
             state.hash.add(chunk);
         }
-        state.record(now, || {
-            let mut content = Fnv::new();
+        state.record(now, |words| {
+            let mut content = Hash::new();
             let mut len = 0;
             for chunk in chunks {
                 content.add(chunk);
                 len += chunk.len();
             }
-            format!("{text} {len} bytes {:032x}", content.value())
+            format!("{words} {len} bytes {:032x}", content.value())
         });
     }
 
@@ -102,14 +99,13 @@ impl Trace {
     pub fn datagram(&self, from: SocketAddr, to: SocketAddr, bytes: &[u8], fate: &'static str) {
         let now = sim_now();
         let mut state = self.lock();
-        state.hash.add(&now.as_nanos().to_le_bytes());
-        state.hash.add(from.to_string().as_bytes());
-        state.hash.add(to.to_string().as_bytes());
-        state.hash.add(&bytes.len().to_le_bytes());
+        state.hash.add_time(now);
+        state.hash.add_address(from);
+        state.hash.add_address(to);
         state.hash.add(bytes);
         state.hash.add(fate.as_bytes());
-        state.record(now, || {
-            let mut content = Fnv::new();
+        state.record(now, |_| {
+            let mut content = Hash::new();
             content.add(bytes);
             let (len, content) = (bytes.len(), content.value());
             format!("{from} > {to} {len} bytes {content:032x} {fate}")
@@ -146,13 +142,25 @@ impl Default for Trace {
 }
 
 impl State {
-    fn record(&mut self, now: Duration, text: impl FnOnce() -> String) {
+    /// Takes the time and the words of an event into the hash.
+    fn begin(&mut self, who: &dyn fmt::Display, what: fmt::Arguments<'_>) -> Duration {
+        let now = sim_now();
+        self.words.clear();
+        // A string takes everything.
+        write!(self.words, "{who} {what}").unwrap_or_default();
+        self.hash.add_time(now);
+        self.hash.add(self.words.as_bytes());
+        now
+    }
+
+    fn record(&mut self, now: Duration, text: impl FnOnce(&str) -> String) {
         self.events += 1;
         if let Some(lines) = &mut self.lines {
             if lines.len() == LINES_MAX {
                 lines.pop_front();
             }
-            lines.push_back(format!("{:>12.6} {}", now.as_secs_f64(), text()));
+            let text = text(&self.words);
+            lines.push_back(format!("{:>12.6} {text}", now.as_secs_f64()));
         }
     }
 }
@@ -184,18 +192,45 @@ impl FormatTime for SimTime {
     }
 }
 
-/// FNV-1a of 128 bits: stable everywhere, and not meant to resist anyone.
-struct Fnv(u128);
+/// FNV-1a of 128 bits, but eight bytes a step: every datagram and every write of a run
+/// goes through it. Stable everywhere, and not meant to resist anyone.
+struct Hash(u128);
 
-impl Fnv {
+impl Hash {
     fn new() -> Self {
         Self(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d)
     }
 
+    fn step(&mut self, word: u64) {
+        self.0 = (self.0 ^ u128::from(word)).wrapping_mul(0x0100_0000_0000_0000_0000_013b);
+    }
+
+    /// Ends with a word that has no more than seven bytes and their number: where one
+    /// piece ends and the next begins counts, too.
     fn add(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u128::from(*byte)).wrapping_mul(0x0100_0000_0000_0000_0000_013b);
+        let (words, rest) = bytes.as_chunks();
+        for word in words {
+            self.step(u64::from_le_bytes(*word));
         }
+        let mut last = [0; 8];
+        for (slot, byte) in last.iter_mut().zip(rest) {
+            *slot = *byte;
+        }
+        last[7] = u8::try_from(rest.len()).unwrap_or(u8::MAX);
+        self.step(u64::from_le_bytes(last));
+    }
+
+    fn add_time(&mut self, time: Duration) {
+        self.step(time.as_secs());
+        self.step(u64::from(time.subsec_nanos()));
+    }
+
+    fn add_address(&mut self, address: SocketAddr) {
+        match address.ip() {
+            IpAddr::V4(ip) => self.step(u64::from(ip.to_bits())),
+            IpAddr::V6(ip) => self.add(&ip.octets()),
+        }
+        self.step(u64::from(address.port()));
     }
 
     fn value(&self) -> u128 {
@@ -223,9 +258,26 @@ mod tests {
     }
 
     #[test]
-    fn fnv_matches_its_published_vector() {
-        let mut fnv = Fnv::new();
-        fnv.add(b"a");
-        assert_eq!(fnv.value(), 0xd228_cb69_6f1a_8caf_7891_2b70_4e4a_8964);
+    fn every_byte_its_place_and_the_end_of_a_piece_count() {
+        let hash = |pieces: &[&[u8]]| {
+            let mut hash = Hash::new();
+            pieces.iter().for_each(|piece| hash.add(piece));
+            hash.value()
+        };
+        let text = b"nineteen bytes long";
+        let whole = hash(&[text]);
+        assert_eq!(whole, hash(&[text]));
+        for place in 0..text.len() {
+            for bit in 0..8 {
+                let mut other = *text;
+                other[place] ^= 1 << bit;
+                assert_ne!(whole, hash(&[&other]), "bit {bit} of byte {place}");
+            }
+            let (one, two) = text.split_at(place);
+            assert_ne!(whole, hash(&[one, two]));
+            assert_ne!(whole, hash(&[two, one]));
+        }
+        assert_ne!(hash(&[b"a"]), hash(&[b"a\0"]));
+        assert_ne!(hash(&[b"12345678"]), hash(&[b"12345678", b""]));
     }
 }

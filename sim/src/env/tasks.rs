@@ -5,6 +5,7 @@
 //! change who says farewell first. So a node's tasks are dropped here, in the order they
 //! were started, as soon as tokio drops the first.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -102,6 +103,35 @@ impl Spawner for SimSpawner {
         };
         let tokio = tokio::spawn(runner).abort_handle();
         Box::new(SimTask { slot, tokio })
+    }
+}
+
+thread_local! {
+    /// Whose task runs: a run has a thread of its own.
+    static RUNNING: Cell<Option<NodeId>> = const { Cell::new(None) };
+}
+
+/// The node whose task runs now, or is being dropped; `None` outside of tasks.
+pub(crate) fn running_node() -> Option<NodeId> {
+    RUNNING.get()
+}
+
+/// Until it is dropped, a node's task runs.
+struct Running {
+    before: Option<NodeId>,
+}
+
+impl Running {
+    fn of(node: NodeId) -> Self {
+        Self {
+            before: RUNNING.replace(Some(node)),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        RUNNING.set(self.before);
     }
 }
 
@@ -215,6 +245,7 @@ impl Future for Runner {
         if !self.live.runs(cx) {
             return Poll::Pending;
         }
+        let _running = Running::of(self.node);
         let mut future = self
             .slot
             .future
@@ -254,6 +285,7 @@ fn message(panic: &(dyn std::any::Any + Send)) -> &str {
 
 impl Drop for Runner {
     fn drop(&mut self) {
+        let _running = Running::of(self.node);
         if self.slot.is_aborted.load(Ordering::Relaxed) {
             self.end();
         } else if self.live.lock().slots.contains_key(&self.id) {
