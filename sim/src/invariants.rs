@@ -56,4 +56,4 @@ impl Invariants {
 }
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

@@ -7,6 +7,7 @@
 
 mod clients;
 mod liveness;
+mod stranded;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -33,9 +34,13 @@ use crate::trace::{Trace, set_time_outside};
 use crate::whole_node::{Insides, node_options, run_watched};
 use crate::workload::recorder::Recorder;
 use crate::workload::stage::Stage;
+use liveness::Standing;
+use stranded::Membership;
 
 /// How long everything may take to work again after the faults.
 pub(crate) const LIVENESS: Duration = Duration::from_secs(60);
+/// How long a partition that seems stranded has to show that it is not.
+const STRANDED_AFTER: Duration = Duration::from_secs(15);
 /// Simulated milliseconds between two looks at the invariants.
 const LOOK_EVERY: u64 = 5;
 
@@ -81,6 +86,7 @@ struct Run<'p> {
     admin: UnboundedSender<Change>,
     seen: Seen,
     epochs: BTreeMap<TopicPartition, LeaderEpoch>,
+    membership: Membership,
     promise: Promise,
     points: Points,
     faults: BTreeMap<String, u64>,
@@ -118,6 +124,7 @@ fn run(plan: &Plan, trace: &Trace, said: &Said, outcome: &mut Outcome) -> Result
         admin,
         seen: Seen::default(),
         epochs: BTreeMap::new(),
+        membership: Membership::default(),
         promise: Promise::default(),
         points: Points::default(),
         faults: BTreeMap::new(),
@@ -219,8 +226,7 @@ impl Run<'_> {
         self.supervisor.heal()?;
         let victim = self.plan.victim;
         // A node with a new disk under its old id is turned away until an operator acts.
-        let can_do_without = || liveness::can_do_without(&self.seen, &self.supervisor, victim);
-        let is_spared = self.plan.victim_stays_away && can_do_without();
+        let is_spared = self.plan.victim_stays_away && self.standing().can_do_without(victim);
         if self.supervisor.was_wiped(victim) || is_spared {
             self.cluster
                 .trace()
@@ -232,12 +238,18 @@ impl Run<'_> {
         self.step(sim, true)?;
         self.stage.heal();
         let until = sim.elapsed() + LIVENESS;
+        let patience = sim.elapsed() + STRANDED_AFTER;
         while sim.elapsed() < until {
-            self.step(sim, false)?;
+            if !self.step(sim, false)? {
+                continue;
+            }
             let stranded = self.stranded();
+            if !stranded.is_empty() && sim.elapsed() < patience {
+                continue;
+            }
             let mut wanted = keys().filter(|(.., key)| !stranded.contains(key));
             *is_drained = wanted.all(|(.., key)| self.stage.is_read(key));
-            if *is_drained && liveness::what_is_missing(&self.seen, &self.supervisor).is_none() {
+            if *is_drained && self.standing().what_is_missing().is_none() {
                 if !stranded.is_empty() {
                     self.points
                         .reach("partition that only an operator can bring back");
@@ -248,7 +260,7 @@ impl Run<'_> {
                 return Ok(());
             }
         }
-        let missing = liveness::what_is_missing(&self.seen, &self.supervisor).unwrap_or_default();
+        let missing = self.standing().what_is_missing().unwrap_or_default();
         let waiting: Vec<String> = keys()
             .filter(|(.., key)| !self.stage.is_read(*key))
             .map(|(topic, partition, key)| {
@@ -264,26 +276,35 @@ impl Run<'_> {
         anyhow::bail!(
             "liveness: {LIVENESS:?} after the faults: {missing} {}{}",
             waiting.join(", "),
-            liveness::describe(&self.seen)
+            self.standing().describe()
         )
+    }
+
+    fn standing(&self) -> Standing<'_> {
+        Standing {
+            seen: &self.seen,
+            supervisor: &self.supervisor,
+            membership: &self.membership,
+        }
     }
 
     /// Keys whose partition only an operator can bring back.
     fn stranded(&self) -> BTreeSet<Key> {
         let keys = keys().filter(|(topic, partition, _)| {
-            let name = TOPICS[*topic].name;
-            let record = self.seen.newest.topics.get(name).and_then(|topic| {
-                topic
-                    .partitions
-                    .get(usize::try_from(*partition).unwrap_or(usize::MAX))
-            });
-            record.is_some_and(|record| liveness::is_stranded(record, &self.supervisor))
+            let topic = self.seen.newest.topics.get(TOPICS[*topic].name);
+            let index = u32::try_from(*partition).unwrap_or(u32::MAX);
+            topic.is_some_and(|topic| {
+                let at = TopicPartition::new(topic.id, index);
+                let record = self.seen.newest.partition(at);
+                record.is_some_and(|record| self.standing().is_stranded(at, record))
+            })
         });
         keys.map(|(.., key)| key).collect()
     }
 
-    /// One step of the simulation and everything that goes with it.
-    fn step(&mut self, sim: &mut turmoil::Sim<'_>, links_change: bool) -> Result<()> {
+    /// One step of the simulation and everything that goes with it. Says whether the nodes
+    /// were looked at.
+    fn step(&mut self, sim: &mut turmoil::Sim<'_>, links_change: bool) -> Result<bool> {
         let losses = self.supervisor.power_losses.len();
         let now = millis(sim);
         set_time_outside(sim.elapsed());
@@ -299,18 +320,20 @@ impl Run<'_> {
         if let Err(error) = sim.step() {
             anyhow::bail!("a host ended: {error}");
         }
-        if now.is_multiple_of(LOOK_EVERY) {
+        let looks = now.is_multiple_of(LOOK_EVERY);
+        if looks {
             set_time_outside(sim.elapsed());
             self.look(millis(sim))?;
         }
         if let Some(first) = self.supervisor.violations.pop() {
             anyhow::bail!("{first}");
         }
-        Ok(())
+        Ok(looks)
     }
 
     fn look(&mut self, now: u64) -> Result<()> {
         self.seen = Seen::look(&self.insides, Arc::clone(&self.seen.newest));
+        self.membership.look(&self.seen.newest, now);
         let mut told = Told::new();
         for (topic, partition, key) in keys() {
             let Some(record) = self.seen.newest.topics.get(TOPICS[topic].name) else {

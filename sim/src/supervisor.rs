@@ -57,8 +57,8 @@ struct Control {
     is_away: bool,
     /// A disk fault touched it: it may end by itself.
     is_troubled: bool,
-    /// Its disk may have lost or spoiled what it held.
-    is_damaged: bool,
+    /// When a fault last lost or spoiled what its disk held.
+    spoilt_at: Option<u64>,
     was_wiped: bool,
     failed_starts: u32,
 }
@@ -111,9 +111,16 @@ impl Supervisor {
         all.map(|(node, _)| *node).collect()
     }
 
-    /// Whether a node's disk may have lost or spoiled what it held.
-    pub(crate) fn is_damaged(&self, node: NodeId) -> bool {
-        self.controls.get(&node).is_some_and(|c| c.is_damaged)
+    /// Whether a fault lost or spoiled what a node's disk held, at that time or later.
+    pub(crate) fn was_spoilt_since(&self, node: NodeId, since: u64) -> bool {
+        let spoilt_at = self.controls.get(&node).and_then(|c| c.spoilt_at);
+        spoilt_at.is_some_and(|at| at >= since)
+    }
+
+    /// Whether a node's machine lost its power at that time or later.
+    pub(crate) fn lost_power_since(&self, node: NodeId, since: u64) -> bool {
+        let mut losses = self.power_losses.iter();
+        losses.any(|(at, loser)| *loser == node && *at >= since)
     }
 
     /// Whether a node's disk was replaced by an empty one.
@@ -131,7 +138,7 @@ impl Supervisor {
     ) -> Result<bool> {
         match fault {
             Fault::Process(fault) => self.begin_process(sim, now, fault),
-            Fault::Disk(fault) => self.begin_disk(event, fault),
+            Fault::Disk(fault) => self.begin_disk(now, event, fault),
             Fault::Clock(fault) => self.set_clock(fault, true),
             Fault::Network(_) | Fault::Admin(_) => Ok(true),
         }
@@ -196,7 +203,7 @@ impl Supervisor {
                 let disk = self.cluster.disk(node).context("no such disk")?;
                 disk.wipe();
                 let control = self.control(node);
-                control.is_damaged = true;
+                control.spoilt_at = Some(now);
                 control.was_wiped = true;
                 control.is_troubled = true;
                 Ok(true)
@@ -204,10 +211,12 @@ impl Supervisor {
         }
     }
 
-    fn begin_disk(&mut self, event: usize, fault: &DiskFault) -> Result<bool> {
+    fn begin_disk(&mut self, now: u64, event: usize, fault: &DiskFault) -> Result<bool> {
         let node = fault.node;
         self.control(node).is_troubled = true;
-        self.control(node).is_damaged |= fault.spoils();
+        if fault.spoils() {
+            self.control(node).spoilt_at = Some(now);
+        }
         if let DiskFaultKind::BitRot { flips, below } = &fault.what {
             let disk = self.cluster.disk(node).context("no such disk")?;
             let flipped = rot(disk, below, *flips, &self.dice);
@@ -298,6 +307,10 @@ impl Supervisor {
 
     /// Sees to every node after a step.
     pub(crate) fn tend(&mut self, sim: &mut turmoil::Sim<'_>, now: u64) -> Result<()> {
+        for fault in self.disk_faults.values().filter(|fault| fault.spoils()) {
+            let control = self.controls.entry(fault.node).or_default();
+            control.spoilt_at = Some(now);
+        }
         if let Some((at, node)) = self.rolling.first().copied()
             && at <= now
         {
@@ -355,7 +368,7 @@ impl Supervisor {
             let is_start = why.starts_with("did not start");
             control.failed_starts += u32::from(is_start);
             // Damage that only an operator can mend.
-            control.is_away = control.is_damaged && control.failed_starts > STARTS_MAX;
+            control.is_away = control.spoilt_at.is_some() && control.failed_starts > STARTS_MAX;
             let point = match (control.is_away, is_start) {
                 (true, _) => "given up: its disk is beyond use",
                 (false, true) => "refused to start on a bad disk",

@@ -11,13 +11,13 @@ use weir_base::{
 
 use crate::probe::{NodeSeen, ReplicaSeen, Seen};
 
-pub(super) const AT: TopicPartition = TopicPartition {
+pub(crate) const AT: TopicPartition = TopicPartition {
     topic: Uuid::ZERO,
     index: PartitionIndex(0),
 };
 
 #[derive(Clone, Default)]
-pub(super) struct Scene {
+pub(crate) struct Scene {
     seen: Seen,
     leader: Option<NodeId>,
     epoch: u64,
@@ -27,17 +27,17 @@ pub(super) struct Scene {
 }
 
 impl Scene {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
-    pub(super) fn replica(&mut self, node: u32) -> &mut ReplicaSeen {
+    pub(crate) fn replica(&mut self, node: u32) -> &mut ReplicaSeen {
         let inside: &mut NodeSeen = self.seen.nodes.entry(NodeId(node)).or_default();
         inside.replicas.entry(AT).or_default()
     }
 
     /// All at `end`: watermark, log end, durable end.
-    pub(super) fn follower(mut self, node: u32, epoch: u64, end: u64) -> Self {
+    pub(crate) fn follower(mut self, node: u32, epoch: u64, end: u64) -> Self {
         *self.replica(node) = ReplicaSeen {
             leader_epoch: LeaderEpoch(epoch.try_into().unwrap()),
             high_watermark: Offset(end),
@@ -48,7 +48,7 @@ impl Scene {
         self
     }
 
-    pub(super) fn leader(mut self, node: u32, epoch: u64, end: u64) -> Self {
+    pub(crate) fn leader(mut self, node: u32, epoch: u64, end: u64) -> Self {
         self = self.follower(node, epoch, end);
         let replica = self.replica(node);
         (replica.is_leader, replica.is_ready, replica.may_answer) = (true, true, true);
@@ -56,22 +56,22 @@ impl Scene {
         self.isr(&[node])
     }
 
-    pub(super) fn isr(mut self, nodes: &[u32]) -> Self {
+    pub(crate) fn isr(mut self, nodes: &[u32]) -> Self {
         self.isr = nodes.iter().copied().map(NodeId).collect();
         self
     }
 
-    pub(super) fn fenced(mut self, node: u32) -> Self {
+    pub(crate) fn fenced(mut self, node: u32) -> Self {
         self.fenced.push(NodeId(node));
         self
     }
 
-    pub(super) fn version(mut self, version: u64) -> Self {
+    pub(crate) fn version(mut self, version: u64) -> Self {
         self.version = version;
         self
     }
 
-    pub(super) fn seen(mut self) -> Seen {
+    pub(crate) fn seen(mut self) -> Seen {
         let mut image = ClusterImage {
             version: self.version,
             ..ClusterImage::default()

@@ -1,0 +1,171 @@
+//! Partitions that only an operator can bring back, because the faults took every copy
+//! that may lead.
+//!
+//! Nobody leads but a member of ISR or ELR (reliability 3.6), and a mode promises to
+//! outlive the loss of min ISR - 1 copies (3.4). A partition without a leader is forgiven
+//! only where the faults really took more: at least min ISR copies since they were last
+//! counted on, and each in a way its mode does not outlive. A copy counts as taken
+//! - by power, if its log is flushed asynchronously, its machine lost its power since it
+//!   joined, and the record says that it is asked in a recovery and never elected;
+//! - by its disk, if a fault spoiled that since it joined, and the node cannot use the
+//!   copy, or never came back.
+//!
+//! One member whose copy no fault took has to lead: its partition is judged as any other.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use weir_base::image::{ClusterImage, FlushMode, PartitionRecord};
+use weir_base::{NodeId, TopicPartition};
+
+/// Since when copies are counted on, in simulated milliseconds, by the newest image.
+#[derive(Default)]
+pub(super) struct Membership {
+    image: Option<Arc<ClusterImage>>,
+    since: BTreeMap<(TopicPartition, NodeId), Since>,
+}
+
+#[derive(Clone, Copy)]
+struct Since {
+    joined: u64,
+    /// Of ISR or ELR; else of the last known ELR.
+    is_member: bool,
+}
+
+impl Membership {
+    /// Takes in the newest image.
+    pub(super) fn look(&mut self, newest: &Arc<ClusterImage>, now: u64) {
+        let known = self.image.as_ref();
+        if known.is_some_and(|known| Arc::ptr_eq(known, newest)) {
+            return;
+        }
+        self.image = Some(Arc::clone(newest));
+        let before = std::mem::take(&mut self.since);
+        for (at, record) in newest.partitions() {
+            for node in record.isr.iter().chain(&record.elr) {
+                let before = before.get(&(at, *node)).filter(|since| since.is_member);
+                let since = Since {
+                    joined: before.map_or(now, |since| since.joined),
+                    is_member: true,
+                };
+                self.since.insert((at, *node), since);
+            }
+            for node in &record.last_known_elr {
+                if let Some(before) = before.get(&(at, *node)) {
+                    let is_member = false;
+                    let since = Since {
+                        is_member,
+                        ..*before
+                    };
+                    self.since.insert((at, *node), since);
+                }
+            }
+        }
+    }
+
+    /// When a node joined for the last time those that hold everything; `None` if it was
+    /// never seen among them, or is forgotten.
+    pub(super) fn joined(&self, at: TopicPartition, node: NodeId) -> Option<u64> {
+        self.since.get(&(at, node)).map(|since| since.joined)
+    }
+}
+
+/// Whether nobody is left who may lead. `lost_power` and `lost_disk` say of a node whether
+/// its copy was taken so since it joined.
+pub(super) fn is_stranded(
+    record: &PartitionRecord,
+    lost_power: impl Fn(NodeId) -> bool,
+    lost_disk: impl Fn(NodeId) -> bool,
+) -> bool {
+    let members = || record.isr.iter().chain(&record.elr).copied();
+    if !members().all(&lost_disk) {
+        return false;
+    }
+    let is_async = record.durability.flush == FlushMode::Async;
+    let former = record.last_known_elr.iter().copied();
+    let former = former.filter(|node| is_async && lost_power(*node) || lost_disk(*node));
+    let taken = members().count() + former.count();
+    taken >= usize::try_from(record.min_isr.max(1)).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::invariants::testing::{AT, Scene};
+    use weir_base::image::{Durability, ReplicationMode};
+
+    fn nodes(nodes: &[u32]) -> Vec<NodeId> {
+        nodes.iter().copied().map(NodeId).collect()
+    }
+
+    /// A record of three replicas.
+    fn record(flush: FlushMode, min_isr: u32, isr: &[u32], former: &[u32]) -> PartitionRecord {
+        let image = Scene::new().isr(isr).seen().newest;
+        let replication = ReplicationMode::Sync;
+        PartitionRecord {
+            last_known_elr: nodes(former),
+            min_isr,
+            durability: Durability { flush, replication },
+            ..image.partition(AT).unwrap().clone()
+        }
+    }
+
+    /// With nodes that lost their power and nodes that lost their disks.
+    fn judge(record: &PartitionRecord, power: &[u32], disks: &[u32]) -> bool {
+        let (power, disks) = (nodes(power), nodes(disks));
+        is_stranded(record, |n| power.contains(&n), |n| disks.contains(&n))
+    }
+
+    #[test]
+    fn the_last_copy_of_an_async_log_on_a_bad_disk_is_forgiven() {
+        let last = record(FlushMode::Async, 2, &[1], &[2, 3]);
+        assert!(judge(&last, &[2, 3], &[1]));
+        // The looks-alike: its copy is good, or somebody else's is, or the others were
+        // dropped although they never lost their power.
+        assert!(!judge(&last, &[2, 3], &[]));
+        assert!(!judge(&last, &[], &[1]));
+        let two = record(FlushMode::Async, 2, &[1, 2], &[3]);
+        assert!(!judge(&two, &[3], &[1]));
+    }
+
+    #[test]
+    fn sync_flush_outlives_power_and_one_disk() {
+        let last = record(FlushMode::Sync, 2, &[1], &[2, 3]);
+        assert!(!judge(&last, &[1, 2, 3], &[1]));
+        assert!(judge(&last, &[], &[1, 2, 3]), "no copy is left anywhere");
+        let alone = record(FlushMode::Sync, 1, &[1], &[]);
+        assert!(judge(&alone, &[], &[1]));
+        assert!(!judge(&alone, &[1], &[]));
+    }
+
+    #[test]
+    fn an_async_log_whose_machines_all_lost_their_power_is_forgiven() {
+        let none = record(FlushMode::Async, 2, &[], &[1, 2]);
+        assert!(judge(&none, &[1, 2], &[]));
+        assert!(!judge(&none, &[1], &[]), "node 2 was dropped for nothing");
+        let nobody = record(FlushMode::Async, 1, &[], &[]);
+        assert!(!judge(&nobody, &[1, 2, 3], &[]), "all were forgotten (I7)");
+    }
+
+    #[test]
+    fn who_joins_anew_is_counted_on_from_then_on() {
+        let mut membership = Membership::default();
+        let mut look = |now, isr: &[u32], former: &[u32]| {
+            let mut image = (*Scene::new().isr(isr).seen().newest).clone();
+            for topic in image.topics.values_mut() {
+                Arc::make_mut(topic).partitions[0].last_known_elr = nodes(former);
+            }
+            membership.look(&Arc::new(image), now);
+            membership.joined(AT, NodeId(2))
+        };
+        assert_eq!(look(10, &[1, 2], &[]), Some(10));
+        assert_eq!(look(20, &[1, 2], &[]), Some(10));
+        assert_eq!(
+            look(30, &[1], &[2]),
+            Some(10),
+            "still known as a former one"
+        );
+        assert_eq!(look(40, &[1, 2], &[]), Some(40));
+        assert_eq!(look(50, &[1], &[]), None);
+    }
+}
