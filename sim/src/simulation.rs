@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use tokio::sync::mpsc::UnboundedSender;
 use weir_base::{LeaderEpoch, TopicPartition};
 use weir_checkers::Key;
 
@@ -34,6 +33,7 @@ use crate::trace::{Trace, set_time_outside};
 use crate::whole_node::{Insides, node_options, run_watched};
 use crate::workload::recorder::Recorder;
 use crate::workload::stage::Stage;
+use clients::Admin;
 use liveness::Standing;
 use stranded::Membership;
 
@@ -83,7 +83,7 @@ struct Run<'p> {
     invariants: Invariants,
     recorder: Recorder,
     stage: Stage,
-    admin: UnboundedSender<Change>,
+    admin: Admin,
     seen: Seen,
     epochs: BTreeMap<TopicPartition, LeaderEpoch>,
     membership: Membership,
@@ -162,6 +162,9 @@ fn run(plan: &Plan, trace: &Trace, said: &Said, outcome: &mut Outcome) -> Result
     }
     run.points.hear(&said.counts());
     outcome.points = run.points.counts();
+    while let Ok(kind) = run.admin.done.try_recv() {
+        *run.faults.entry(kind.to_owned()).or_default() += 1;
+    }
     outcome.faults = run.faults;
     run.insides.lock().clear();
     Ok(())
@@ -192,7 +195,9 @@ impl Run<'_> {
             while let Some((number, event)) = begins.next_if(|(_, event)| event.at <= now) {
                 let trace = self.cluster.trace();
                 trace.note(&"nemesis", format_args!("event {number} begins: {event}"));
-                if self.supervisor.begin(sim, now, *number, &event.fault)? {
+                let struck = self.supervisor.begin(sim, now, *number, &event.fault)?;
+                // What the admin was told counts when it worked.
+                if struck && !matches!(event.fault, Fault::Admin(_)) {
                     let kind = event.fault.kind().to_owned();
                     *self.faults.entry(kind).or_default() += 1;
                 }
@@ -214,7 +219,7 @@ impl Run<'_> {
             self.supervisor.add(*node);
         }
         // The admin outlives every run: if it is gone, so is the run.
-        self.admin.send(change.clone()).unwrap_or_default();
+        self.admin.changes.send(change.clone()).unwrap_or_default();
     }
 
     /// The phase in which everything has to work.

@@ -1,7 +1,7 @@
 //! The clients of a run: a writer and a reader a partition, and an admin, spread over
 //! two machines.
 
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use weir_base::NodeId;
 
 use super::keys;
@@ -16,16 +16,28 @@ use crate::workload::recorder::Recorder;
 use crate::workload::stage::Stage;
 use crate::workload::writer::{Target, Writer};
 
-/// Starts them with the simulation. Changes that are sent are made.
+/// The run's end of its admin.
+pub(super) struct Admin {
+    /// What it is to do.
+    pub(super) changes: UnboundedSender<Change>,
+    /// The kinds of what it did.
+    pub(super) done: UnboundedReceiver<&'static str>,
+}
+
+/// What the admin begins with.
+type Orders = (UnboundedReceiver<Change>, UnboundedSender<&'static str>);
+
+/// Starts them with the simulation.
 pub(super) fn start(
     sim: &mut turmoil::Sim<'_>,
     cluster: &Cluster,
     plan: &Plan,
     recorder: &Recorder,
     stage: &Stage,
-) -> UnboundedSender<Change> {
-    let (send, changes) = unbounded_channel();
-    let mut changes = Some(changes);
+) -> Admin {
+    let (changes, orders) = unbounded_channel();
+    let (tell, done) = unbounded_channel();
+    let mut orders: Option<Orders> = Some((orders, tell));
     let nodes = kafka_addresses(&plan.nodes);
     for (place, client) in CLIENTS.into_iter().enumerate() {
         let mine = keys().filter(|(_, _, key)| key.0 as usize % CLIENTS.len() == place);
@@ -42,18 +54,18 @@ pub(super) fn start(
         let cluster = cluster.clone();
         let nodes = nodes.clone();
         // Clients are never restarted.
-        let once = std::cell::RefCell::new(Some((targets, changes.take())));
+        let once = std::cell::RefCell::new(Some((targets, orders.take())));
         sim.host(ip(client), move || {
             let start = once.borrow_mut().take();
             let (cluster, nodes) = (cluster.clone(), nodes.clone());
             async move {
-                let (targets, changes) = start.unwrap_or_default();
-                software(client, cluster, nodes, targets, changes).await?;
+                let (targets, orders) = start.unwrap_or_default();
+                software(client, cluster, nodes, targets, orders).await?;
                 std::future::pending().await
             }
         });
     }
-    send
+    Admin { changes, done }
 }
 
 async fn software(
@@ -61,12 +73,12 @@ async fn software(
     cluster: Cluster,
     nodes: Vec<std::net::SocketAddr>,
     targets: Vec<Target>,
-    changes: Option<tokio::sync::mpsc::UnboundedReceiver<Change>>,
+    orders: Option<Orders>,
 ) -> anyhow::Result<()> {
     let env = cluster.boot(client)?.env;
     let trace = cluster.trace().clone();
-    if let Some(changes) = changes {
-        let admin = admin::run(env.clone(), nodes.clone(), trace, changes);
+    if let Some((changes, done)) = orders {
+        let admin = admin::run(env.clone(), nodes.clone(), trace, changes, done);
         env.tasks.spawn("admin", admin);
     }
     for target in targets {

@@ -1,5 +1,5 @@
-//! The admin of a run: does as the nemesis says, once or a few times, and does not care
-//! whether it worked. What must hold afterwards holds either way.
+//! The admin of a run: does as the nemesis says, a few times at most, and tells what
+//! worked. What must hold afterwards holds either way.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use kafka_protocol::messages::{
     IncrementalAlterConfigsRequest, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use weir_base::{Env, NodeId};
 
 use super::produce::Router;
@@ -26,19 +26,22 @@ use crate::trace::Trace;
 
 const TRIES: u32 = 5;
 
-/// Does what it is told, one after the other.
+/// Does what it is told, one after the other; `done` gets the kind of each that worked.
 pub(crate) async fn run(
     env: Env,
     nodes: Vec<SocketAddr>,
     trace: Trace,
     mut changes: UnboundedReceiver<Change>,
+    done: UnboundedSender<&'static str>,
 ) {
     let mut router = Router::new(&env, &nodes);
     while let Some(change) = changes.recv().await {
         for _ in 0..TRIES {
-            let done = make(&mut router, &change).await;
-            trace.note(&"admin", format_args!("{change:?}: {done:?}"));
-            if done.is_ok() {
+            let made = make(&mut router, &change).await;
+            trace.note(&"admin", format_args!("{change:?}: {made:?}"));
+            if made.is_ok() {
+                // The run counts them until its end.
+                done.send(change.kind()).unwrap_or_default();
                 break;
             }
             env.sleep(Duration::from_millis(200)).await;
