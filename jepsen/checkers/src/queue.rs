@@ -1,4 +1,5 @@
-//! Histories of queue clients, and the checkers that judge them: C14, C17, C18, C20.
+//! Histories of queue clients, and the checkers that judge them: C14, C17, C18, C20, and
+//! C20 for letters that are replayed.
 //!
 //! A driver notes every call with its outcome and every delivery, drains, and then reads
 //! the logs back: a queue history says nothing before it was drained. Messages are named
@@ -7,6 +8,7 @@
 pub mod conservation;
 pub mod delay;
 pub mod half;
+pub mod replay;
 pub mod retry;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,6 +58,14 @@ pub enum Event {
     Stored { id: String, offset: u64 },
     /// Found among the dead letters when all was over.
     DeadLetter { id: String, offset: u64 },
+    /// A dead letter that was still listed when all was over.
+    Listed { letter: u64 },
+    /// Found in the partition's log when all was over: that letter, replayed.
+    Replayed {
+        id: String,
+        letter: u64,
+        offset: u64,
+    },
 }
 
 /// Something that must not be.
@@ -85,6 +95,14 @@ pub enum QueueAnomaly {
     TooManyAttempts { id: String, attempt: u16 },
     /// C20: delivered again before the pause was over.
     RetriedEarly { id: String, next: i64, at: i64 },
+    /// C20: a dead letter that is not listed, and not where it came from.
+    LetterLost { id: String, letter: u64 },
+    /// C20: a dead letter in both places.
+    ListedAndReplayed { id: String, letter: u64 },
+    /// C20: a dead letter that came back more than once.
+    ReplayedTwice { id: String, offsets: Vec<u64> },
+    /// C20: what came back is not what died.
+    ReplayedOther { id: String, letter: u64 },
 }
 
 /// All that was seen, in the order it was seen.

@@ -2,7 +2,7 @@
 
 use weir_base::Offset;
 
-use crate::queues::envelope::{DLQ_PREFIX, dead_letter_headers};
+use crate::queues::envelope::{DLQ_PREFIX, HEADER_ONLY, HEADER_REPLAYED, dead_letter_headers};
 use crate::queues::{OutgoingMessage, Payload, QueueRecord};
 
 /// The payload that a journal record keeps of a delayed or half message.
@@ -24,7 +24,8 @@ pub trait OutgoingSources {
 }
 
 /// What one outgoing message is to be appended as; `None` if its payload is not to be had.
-/// A dead letter whose record retention took is told of all the same, without body.
+/// A dead letter whose record retention took is told of all the same, without body, and so
+/// is one that is replayed.
 #[must_use]
 pub fn outgoing_payload(
     message: &OutgoingMessage,
@@ -45,6 +46,18 @@ pub fn outgoing_payload(
         OutgoingMessage::Forwarded { offset } => {
             let mut payload = sources.stored(*offset).unwrap_or_default();
             payload.remove_headers(DLQ_PREFIX);
+            Some(payload)
+        }
+        OutgoingMessage::Replayed { offset, group } => {
+            let mut payload = sources.stored(*offset).unwrap_or_default();
+            payload.remove_headers(DLQ_PREFIX);
+            let (topic, partition) = sources.origin();
+            let letter = format!("{topic}-{partition}-{offset}");
+            payload.set_header(HEADER_REPLAYED, &letter);
+            payload.remove_headers(HEADER_ONLY);
+            if let Some(group) = group {
+                payload.set_header(HEADER_ONLY, group);
+            }
             Some(payload)
         }
     }

@@ -13,7 +13,8 @@ use crate::NotLeader;
 use crate::queues::{
     Cancelled, Check, Decision, DecisionSource, Delivery, EndCause, GroupName, GroupSettings,
     GroupView, HalfHandle, HalfLine, MemberName, Payload, Prepare, QueueCommand, QueueError,
-    QueueReply, Receipt, ReceiptError, Receive, Returned, Schedule, ScheduleHandle, Scheduled,
+    QueueReply, Receipt, ReceiptError, Receive, ReplayCommand, ReplayReport, Returned, Schedule,
+    ScheduleHandle, Scheduled,
 };
 
 /// Why a queue call could not be carried out.
@@ -60,7 +61,7 @@ pub type QueueCall<T> = BoxFuture<'static, Result<T, QueueCallError>>;
 pub trait QueueApi: Send + Sync {
     /// Has a command carried out by the queue of `at`. Makes the topic's journals on
     /// first use where the command is one that begins something (`EnsureGroup`, `Receive`,
-    /// `Schedule`, `Prepare`, `AwaitChecks`). The reply leaves only when all it was
+    /// `Schedule`, `Prepare`, `AwaitChecks`, the start of a replay). The reply leaves only when all it was
     /// decided on is committed, and is of the same name as the command. A call counts once
     /// its future was polled; dropping it later does not undo it.
     fn call(&self, at: TopicPartition, command: QueueCommand) -> QueueCall<QueueReply>;
@@ -262,6 +263,12 @@ impl dyn QueueApi {
         reply!(self, at, command, QueueReply::ListHalf(lines) => Ok(lines))
     }
 
+    /// Begins, changes or lists replays of dead letters.
+    pub fn replay(&self, at: TopicPartition, command: ReplayCommand) -> QueueCall<ReplayReport> {
+        let command = QueueCommand::Replay(command);
+        reply!(self, at, command, QueueReply::Replay(done) => Ok(done?))
+    }
+
     /// All groups of the partition.
     pub fn list_groups(&self, at: TopicPartition) -> QueueCall<Vec<GroupView>> {
         let command = QueueCommand::ListGroups;
@@ -289,7 +296,8 @@ pub fn begins(command: &QueueCommand) -> bool {
         | QueueCommand::Receive(_)
         | QueueCommand::Schedule(_)
         | QueueCommand::Prepare(_)
-        | QueueCommand::AwaitChecks { .. } => true,
+        | QueueCommand::AwaitChecks { .. }
+        | QueueCommand::Replay(ReplayCommand::Start(_)) => true,
         QueueCommand::Ack { .. }
         | QueueCommand::Nack { .. }
         | QueueCommand::Renew { .. }
@@ -303,6 +311,7 @@ pub fn begins(command: &QueueCommand) -> bool {
         | QueueCommand::Resolve { .. }
         | QueueCommand::ListHalf { .. }
         | QueueCommand::OutboxDone { .. }
+        | QueueCommand::Replay(ReplayCommand::Change { .. } | ReplayCommand::List { .. })
         | QueueCommand::Describe { .. }
         | QueueCommand::ListGroups
         | QueueCommand::Seek { .. }

@@ -8,6 +8,7 @@
 
 mod client;
 pub mod cluster;
+pub mod dlq;
 pub mod group;
 pub mod queue;
 mod table;
@@ -80,14 +81,14 @@ pub enum Command {
         #[command(subcommand)]
         command: queue::TxCommand,
     },
-    /// Show and remove dead letters
+    /// Show, replay and remove dead letters
     Dlq {
         /// Where and how.
         #[command(flatten)]
         connection: Connection,
         /// What.
         #[command(subcommand)]
-        command: queue::DlqCommand,
+        command: dlq::DlqCommand,
     },
     /// Tell where a message stands with every queue group
     Trace {
@@ -148,7 +149,7 @@ pub fn run(command: &Command, out: &mut dyn Write) -> Result<()> {
         Command::Queue { command, .. } => queue::run_queue(command, &mut session),
         Command::Delayed { command, .. } => queue::run_delayed(command, &mut session),
         Command::Tx { command, .. } => queue::run_tx(command, &mut session),
-        Command::Dlq { command, .. } => queue::run_dlq(command, &mut session),
+        Command::Dlq { command, .. } => dlq::run(command, &mut session),
         Command::Trace { args, .. } => queue::run_trace(args, &mut session),
         Command::Reconcile { args, .. } => queue::run_reconcile(args, &mut session),
     }

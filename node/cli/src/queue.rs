@@ -1,24 +1,21 @@
-//! `weir queue`, `weir delayed`, `weir tx`, `weir dlq`, `weir trace`, `weir reconcile`.
+//! `weir queue`, `weir delayed`, `weir tx`, `weir trace`, `weir reconcile`.
 //!
 //! What lies on many partitions is asked of every node, each of which answers for what it
 //! leads; a handle names its partition, so what it stands for is asked of one.
-
-use std::collections::BTreeMap;
-use std::io::{self, Write};
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
 use ureq::http::Method;
 use weir_api::console::{
-    DecideHalf, DelayedLine, Done, HalfView, LedgerLine, Problem, QueueLine, RecordView,
-    StandingView, TopicView,
+    DecideHalf, DelayedLine, Done, HalfView, LedgerLine, Problem, QueueLine, StandingView,
 };
 
 use crate::client::{Client, Refused, segment};
 use crate::table::{Table, or_dash};
-use crate::topic::{offsets, print_done};
+use crate::topic::print_done;
 use crate::{Session, time};
 
 /// For `weir queue`.
@@ -76,32 +73,6 @@ pub struct Half {
     pub handle: String,
 }
 
-/// For `weir dlq`.
-#[derive(Debug, Subcommand)]
-pub enum DlqCommand {
-    /// List the dead-letter topics and how much they hold
-    List,
-    /// Show dead letters of a group
-    Show {
-        /// The group
-        group: String,
-        /// First offset
-        #[arg(long, default_value_t = 0)]
-        from: u64,
-        /// Most letters
-        #[arg(long, default_value_t = 20)]
-        limit: u64,
-    },
-    /// Remove all dead letters of a group
-    Purge {
-        /// The group
-        group: String,
-        /// They are gone for good
-        #[arg(long, required = true)]
-        yes: bool,
-    },
-}
-
 /// For `weir trace`.
 #[derive(Debug, Args)]
 pub struct TraceArgs {
@@ -127,12 +98,12 @@ pub struct ReconcileArgs {
     pub since: Option<i64>,
 }
 
-fn point_in_time(text: &str) -> Result<i64, String> {
+pub(crate) fn point_in_time(text: &str) -> Result<i64, String> {
     time::parse(text).ok_or_else(|| "write a time such as 2026-11-21T16:00:00Z".to_owned())
 }
 
 /// Asks every node that is up for the lines of what it leads.
-fn of_all<T: DeserializeOwned + Ord>(client: &Client, path: &str) -> Result<Vec<T>> {
+pub(crate) fn of_all<T: DeserializeOwned + Ord>(client: &Client, path: &str) -> Result<Vec<T>> {
     let cluster = client.cluster()?;
     let (mut lines, mut asked) = (Vec::new(), 0);
     for node in cluster.nodes.iter().filter(|node| node.state != "fenced") {
@@ -206,7 +177,7 @@ pub(crate) fn run_queue(command: &QueueCommand, session: &mut Session<'_>) -> Re
     })
 }
 
-fn refused(error: &str, message: String) -> anyhow::Error {
+pub(crate) fn refused(error: &str, message: String) -> anyhow::Error {
     Refused(Problem {
         error: error.to_owned(),
         message,
@@ -276,95 +247,6 @@ pub(crate) fn run_tx(command: &TxCommand, session: &mut Session<'_>) -> Result<(
     let wish = DecideHalf { commit };
     let done: Done = session.client.send(Method::POST, &path, Some(&wish))?;
     session.show(&done, print_done)
-}
-
-pub(crate) fn run_dlq(command: &DlqCommand, session: &mut Session<'_>) -> Result<()> {
-    match command {
-        DlqCommand::List => list_dead(session),
-        DlqCommand::Show { group, from, limit } => {
-            let topic = segment(&format!("dlq.{group}"));
-            let path = format!("/v1/queues/{topic}/records/0/{from}?limit={limit}");
-            let letters: Vec<RecordView> = session.client.get(&path)?;
-            session.show(&letters, |letters, out| print_letters(letters, out))
-        }
-        DlqCommand::Purge { group, yes: _ } => {
-            let topic = segment(&format!("dlq.{group}"));
-            let path = format!("/v1/queues/{topic}/purge");
-            let view: TopicView = session.client.get(&format!("/v1/topics/{topic}"))?;
-            let leader = view.partitions.first().and_then(|first| first.leader);
-            let cluster = session.client.cluster()?;
-            let node = cluster.nodes.iter().find(|node| Some(node.id) == leader);
-            let Some(admin) = node.and_then(|node| node.endpoints.get("admin")) else {
-                bail!("nobody leads topic 'dlq.{group}' just now; see `weir cluster status`");
-            };
-            let leader = Client::new(vec![admin.clone()]);
-            let done: Done = leader.send(Method::POST, &path, None::<&()>)?;
-            session.show(&done, print_done)
-        }
-    }
-}
-
-/// A dead-letter topic.
-#[derive(Debug, Serialize)]
-struct DeadLine {
-    group: String,
-    topic: String,
-    letters: Option<u64>,
-}
-
-/// How many records a topic holds; `None` where its leaders cannot all be asked.
-fn count(client: &Client, topic: &str) -> Option<u64> {
-    let path = format!("/v1/topics/{}", segment(topic));
-    let view: TopicView = client.get(&path).ok()?;
-    let leaders = view.partitions.iter().filter_map(|p| p.leader).collect();
-    let [earliest, latest] =
-        ["earliest", "latest"].map(|at| offsets(client, topic, at, &leaders).ok());
-    let (earliest, latest) = (earliest?, latest?);
-    let sizes = view.partitions.iter().map(|partition| {
-        let index = &partition.partition;
-        Some(latest.get(index)?.saturating_sub(*earliest.get(index)?))
-    });
-    sizes.sum()
-}
-
-fn list_dead(session: &mut Session<'_>) -> Result<()> {
-    let topics: Vec<weir_api::console::TopicLine> = session.client.get("/v1/topics")?;
-    let mut lines = Vec::new();
-    for topic in topics {
-        let Some(group) = topic.name.strip_prefix("dlq.") else {
-            continue;
-        };
-        let letters = count(&session.client, &topic.name);
-        lines.push(DeadLine {
-            group: group.to_owned(),
-            topic: topic.name.clone(),
-            letters,
-        });
-    }
-    session.show(&lines, |lines, out| {
-        let mut table = Table::new(&["GROUP", "TOPIC", "LETTERS"]);
-        for line in lines {
-            let letters = or_dash(line.letters);
-            table.row(vec![line.group.clone(), line.topic.clone(), letters]);
-        }
-        table.print(out)
-    })
-}
-
-fn print_letters(letters: &[RecordView], out: &mut dyn Write) -> io::Result<()> {
-    for letter in letters {
-        let at = time::show(letter.at);
-        writeln!(
-            out,
-            "offset {} at {at}, {} bytes",
-            letter.offset, letter.bytes
-        )?;
-        for (name, value) in &letter.headers {
-            writeln!(out, "  {name}: {value}")?;
-        }
-        writeln!(out, "  {}", letter.value)?;
-    }
-    Ok(())
 }
 
 pub(crate) fn run_trace(args: &TraceArgs, session: &mut Session<'_>) -> Result<()> {

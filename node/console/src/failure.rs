@@ -7,7 +7,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use weir_api::console::Problem;
 use weir_api::groups::GroupError;
-use weir_api::queues::QueueError;
+use weir_api::queues::{QueueError, ReplayError};
 use weir_api::{AdminError, GroupCallError, QueueCallError, ReadError};
 
 const RETRY: &str = "try again in a moment; `weir cluster status` shows what is missing";
@@ -267,6 +267,7 @@ impl From<QueueError> for Failure {
                 "bad_handle",
                 "copy it whole from the list it is in",
             ),
+            QueueError::Replay(error) => return error.clone().into(),
             QueueError::InvalidGroupName { .. }
             | QueueError::Settings(_)
             | QueueError::InvisibleDuration { .. }
@@ -282,6 +283,29 @@ impl From<QueueError> for Failure {
             | QueueError::TooManyHalves { .. }
             | QueueError::TooManyIds { .. } => {
                 (S::SERVICE_UNAVAILABLE, "too_many", "wait, or remove some")
+            }
+        };
+        Self::new(status, word, error.to_string(), remedy)
+    }
+}
+
+impl From<ReplayError> for Failure {
+    fn from(error: ReplayError) -> Self {
+        use StatusCode as S;
+        let (status, word, remedy) = match &error {
+            ReplayError::UnderWay(_) => (
+                S::CONFLICT,
+                "replay_under_way",
+                "`weir dlq replays` shows it; `weir dlq cancel` ends it",
+            ),
+            ReplayError::NotKnown(_) => (
+                S::NOT_FOUND,
+                "unknown_replay",
+                "`weir dlq replays` shows what there is",
+            ),
+            ReplayError::Over { .. } => (S::CONFLICT, "replay_over", "begin another one"),
+            ReplayError::Rate { .. } | ReplayError::Text { .. } => {
+                (S::BAD_REQUEST, "refused", "stay within the limit")
             }
         };
         Self::new(status, word, error.to_string(), remedy)

@@ -14,6 +14,7 @@ mod assignment;
 mod cluster;
 mod failure;
 mod groups;
+mod letters;
 mod measure;
 mod offsets;
 mod queues;

@@ -3,7 +3,7 @@
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
-use axum::http::{StatusCode, Uri};
+use axum::http::Uri;
 use serde::Deserialize;
 use weir_api::console::{
     DecideHalf, DelayedLine, Done, HalfView, LedgerLine, QueueLine, RecordView, StandingView,
@@ -14,6 +14,7 @@ use weir_api::queues::{
     ScheduleHandle, Standing,
 };
 use weir_api::{Api, QueueCallError};
+use weir_base::batch::Record;
 use weir_base::{Offset, TopicPartition};
 
 use crate::failure::Failure;
@@ -21,12 +22,15 @@ use crate::routes::{Answer, Body, Shared};
 use crate::{ConsoleState, admin_address};
 
 /// Lines of one partition in one answer.
-const LINES_MAX: usize = 1_000;
+pub(crate) const LINES_MAX: usize = 1_000;
 /// Bytes of a value that are shown.
 const VALUE_BYTES_MAX: usize = 1_024;
 
 /// The partitions of `topic` that this node leads; of all topics without one.
-fn led(api: &Api, topic: Option<&str>) -> Result<Vec<(String, TopicPartition)>, Failure> {
+pub(crate) fn led(
+    api: &Api,
+    topic: Option<&str>,
+) -> Result<Vec<(String, TopicPartition)>, Failure> {
     let image = api.cluster.image();
     if let Some(name) = topic
         && !image.topics.contains_key(name)
@@ -45,7 +49,7 @@ fn led(api: &Api, topic: Option<&str>) -> Result<Vec<(String, TopicPartition)>, 
 }
 
 /// What a partition's queue says; `None` if it has none.
-async fn ask(
+pub(crate) async fn ask(
     state: &ConsoleState,
     api: &Api,
     at: TopicPartition,
@@ -59,7 +63,12 @@ async fn ask(
 }
 
 /// A partition of a topic, if this node leads it; else who does.
-fn here(api: &Api, topic: &str, partition: u32, uri: &Uri) -> Result<TopicPartition, Failure> {
+pub(crate) fn here(
+    api: &Api,
+    topic: &str,
+    partition: u32,
+    uri: &Uri,
+) -> Result<TopicPartition, Failure> {
     let image = api.cluster.image();
     let record = image.topics.get(topic);
     let record = record.ok_or_else(|| Failure::unknown_topic(topic))?;
@@ -336,7 +345,7 @@ pub(crate) async fn ledger(
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Limit {
-    limit: Option<u64>,
+    pub(crate) limit: Option<u64>,
 }
 
 pub(crate) async fn records(
@@ -350,47 +359,25 @@ pub(crate) async fn records(
     let limit = limit.unwrap_or(20).min(LINES_MAX as u64);
     let offsets = (offset..offset.saturating_add(limit)).map(Offset).collect();
     let found = state.within(api.queues.records(at, offsets)).await??;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let views = found.into_iter().flatten().map(|record| {
-        let value = record.value.as_deref().unwrap_or_default();
-        let shown = value.get(..VALUE_BYTES_MAX).unwrap_or(value);
-        let headers = record.headers.iter().map(|header| {
-            let value = header.value.as_deref().unwrap_or_default();
-            (text(&header.key), text(value))
-        });
-        RecordView {
-            offset: record.offset.0,
-            at: record.timestamp.0,
-            key: record.key.as_deref().map(text),
-            headers: headers.collect(),
-            bytes: value.len() as u64,
-            value: text(shown),
-        }
-    });
+    let views = found.into_iter().flatten().map(|record| view(&record));
     Ok(Json(views.collect()))
 }
 
-/// Removes all records of the partitions that this node leads; for dead letters only.
-pub(crate) async fn purge(State(state): Shared, Path(topic): Path<String>) -> Answer<Done> {
-    let api = state.api()?;
-    if !topic.starts_with("dlq.") {
-        return Err(Failure::new(
-            StatusCode::BAD_REQUEST,
-            "no_dead_letters",
-            format!("topic '{topic}' holds no dead letters"),
-            "name a topic that begins with 'dlq.'",
-        ));
+/// A record, as people read it.
+pub(crate) fn view(record: &Record) -> RecordView {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let value = record.value.as_deref().unwrap_or_default();
+    let shown = value.get(..VALUE_BYTES_MAX).unwrap_or(value);
+    let headers = record.headers.iter().map(|header| {
+        let value = header.value.as_deref().unwrap_or_default();
+        (text(&header.key), text(value))
+    });
+    RecordView {
+        offset: record.offset.0,
+        at: record.timestamp.0,
+        key: record.key.as_deref().map(text),
+        headers: headers.collect(),
+        bytes: value.len() as u64,
+        value: text(shown),
     }
-    let mut removed = 0;
-    for (_, at) in led(api, Some(&topic))? {
-        let start = state.within(api.log.offset(at, OffsetQuery::Earliest, None));
-        let start = start.await??.offset.unwrap_or_default();
-        let now = state.within(api.log.delete_records(at, None)).await??;
-        removed += now.0.saturating_sub(start.0);
-    }
-    tracing::warn!(%topic, removed, "an operator removed dead letters");
-    Ok(Json(Done {
-        message: format!("{removed} dead letters removed"),
-        id: None,
-    }))
 }

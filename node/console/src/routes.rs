@@ -12,7 +12,7 @@ use axum::{Json, Router};
 use serde::de::DeserializeOwned;
 
 use crate::failure::Failure;
-use crate::{ConsoleOptions, ConsoleState, cluster, groups, measure, queues, topics};
+use crate::{ConsoleOptions, ConsoleState, cluster, groups, letters, measure, queues, topics};
 
 /// The state, as handlers take it.
 pub(crate) type Shared = State<Arc<ConsoleState>>;
@@ -55,7 +55,17 @@ pub(crate) fn router(state: Arc<ConsoleState>, options: &ConsoleOptions) -> Rout
             "/v1/queues/{topic}/records/{partition}/{offset}",
             get(queues::records),
         )
-        .route("/v1/queues/{topic}/purge", post(queues::purge))
+        .route("/v1/queues/{topic}/purge", post(letters::purge))
+        .route("/v1/dlq/{topic}", get(letters::show))
+        .route(
+            "/v1/dlq/{topic}/letters/{partition}/{offset}",
+            get(letters::letters),
+        )
+        .route("/v1/dlq/{topic}/replays", post(letters::begin))
+        .route(
+            "/v1/dlq/{topic}/replays/{partition}/{replay}/{change}",
+            post(letters::change),
+        )
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(options.body_bytes_max))

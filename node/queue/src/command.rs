@@ -12,6 +12,7 @@ use crate::ids::{EntryNumber, GroupName, GroupNumber, MemberName};
 use crate::message::MessageFacts;
 use crate::receipt::{HalfHandle, Receipt, ScheduleHandle};
 use crate::record::Destination;
+use crate::replay::ReplayCommand;
 use crate::settings::{GroupSettings, Target};
 
 /// One wish of one caller. Each is answered once, by the [`QueueReply`](crate::QueueReply)
@@ -148,6 +149,8 @@ pub enum QueueCommand {
         /// Its first sequence number.
         sequence: u64,
     },
+    /// Moves dead letters back where they came from.
+    Replay(ReplayCommand),
     /// One group: settings, position, counts.
     Describe {
         /// Which.
@@ -325,6 +328,7 @@ impl QueueCommand {
             | QueueCommand::AwaitChecks { .. }
             | QueueCommand::ListHalf { .. }
             | QueueCommand::OutboxDone { .. }
+            | QueueCommand::Replay(_)
             | QueueCommand::ListGroups
             | QueueCommand::TraceOf { .. } => None,
         }

@@ -127,7 +127,8 @@ fn is_release_of(message: &OutgoingMessage, wanted: EntryNumber) -> bool {
         OutgoingMessage::Released { number, .. } => *number == wanted,
         OutgoingMessage::Committed { .. }
         | OutgoingMessage::DeadLetter { .. }
-        | OutgoingMessage::Forwarded { .. } => false,
+        | OutgoingMessage::Forwarded { .. }
+        | OutgoingMessage::Replayed { .. } => false,
     }
 }
 
@@ -270,7 +271,9 @@ pub(crate) fn outbox_done(
                     value: None,
                 });
             }
-            OutgoingMessage::DeadLetter { .. } | OutgoingMessage::Forwarded { .. } => {}
+            OutgoingMessage::DeadLetter { .. }
+            | OutgoingMessage::Forwarded { .. }
+            | OutgoingMessage::Replayed { .. } => {}
         }
     }
     // The number must outlive the batches, which compaction takes away.

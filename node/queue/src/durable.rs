@@ -28,6 +28,7 @@ use crate::ids::{EntryNumber, GroupName, GroupNumber};
 use crate::record::{
     Departure, Destination, HalfChecks, Outgoing, OutgoingMessage, QueueRecord, Reign, StoredHalf,
 };
+use crate::replay::StoredReplay;
 use crate::settings::{OnFull, Target};
 
 /// All that one journal says.
@@ -42,6 +43,9 @@ pub struct QueueState {
     pub(crate) halves: BTreeMap<EntryNumber, HalfState>,
     pub(crate) decided: Expiring<EntryNumber, Decision>,
     pub(crate) outboxes: BTreeMap<Destination, Outbox>,
+    pub(crate) replays: BTreeMap<EntryNumber, StoredReplay>,
+    /// Dead letters of this partition that went back, by block.
+    pub(crate) moved_back: BTreeMap<u64, u128>,
 }
 
 /// A half message that is not decided.
@@ -110,6 +114,23 @@ impl QueueState {
             .values()
             .map(|outbox| outbox.departing.len())
             .sum()
+    }
+
+    /// Which letters of a block were moved back.
+    pub(crate) fn moved_back(&self, block: u64) -> u128 {
+        self.moved_back.get(&block).copied().unwrap_or(0)
+    }
+
+    /// How many letters that were moved back are not known to be there yet.
+    pub(crate) fn replayed_on_the_way(&self) -> u64 {
+        let outboxes = self.outboxes.values();
+        let messages = outboxes.flat_map(|outbox| {
+            let batches = outbox.batches.values().flat_map(|batch| &batch.messages);
+            batches.chain(outbox.departing.values().map(|going| &going.message))
+        });
+        let replayed =
+            |message: &&OutgoingMessage| matches!(message, OutgoingMessage::Replayed { .. });
+        messages.filter(replayed).count() as u64
     }
 
     /// Whether nothing was ever written.
@@ -244,6 +265,8 @@ impl QueueState {
                 let outbox = self.outboxes.entry(destination.clone()).or_default();
                 outbox.next = outbox.next.max(*next);
             }
+            QueueRecord::Replay { number, value } => set(&mut self.replays, *number, value.clone()),
+            QueueRecord::MovedBack { block, bits } => set(&mut self.moved_back, *block, *bits),
         }
     }
 
@@ -306,10 +329,19 @@ impl QueueState {
                 OutgoingMessage::Committed { number, .. } => {
                     self.halves.remove(number);
                 }
-                OutgoingMessage::DeadLetter { .. } | OutgoingMessage::Forwarded { .. } => {}
+                OutgoingMessage::DeadLetter { .. }
+                | OutgoingMessage::Forwarded { .. }
+                | OutgoingMessage::Replayed { .. } => {}
             }
         }
     }
+}
+
+fn set<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
+    match value {
+        Some(value) => map.insert(key, value),
+        None => map.remove(&key),
+    };
 }
 
 /// An idempotent producer's sequence number, which wraps at 2^31.

@@ -15,6 +15,7 @@ use weir_base::{Offset, Timestamp};
 use crate::ids::KeyHash;
 use crate::message::{MessageFacts, Needs};
 use crate::record::DeadLetter;
+use crate::replay::LetterFacts;
 
 /// What all names of headers of the broker's own begin with; no user property may.
 pub const RESERVED_PREFIX: &str = "weir.";
@@ -40,6 +41,11 @@ pub const HEADER_DELIVER_AFTER: &str = "weir.deliver.after";
 pub const HEADER_VERSION: &str = "weir.version";
 /// How the body is encoded if it is not plain, text (`gzip`).
 pub const HEADER_ENCODING: &str = "weir.encoding";
+/// The one group that the message is for, text: dead letters that were replayed have it.
+/// Other groups of queues pass it over; who reads the log sees it all the same.
+pub const HEADER_ONLY: &str = "weir.replay.group";
+/// The dead letter that a replayed message was: `<topic>-<partition>-<offset>`.
+pub const HEADER_REPLAYED: &str = "weir.replay.letter";
 /// Headers of dead letters.
 pub const DLQ_PREFIX: &str = "weir.dlq.";
 
@@ -277,7 +283,7 @@ impl MessageFacts {
     #[must_use]
     pub fn of(record: &Record, needs: Needs) -> Self {
         let mut bytes = len(record.key.as_ref()) + len(record.value.as_ref());
-        let (mut key, mut version, mut tag) = (None, None, None);
+        let (mut key, mut version, mut tag, mut only) = (None, None, None, None);
         let mut properties: Vec<(Arc<str>, Arc<str>)> = Vec::new();
         for header in &record.headers {
             bytes += header.key.len() + len(header.value.as_ref());
@@ -287,6 +293,7 @@ impl MessageFacts {
                 name if *name == *HEADER_VERSION.as_bytes() => {
                     version = text(value).and_then(|value| value.parse().ok());
                 }
+                name if *name == *HEADER_ONLY.as_bytes() => only = Some(KeyHash::of(value)),
                 name if needs.tag && *name == *HEADER_TAG.as_bytes() => {
                     tag = text(value).map(Arc::from);
                 }
@@ -307,6 +314,8 @@ impl MessageFacts {
             version: version.filter(|_| key.is_some()),
             tag,
             properties,
+            only,
+            letter: needs.letter.then(|| Box::new(LetterFacts::of(record))),
         }
     }
 }

@@ -8,7 +8,8 @@ use weir_base::ids::TopicName;
 use weir_base::{Offset, Timestamp};
 
 use crate::command::Decision;
-use crate::ids::GroupName;
+use crate::ids::{EntryNumber, GroupName};
+use crate::replay::ReplayState;
 
 /// A setting out of its bounds.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -88,6 +89,41 @@ pub enum ReceiptError {
         offset: Offset,
         /// The attempt that it was for.
         attempt: u16,
+    },
+}
+
+/// Why a replay was not begun or changed. Nothing has changed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ReplayError {
+    /// Another one is not over: wait for it, or cancel it.
+    #[error("replay {} of these dead letters is not over: resume or cancel it first", .0.0)]
+    UnderWay(EntryNumber),
+    /// No such replay, or it is no longer remembered.
+    #[error("no replay {} of these dead letters is remembered", .0.0)]
+    NotKnown(EntryNumber),
+    /// It has ended.
+    #[error("replay {} is over: {}", .number.0, .state.name())]
+    Over {
+        /// Which.
+        number: EntryNumber,
+        /// How it ended.
+        state: ReplayState,
+    },
+    /// A rate out of bounds.
+    #[error("rate {asked} is outside 1..={most} letters a second")]
+    Rate {
+        /// What was asked for.
+        asked: u32,
+        /// Most allowed.
+        most: u32,
+    },
+    /// A cause, key, tag or name that is too long.
+    #[error("text has {bytes} bytes, more than {max}")]
+    Text {
+        /// Its length.
+        bytes: usize,
+        /// Most allowed.
+        max: usize,
     },
 }
 
@@ -188,6 +224,9 @@ pub enum QueueError {
     /// The half message was decided the other way; the first decision stands.
     #[error("half message was decided before: {0:?}")]
     AlreadyDecided(Decision),
+    /// A replay of dead letters.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
     /// No such outgoing batch: it is done already.
     #[error("no such outgoing batch")]
     NoSuchOutgoing,
@@ -215,6 +254,7 @@ impl QueueError {
             | QueueError::ForgedHandle
             | QueueError::NoSuchHalf
             | QueueError::AlreadyDecided(_)
+            | QueueError::Replay(_)
             | QueueError::NoSuchOutgoing => FaultClass::Rejected,
         }
     }

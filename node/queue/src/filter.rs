@@ -99,7 +99,7 @@ impl CompiledFilter {
             None => Needs::default(),
             Some(Test::Tags(_)) => Needs {
                 tag: true,
-                properties: false,
+                ..Needs::default()
             },
             Some(Test::Sql(program)) => program.needs,
         }

@@ -97,6 +97,8 @@ struct Waiting {
 pub(crate) struct LiveGroup {
     number: GroupNumber,
     name: GroupName,
+    /// What messages for one group alone name.
+    name_hash: KeyHash,
     settings: GroupSettings,
     filter: CompiledFilter,
     /// All below was fed.
@@ -143,6 +145,7 @@ impl LiveGroup {
             .map_err(|error| QueueError::Settings(error.into()))?;
         Ok(Self {
             number,
+            name_hash: KeyHash::of(name.as_bytes()),
             name,
             settings,
             filter,

@@ -19,6 +19,7 @@ mod message;
 mod options;
 mod receipt;
 mod record;
+mod replay;
 mod reply;
 mod retry;
 mod settings;
@@ -31,7 +32,7 @@ pub use command::{
 };
 pub use durable::{Admission, QueueState, producer_sequence};
 pub use envelope::{Message, Payload, PayloadError};
-pub use error::{FilterError, QueueError, ReceiptError, SettingsError};
+pub use error::{FilterError, QueueError, ReceiptError, ReplayError, SettingsError};
 pub use filter::{CompiledFilter, FILTER_BYTES_MAX, Filter};
 pub use ids::{EntryNumber, GroupName, GroupNumber, KeyHash, MemberName, sip_hash};
 pub use machine::{QueueLive, QueueMachine};
@@ -42,6 +43,10 @@ pub use record::{
     AttemptEnd, BLOCK_OFFSETS, Block, Counts, DeadLetter, Departure, Destination, Ending,
     HalfChecks, Outgoing, OutgoingMessage, QueueRecord, RecordError, Reign, StoredAttempts,
     StoredDecision, StoredGroupSettings, StoredHalf, StoredVersion,
+};
+pub use replay::{
+    LetterFacts, REPLAY_RATE_MAX, REPLAY_TEXT_MAX, ReplayChange, ReplayCommand, ReplayFilter,
+    ReplayReport, ReplayState, ReplayStep, ReplayView, StartReplay, StoredReplay,
 };
 pub use reply::{
     Cancelled, Check, Delivery, GroupView, HalfLine, QueueReply, Returned, Scheduled,

@@ -64,6 +64,7 @@ impl QueueMachine {
                 wants.extend(group.want(&live.core.options, cursor));
             }
         }
+        wants.extend(live.replays.want(state));
         wants
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use weir_base::{Offset, Timestamp};
 
 use crate::ids::KeyHash;
+use crate::replay::LetterFacts;
 
 /// Facts about one record of the partition. The host derives them with
 /// [`MessageFacts::of`]and feeds them in offset order.
@@ -24,6 +25,10 @@ pub struct MessageFacts {
     pub tag: Option<Arc<str>>,
     /// Its properties, if [`Needs::properties`]; of several of one name the last counts.
     pub properties: Vec<(Arc<str>, Arc<str>)>,
+    /// The one group it is for, if it is for one: the others pass it over.
+    pub only: Option<KeyHash>,
+    /// What it tells as a dead letter, if [`Needs::letter`].
+    pub letter: Option<Box<LetterFacts>>,
 }
 
 /// Which facts a group's filter looks at: the others are not worth an allocation.
@@ -33,6 +38,8 @@ pub struct Needs {
     pub tag: bool,
     /// User properties.
     pub properties: bool,
+    /// What dead letters tell of themselves.
+    pub letter: bool,
 }
 
 /// What the machine wants read.

@@ -19,6 +19,7 @@ pub use encoding::RecordError;
 
 use crate::command::{Decision, EndCause};
 use crate::ids::{EntryNumber, GroupName, GroupNumber, KeyHash};
+use crate::replay::StoredReplay;
 use crate::settings::{GroupSettings, Target};
 
 /// One journal entry. `None` deletes what the key names.
@@ -109,6 +110,14 @@ pub enum QueueRecord {
         number: EntryNumber,
         value: Option<Departure>,
     },
+    /// Dead letters that go back where they came from, as a job.
+    Replay {
+        number: EntryNumber,
+        value: Option<StoredReplay>,
+    },
+    /// Which offsets of a block of dead letters were moved back: bit n is
+    /// `block * 128 + n`.
+    MovedBack { block: u64, bits: Option<u128> },
 }
 
 /// A leader's numbers.
@@ -305,6 +314,14 @@ pub enum OutgoingMessage {
         /// The message.
         offset: Offset,
     },
+    /// The dead letter at `offset` of the partition, as it was before it died, for the
+    /// group that gave it up alone.
+    Replayed {
+        /// The letter.
+        offset: Offset,
+        /// The group, if the letter tells it; else it is for all of the topic's.
+        group: Option<GroupName>,
+    },
 }
 
 /// Why a message is among the dead letters.
@@ -337,7 +354,9 @@ impl QueueRecord {
             | QueueRecord::Decided { .. }
             | QueueRecord::Outgoing { .. }
             | QueueRecord::Sequence { .. }
-            | QueueRecord::Departing { .. } => None,
+            | QueueRecord::Departing { .. }
+            | QueueRecord::Replay { .. }
+            | QueueRecord::MovedBack { .. } => None,
         }
     }
 
@@ -361,7 +380,9 @@ impl QueueRecord {
             | QueueRecord::Decided { .. }
             | QueueRecord::Outgoing { .. }
             | QueueRecord::Sequence { .. }
-            | QueueRecord::Departing { .. } => None,
+            | QueueRecord::Departing { .. }
+            | QueueRecord::Replay { .. }
+            | QueueRecord::MovedBack { .. } => None,
         }
     }
 }

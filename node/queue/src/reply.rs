@@ -9,6 +9,7 @@ use crate::error::{QueueError, ReceiptError};
 use crate::ids::{GroupName, GroupNumber};
 use crate::receipt::{HalfHandle, Receipt, ScheduleHandle};
 use crate::record::{Counts, StoredAttempts};
+use crate::replay::ReplayReport;
 use crate::settings::GroupSettings;
 
 /// The answer to a [`QueueCommand`](crate::QueueCommand) of the same name.
@@ -38,6 +39,7 @@ pub enum QueueReply {
     AwaitChecks(Vec<Check>),
     ListHalf(Vec<HalfLine>),
     OutboxDone(Result<(), QueueError>),
+    Replay(Result<ReplayReport, QueueError>),
     Describe(Result<GroupView, QueueError>),
     ListGroups(Vec<GroupView>),
     Seek(Result<(), QueueError>),

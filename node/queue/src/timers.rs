@@ -27,6 +27,8 @@ pub(crate) enum Timer {
     Half(EntryNumber),
     /// A producer has waited long enough.
     CheckWait(Token),
+    /// A paced replay may go on.
+    Replay,
 }
 
 /// The set.

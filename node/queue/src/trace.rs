@@ -46,6 +46,8 @@ pub enum Fact {
     DeadLettered(GroupName, Destination),
     /// It was moved there.
     Forwarded(Destination),
+    /// A dead letter, it was moved back there.
+    Replayed(Destination),
     /// It is kept until then.
     Kept(Timestamp),
     /// It was taken back.
@@ -178,7 +180,9 @@ impl Trace {
             | QueueRecord::Decided { .. }
             | QueueRecord::Outgoing { .. }
             | QueueRecord::Sequence { .. }
-            | QueueRecord::Departing { .. } => Vec::new(),
+            | QueueRecord::Departing { .. }
+            | QueueRecord::Replay { .. }
+            | QueueRecord::MovedBack { .. } => Vec::new(),
         }
     }
 
@@ -232,9 +236,9 @@ impl Trace {
                     let has = |message: &OutgoingMessage| match message {
                         OutgoingMessage::Released { number, .. }
                         | OutgoingMessage::Committed { number, .. } => *number == entry,
-                        OutgoingMessage::DeadLetter { .. } | OutgoingMessage::Forwarded { .. } => {
-                            false
-                        }
+                        OutgoingMessage::DeadLetter { .. }
+                        | OutgoingMessage::Forwarded { .. }
+                        | OutgoingMessage::Replayed { .. } => false,
                     };
                     let ours = batch.messages.iter().any(has);
                     self.released = self.released.or_else(|| ours.then_some(*sequence));
@@ -258,7 +262,9 @@ impl Trace {
             | QueueRecord::Decided { .. }
             | QueueRecord::Outgoing { .. }
             | QueueRecord::Sequence { .. }
-            | QueueRecord::Departing { .. } => None,
+            | QueueRecord::Departing { .. }
+            | QueueRecord::Replay { .. }
+            | QueueRecord::MovedBack { .. } => None,
         }
     }
 }
@@ -271,6 +277,9 @@ fn departure(offset: Offset, to: &Destination, message: &OutgoingMessage) -> Opt
         }
         OutgoingMessage::Forwarded { offset: at } => {
             (*at == offset).then(|| Fact::Forwarded(to.clone()))
+        }
+        OutgoingMessage::Replayed { offset: at, .. } => {
+            (*at == offset).then(|| Fact::Replayed(to.clone()))
         }
         OutgoingMessage::Released { .. } | OutgoingMessage::Committed { .. } => None,
     }

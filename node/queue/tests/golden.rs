@@ -36,6 +36,38 @@ fn settings() -> GroupSettings {
     }
 }
 
+fn replay(at: Timestamp) -> StoredReplay {
+    let step = |state, by: &str| ReplayStep {
+        at,
+        by: by.into(),
+        state,
+        moved: 2,
+    };
+    StoredReplay {
+        filter: ReplayFilter {
+            since: Some(at),
+            until: Some(at),
+            cause: Some("nack".into()),
+            key: Some("k".into()),
+            tag: Some("t".into()),
+        },
+        rate: Some(100),
+        dry_run: true,
+        begin: Offset(1),
+        position: Offset(5),
+        end: Offset(9),
+        state: ReplayState::Cancelled,
+        moved: 2,
+        passed_over: 1,
+        homeless: 1,
+        audit: vec![
+            step(ReplayState::Running, "ann"),
+            step(ReplayState::Paused, "bob"),
+            step(ReplayState::Done, ""),
+        ],
+    }
+}
+
 /// One record of each kind; deletions of them follow.
 fn samples() -> Vec<QueueRecord> {
     let group = GroupNumber(70_000);
@@ -225,6 +257,25 @@ fn samples() -> Vec<QueueRecord> {
             value: Some(Departure {
                 bytes: 300,
                 message: OutgoingMessage::Forwarded { offset: Offset(8) },
+            }),
+        },
+        QueueRecord::Replay {
+            number,
+            value: Some(replay(at)),
+        },
+        QueueRecord::MovedBack {
+            block: 1 << 30,
+            bits: Some(u128::MAX - 2),
+        },
+        QueueRecord::Departing {
+            destination: Destination::Here,
+            number,
+            value: Some(Departure {
+                bytes: 1,
+                message: OutgoingMessage::Replayed {
+                    offset: Offset(9),
+                    group: Some("orders".into()),
+                },
             }),
         },
     ]

@@ -57,6 +57,8 @@ impl Host {
                 version: None,
                 tag: None,
                 properties: Vec::new(),
+                only: None,
+                letter: None,
             });
             let feed = Feed {
                 group: want.group,

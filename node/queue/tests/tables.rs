@@ -64,6 +64,11 @@ fn broadcast_and_versions() {
 }
 
 #[test]
+fn replays() {
+    check("replay");
+}
+
+#[test]
 fn operators() {
     check("operators");
 }

@@ -132,7 +132,7 @@ fn refused_by_queue(error: &QueueError) -> Refusal {
         QueueError::ForgedHandle | QueueError::NoSuchHalf | QueueError::AlreadyDecided(_) => {
             Code::InvalidTransactionId
         }
-        QueueError::NoSuchOutgoing => Code::InternalServerError,
+        QueueError::Replay(_) | QueueError::NoSuchOutgoing => Code::InternalServerError,
     };
     Refusal::new(code, error.to_string())
 }

@@ -140,6 +140,10 @@ mod planted {
             CancelLies,
             /// Ids of messages that are delivered at once are not remembered.
             DedupForgets,
+            /// A dead letter that is moved back is not marked so.
+            ReplayForgetsMark,
+            /// A paced replay passes over what it may not move yet.
+            ReplaySkips,
         }
     }
 }

@@ -32,7 +32,9 @@ pub fn check(history: &QueueHistory) -> Vec<QueueAnomaly> {
             | Event::Acked { .. }
             | Event::Returned { .. }
             | Event::Stored { .. }
-            | Event::DeadLetter { .. } => {}
+            | Event::DeadLetter { .. }
+            | Event::Listed { .. }
+            | Event::Replayed { .. } => {}
         }
     }
     let (delivered, dead) = (history.delivered(), history.dead_letters());

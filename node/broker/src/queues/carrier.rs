@@ -157,7 +157,8 @@ impl Broker {
                 OutgoingMessage::Released { payload_at, .. }
                 | OutgoingMessage::Committed { payload_at, .. } => kept.push(*payload_at),
                 OutgoingMessage::DeadLetter { offset, .. }
-                | OutgoingMessage::Forwarded { offset } => stored.push(*offset),
+                | OutgoingMessage::Forwarded { offset }
+                | OutgoingMessage::Replayed { offset, .. } => stored.push(*offset),
             }
         }
         let kept = self.all(journal, kept).await?;

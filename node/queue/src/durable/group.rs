@@ -144,7 +144,9 @@ impl StoredGroup {
             | QueueRecord::Decided { .. }
             | QueueRecord::Outgoing { .. }
             | QueueRecord::Sequence { .. }
-            | QueueRecord::Departing { .. } => {}
+            | QueueRecord::Departing { .. }
+            | QueueRecord::Replay { .. }
+            | QueueRecord::MovedBack { .. } => {}
         }
     }
 }

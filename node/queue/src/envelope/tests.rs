@@ -72,10 +72,50 @@ fn facts_are_those_that_are_asked_for() {
     let needs = Needs {
         tag: true,
         properties: true,
+        letter: true,
     };
     let facts = MessageFacts::of(&record, needs);
     assert_eq!(facts.tag.as_deref(), Some("paid"));
     assert_eq!(facts.properties, full().properties);
+    // Not a dead letter: it has keys, and no home.
+    let letter = facts.letter.unwrap();
+    assert!(letter.keys.contains(&"order-1-group".into()));
+    assert_eq!(letter.origin, None);
+    assert_eq!(facts.only, None);
+}
+
+#[test]
+fn letters_tell_where_they_came_from() {
+    let attempts = crate::StoredAttempts {
+        ended: 3,
+        next_at: Timestamp(9),
+        first_at: Timestamp(1),
+        history: vec![crate::AttemptEnd {
+            at: Timestamp(2),
+            cause: crate::EndCause::Nack,
+        }],
+        note: Some("no stock".into()),
+    };
+    let group = "workers".into();
+    let facts = DeadLetter { group, attempts };
+    let mut payload = full().payload();
+    for (name, value) in dead_letter_headers(&facts, "orders", 4, Offset(77)) {
+        payload.set_header(name, &value);
+    }
+    let needs = Needs {
+        letter: true,
+        ..Needs::default()
+    };
+    let letter = MessageFacts::of(&stored(&payload), needs).letter.unwrap();
+    let origin = letter.origin.unwrap();
+    assert_eq!((&*origin.topic, origin.partition), ("orders", 4));
+    assert_eq!(letter.group.as_deref(), Some("workers"));
+    assert_eq!(&*letter.cause, "nack: no stock");
+    payload.set_header("weir.dlq.origin.topic", "a/b");
+    payload.set_header(HEADER_ONLY, "workers");
+    let facts = MessageFacts::of(&stored(&payload), needs);
+    assert_eq!(facts.letter.unwrap().origin, None);
+    assert_eq!(facts.only, Some(KeyHash::of(b"workers")));
 }
 
 #[test]

@@ -59,7 +59,8 @@ impl LiveGroup {
 
     fn take_in(&mut self, turn: &mut Turn<'_>, facts: &MessageFacts, hour: u32) {
         let offset = facts.offset;
-        let ending = if !self.filter.wants(facts) {
+        let is_for_others = facts.only.is_some_and(|only| only != self.name_hash);
+        let ending = if is_for_others || !self.filter.wants(facts) {
             Some(Ending::Filtered)
         } else if self.is_superseded(turn, facts.key, facts.version) {
             Some(Ending::Superseded)

@@ -57,6 +57,8 @@ fn on_store(
             destination,
             sequence,
         } => QueueReply::OutboxDone(delay::outbox_done(turn, destination, sequence)),
+        QueueCommand::Replay(command) => QueueReply::Replay(live.replays.command(turn, command)),
+        QueueCommand::Feed(feed) => QueueReply::Feed(live.replays.feed(turn, &feed)),
         QueueCommand::EnsureGroup { .. }
         | QueueCommand::Receive(_)
         | QueueCommand::Ack { .. }
@@ -65,7 +67,6 @@ fn on_store(
         | QueueCommand::DeadLetter { .. }
         | QueueCommand::Forward { .. }
         | QueueCommand::Leave { .. }
-        | QueueCommand::Feed(_)
         | QueueCommand::Missing { .. }
         | QueueCommand::Describe { .. }
         | QueueCommand::ListGroups
@@ -135,6 +136,10 @@ pub(super) fn on_command(
             live.leave(at, &member);
             QueueReply::Leave
         }
+        // What is no group's is a replay's: numbers are given out once.
+        QueueCommand::Feed(feed) if !live.groups.contains_key(&feed.group) => {
+            return on_store(live, at, token, QueueCommand::Feed(feed));
+        }
         QueueCommand::Feed(feed) => {
             let fed = live.on_group(at, feed.group, |group, turn| group.feed(turn, &feed));
             QueueReply::Feed(fed.unwrap_or(false))
@@ -174,6 +179,7 @@ pub(super) fn on_command(
         | QueueCommand::Resolve { .. }
         | QueueCommand::AwaitChecks { .. }
         | QueueCommand::ListHalf { .. }
-        | QueueCommand::OutboxDone { .. } => return on_store(live, at, token, command),
+        | QueueCommand::OutboxDone { .. }
+        | QueueCommand::Replay(_) => return on_store(live, at, token, command),
     })
 }

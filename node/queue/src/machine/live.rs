@@ -15,6 +15,7 @@ use crate::group::LiveGroup;
 use crate::half::Checks;
 use crate::ids::{GroupName, GroupNumber, MemberName};
 use crate::options::QueueOptions;
+use crate::replay::Replays;
 use crate::reply::QueueReply;
 use crate::settings::{GROUP_NAME_BYTES_MAX, GroupSettings};
 use crate::timers::Timer;
@@ -36,6 +37,7 @@ pub struct QueueLive {
     /// Groups that may want something read; some more than once.
     pub(super) hungry: Vec<GroupNumber>,
     pub(super) checks: Checks,
+    pub(super) replays: Replays,
 }
 
 impl QueueLive {
@@ -297,6 +299,8 @@ impl QueueLive {
                 };
                 return self.checks.on_due(&mut turn, number);
             }
+            // What it wants then is asked for after the turn.
+            Timer::Replay => self.replays.on_due(now),
             Timer::CheckWait(token) => {
                 let core = &mut self.core;
                 let mut turn = Turn {

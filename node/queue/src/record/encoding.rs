@@ -10,6 +10,7 @@ use super::{
     StoredAttempts, StoredDecision, StoredGroupSettings, StoredHalf, StoredVersion,
 };
 use crate::ids::{EntryNumber, GroupName, GroupNumber, KeyHash};
+use crate::replay::StoredReplay;
 
 /// A journal entry that this version cannot read.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -45,6 +46,8 @@ enum Key {
     Outgoing(Destination, u64),
     Sequence(Destination),
     Departing(Destination, EntryNumber),
+    Replay(EntryNumber),
+    MovedBack(u64),
 }
 
 /// The value. Append-only: a changed field means a new variant beside the old one.
@@ -64,6 +67,8 @@ enum Value {
     Decided(StoredDecision),
     Outgoing(Outgoing),
     Departing(Departure),
+    Replay(StoredReplay),
+    Bits(u128),
 }
 
 impl QueueRecord {
@@ -138,6 +143,12 @@ impl QueueRecord {
                 Key::Departing(destination, number),
                 value.map(Value::Departing),
             ),
+            QueueRecord::Replay { number, value } => {
+                (Key::Replay(number), value.map(Value::Replay))
+            }
+            QueueRecord::MovedBack { block, bits } => {
+                (Key::MovedBack(block), bits.map(Value::Bits))
+            }
         }
     }
 
@@ -236,6 +247,14 @@ impl QueueRecord {
                 destination,
                 number,
                 value: of!(Departing),
+            },
+            Key::Replay(number) => QueueRecord::Replay {
+                number,
+                value: of!(Replay),
+            },
+            Key::MovedBack(block) => QueueRecord::MovedBack {
+                block,
+                bits: of!(Bits),
             },
         })
     }

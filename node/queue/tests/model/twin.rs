@@ -27,6 +27,40 @@ pub(crate) struct Produced {
     pub(crate) at: Timestamp,
 }
 
+impl Produced {
+    /// What it tells as a dead letter; a fifth do not tell where they came from.
+    pub(crate) fn letter(&self) -> LetterFacts {
+        let origin = Target {
+            topic: "home".into(),
+            partition: u32::from(self.key),
+        };
+        LetterFacts {
+            origin: (self.key != 4).then_some(origin),
+            group: Some(GROUPS[usize::from(self.tag)].into()),
+            cause: ["nack: because", "lease-timeout"][usize::from(self.tag)].into(),
+            keys: vec![self.key.to_string().into()],
+        }
+    }
+
+    /// Whether a replay with this filter moves it.
+    pub(crate) fn is_wanted(&self, filter: &ReplayFilter) -> bool {
+        let cause = ["nack", "lease-timeout"][usize::from(self.tag)];
+        let tag = format!("t{}", self.tag);
+        self.key != 4
+            && filter
+                .key
+                .as_ref()
+                .is_none_or(|key| **key == self.key.to_string())
+            && filter.tag.as_ref().is_none_or(|wanted| **wanted == tag)
+            && filter
+                .cause
+                .as_ref()
+                .is_none_or(|wanted| **wanted == *cause)
+            && filter.since.is_none_or(|since| since <= self.at)
+            && filter.until.is_none_or(|until| until > self.at)
+    }
+}
+
 /// What one group's clients were told.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Group {
@@ -146,6 +180,12 @@ pub(crate) struct Twin {
     pub(crate) forwards: BTreeMap<(usize, u64), (u32, u32)>,
     /// Copies in dead letters: group, offset.
     pub(crate) dead_letters: BTreeMap<(GroupName, u64), u32>,
+    /// Replays as on record.
+    pub(crate) replays: BTreeMap<EntryNumber, StoredReplay>,
+    /// Copies that replays appended, by offset.
+    pub(crate) replayed: BTreeMap<u64, u32>,
+    /// What was told of replays last.
+    pub(crate) report: ReplayReport,
 }
 
 /// What a caller asked.
@@ -165,6 +205,7 @@ pub(crate) enum Asked {
     Forged,
     Checks,
     Seek(usize, u64),
+    Replays,
     Other,
 }
 
@@ -187,6 +228,10 @@ impl Twin {
             let kind = GROUPS.iter().position(|g| *g == &*facts.group).unwrap();
             self.groups[kind].dead.insert(offset.0);
             self.groups[kind].leases.remove(&offset.0);
+        }
+        if let QueueRecord::Replay { number, value } = record {
+            self.replays
+                .extend(value.clone().map(|value| (*number, value)));
         }
     }
 
@@ -323,6 +368,7 @@ impl Twin {
                     ..Group::default()
                 };
             }
+            (Asked::Replays, QueueReply::Replay(Ok(report))) => self.report = report,
             (
                 Asked::Receive(..)
                 | Asked::Ack(..)

@@ -285,6 +285,8 @@ impl World {
                     version: Some(message.version),
                     tag: want.needs.tag.then(|| format!("t{}", message.tag).into()),
                     properties: Vec::new(),
+                    only: None,
+                    letter: want.needs.letter.then(|| Box::new(message.letter())),
                 }
             });
             let feed = Feed {
@@ -350,6 +352,14 @@ impl World {
                     let place = (target.partition as usize, offset.0);
                     self.twin.forwards.entry(place).or_default().1 += 1;
                 }
+                return Ok(());
+            }
+            OutgoingMessage::Replayed { offset, group } => {
+                let letter = self.twin.log[offset.0 as usize].letter();
+                ensure!(*group == letter.group, "{offset} replayed for {group:?}");
+                let home = letter.origin.map(Destination::There);
+                ensure!(home.as_ref() == Some(to), "{offset} replayed to {to:?}");
+                *self.twin.replayed.entry(offset.0).or_default() += 1;
                 return Ok(());
             }
         };
@@ -511,6 +521,8 @@ impl World {
                     };
                     self.send(Asked::Seek(0, to), command)?;
                     self.commit(usize::MAX)?;
+                } else {
+                    self.replay(dice >> 2)?;
                 }
             }
             60 => self.fail_over(dice)?,
@@ -521,6 +533,82 @@ impl World {
             self.commit(usize::MAX)?;
         }
         Ok(())
+    }
+
+    /// Begins a replay of the log as dead letters, or changes the newest.
+    fn replay(&mut self, dice: u32) -> Result<(), String> {
+        let text = |text: String| Some(Arc::from(text));
+        let pick = dice >> 8;
+        let filter = match (dice >> 3) % 6 {
+            0 => ReplayFilter {
+                key: text((pick % 5).to_string()),
+                ..ReplayFilter::default()
+            },
+            1 => ReplayFilter {
+                tag: text(format!("t{}", pick % 2)),
+                ..ReplayFilter::default()
+            },
+            2 => ReplayFilter {
+                cause: text("nack".to_owned()),
+                ..ReplayFilter::default()
+            },
+            3 => ReplayFilter {
+                since: Some(Timestamp(self.now.0 - i64::from(pick % 9_000))),
+                ..ReplayFilter::default()
+            },
+            4 => ReplayFilter {
+                until: Some(Timestamp(self.now.0 - i64::from(pick % 3_000))),
+                ..ReplayFilter::default()
+            },
+            _ => ReplayFilter::default(),
+        };
+        let newest = self.twin.replays.keys().next_back().copied();
+        let newest = newest.unwrap_or_default();
+        let change = match dice % 8 {
+            0..4 => {
+                let dry_run = (dice >> 12).is_multiple_of(4);
+                let rate = (dice >> 16).is_multiple_of(2).then_some(20 + pick % 200);
+                return self.start_replay(filter, rate, dry_run);
+            }
+            4 => ReplayChange::Pause,
+            5 | 6 => ReplayChange::Resume,
+            _ => ReplayChange::Cancel,
+        };
+        self.change_replay(newest, change)
+    }
+
+    fn start_replay(
+        &mut self,
+        filter: ReplayFilter,
+        rate: Option<u32>,
+        dry_run: bool,
+    ) -> Result<(), String> {
+        let start = StartReplay {
+            begin: Offset(0),
+            end: Offset(self.twin.log.len() as u64),
+            filter,
+            rate,
+            dry_run,
+            by: "operator".into(),
+        };
+        let command = QueueCommand::Replay(ReplayCommand::Start(start));
+        self.send(Asked::Other, command)
+    }
+
+    fn change_replay(&mut self, replay: EntryNumber, change: ReplayChange) -> Result<(), String> {
+        let by = "operator".into();
+        let command = ReplayCommand::Change { replay, change, by };
+        self.send(Asked::Other, QueueCommand::Replay(command))
+    }
+
+    fn list_replays(&mut self) -> Result<(), String> {
+        let all = 0..self.twin.log.len() as u64;
+        let command = ReplayCommand::List {
+            start: Offset(0),
+            of: all.map(Offset).collect(),
+        };
+        self.send(Asked::Replays, QueueCommand::Replay(command))?;
+        self.commit(usize::MAX)
     }
 
     fn pick_receipt(&mut self, pick: usize) -> Option<(usize, Receipt)> {
@@ -555,6 +643,10 @@ impl World {
         self.commit(usize::MAX)?;
         self.fail_over(0)?;
         self.ensure_groups()?;
+        if let Some(newest) = self.twin.replays.keys().next_back().copied() {
+            self.change_replay(newest, ReplayChange::Resume)?;
+        }
+        let mut is_last_replay = false;
         for round in 0..2_000 {
             for (kind, group) in GROUPS.into_iter().enumerate() {
                 let receive = Receive {
@@ -603,8 +695,15 @@ impl World {
             self.commit(usize::MAX)?;
             let going = self.safe.outgoing().next().is_some() || self.safe.departing() > 0;
             let waits = going || self.safe.scheduled() > 0;
+            let mut replays = self.twin.replays.values();
+            let waits = waits || replays.any(|replay| !replay.state.is_over());
             if !waits && round > 100 && self.is_drained() {
-                return self.verdict();
+                if is_last_replay {
+                    self.list_replays()?;
+                    return self.verdict();
+                }
+                is_last_replay = true;
+                self.start_replay(ReplayFilter::default(), None, false)?;
             }
         }
         self.verdict()
@@ -671,6 +770,33 @@ impl World {
                 "forgotten ids",
                 seen(|r| matches!(r, QueueRecord::Dedup { until: None, .. })),
             ),
+            ("replayed", twin.replayed.len()),
+            (
+                "replays done",
+                twin.replays
+                    .values()
+                    .filter(|r| r.position == r.end)
+                    .count(),
+            ),
+            (
+                "replays paused",
+                seen(
+                    |r| matches!(r, QueueRecord::Replay { value: Some(r), .. } if r.state == ReplayState::Paused),
+                ),
+            ),
+            (
+                "replays at a rate",
+                seen(
+                    |r| matches!(r, QueueRecord::Replay { value: Some(r), .. } if r.rate.is_some() && r.moved > 0),
+                ),
+            ),
+            (
+                "dry runs",
+                twin.replays
+                    .values()
+                    .filter(|r| r.dry_run && r.moved > 0)
+                    .count(),
+            ),
             (
                 "versions",
                 seen(|r| matches!(r, QueueRecord::Version { .. })),
@@ -682,6 +808,33 @@ impl World {
         let end = self.twin.log.len() as u64;
         let group = |kind: usize| (0..end).all(|o| self.twin.groups[kind].is_final(o));
         group(0) && group(1)
+    }
+
+    /// A letter is moved back once if any replay wanted it, and the list says so.
+    fn replays_verdict(&self) -> Result<(), String> {
+        let twin = &self.twin;
+        let moved = |replay: &&StoredReplay| !replay.dry_run;
+        let counted: u64 = twin.replays.values().filter(moved).map(|r| r.moved).sum();
+        let made: u32 = twin.replayed.values().sum();
+        ensure!(counted == u64::from(made), "{made} of {counted} replayed");
+        for (offset, message) in (0..).zip(&twin.log) {
+            let copies = twin.replayed.get(&offset).copied().unwrap_or(0);
+            let is_due = twin.replays.values().filter(moved).any(|replay| {
+                let is_seen = offset < replay.position.0 && replay.state == ReplayState::Done;
+                is_seen && message.is_wanted(&replay.filter)
+            });
+            ensure!(copies == 1 || !is_due, "{copies} replays of {offset}");
+            ensure!(copies == 0 || message.key != 4, "{offset} had no home");
+            let is_listed = !twin.report.among.contains(&Offset(offset));
+            ensure!(
+                is_listed == (copies == 0),
+                "{offset} is listed: {is_listed}, with {copies} replays"
+            );
+        }
+        let told = twin.report.moved_back;
+        ensure!(told == twin.replayed.len() as u64, "{told} told");
+        ensure!(twin.report.on_the_way == 0, "on the way for ever");
+        Ok(())
     }
 
     fn verdict(&mut self) -> Result<(), String> {
@@ -723,6 +876,8 @@ impl World {
                 "{made} of {told} copies of {offset} of group {kind}"
             );
         }
+        self.replays_verdict()?;
+        let twin = &self.twin;
         for (handle, delayed) in &twin.delayed {
             let copies = twin.appended.get(&handle.number).copied().unwrap_or(0);
             ensure!(copies <= 1, "C17: doubled");

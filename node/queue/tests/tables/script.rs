@@ -15,6 +15,8 @@ struct Stored {
     key: Option<KeyHash>,
     tag: Option<String>,
     version: Option<u64>,
+    only: Option<KeyHash>,
+    letter: Option<LetterFacts>,
     at: Timestamp,
 }
 
@@ -30,6 +32,7 @@ pub(crate) struct Script {
     receipts: BTreeMap<(String, u64), Receipt>,
     handles: Vec<ScheduleHandle>,
     halves: Vec<HalfHandle>,
+    replays: Vec<EntryNumber>,
     text: String,
 }
 
@@ -81,6 +84,7 @@ impl Script {
             receipts: BTreeMap::new(),
             handles: Vec::new(),
             halves: Vec::new(),
+            replays: Vec::new(),
             text: String::new(),
         };
         for line in input.lines().filter(|line| !line.starts_with('#')) {
@@ -216,6 +220,33 @@ impl Script {
             "trace" => QueueCommand::TraceOf {
                 offset: Offset(words.at(1).parse().unwrap()),
             },
+            "replay" => QueueCommand::Replay(ReplayCommand::Start(StartReplay {
+                begin: Offset(words.number("begin").unwrap_or(0)),
+                end: Offset(self.log.len() as u64),
+                filter: ReplayFilter {
+                    since: words.named("since").map(|s| Timestamp(START) + duration(s)),
+                    until: words.named("until").map(|s| Timestamp(START) + duration(s)),
+                    cause: words.named("cause").map(Into::into),
+                    key: words.named("key").map(Into::into),
+                    tag: words.named("tag").map(Into::into),
+                },
+                rate: words.number("rate").map(|n| u32::try_from(n).unwrap()),
+                dry_run: words.has("dry"),
+                by: words.at(1).into(),
+            })),
+            "pause" | "resume" | "stop" => QueueCommand::Replay(ReplayCommand::Change {
+                replay: self.replays[words.at(1).parse::<usize>().unwrap()],
+                change: match words.at(0) {
+                    "pause" => ReplayChange::Pause,
+                    "resume" => ReplayChange::Resume,
+                    _ => ReplayChange::Cancel,
+                },
+                by: words.at(2).into(),
+            }),
+            "replays" => QueueCommand::Replay(ReplayCommand::List {
+                start: Offset(words.number("start").unwrap_or(0)),
+                of: (0..self.log.len() as u64).map(Offset).collect(),
+            }),
             "ledger" => QueueCommand::Ledger {
                 group: group(),
                 since_hour: 0,
@@ -232,6 +263,8 @@ impl Script {
                 key: words.named("key").map(|key| KeyHash::of(key.as_bytes())),
                 tag: words.named("tag").map(str::to_owned),
                 version: words.number("version"),
+                only: words.named("only").map(|only| KeyHash::of(only.as_bytes())),
+                letter: words.named("letter").map(|home| letter(&words, home)),
                 at: self.now,
             };
             self.log.push((!words.has("hole")).then_some(stored));
@@ -289,6 +322,8 @@ impl Script {
                     version: stored.version,
                     tag: stored.tag.as_deref().map(Into::into),
                     properties: Vec::new(),
+                    only: stored.only,
+                    letter: stored.letter.clone().map(Box::new),
                 })
             });
             let feed = Feed {
@@ -340,6 +375,10 @@ impl Script {
                         format!("committed @{payload_at}")
                     }
                     OutgoingMessage::Forwarded { offset } => format!("forwarded {offset}"),
+                    OutgoingMessage::Replayed { offset, group } => {
+                        let group = group.as_deref().unwrap_or("all");
+                        format!("replayed {offset} for {group}")
+                    }
                     OutgoingMessage::DeadLetter { offset, facts } => {
                         let headers = envelope::dead_letter_headers(facts, "t", 0, *offset);
                         let headers = headers.iter().filter(|(name, _)| {
@@ -485,6 +524,7 @@ impl Script {
                 let views = views.map(|view| format!("{}: {}", view.group, describe(view)));
                 views.collect::<Vec<_>>().join("; ")
             }
+            QueueReply::Replay(Ok(report)) => self.replayed(&words, &report),
             QueueReply::Trim(Ok(dropped)) => format!("{dropped} dropped"),
             QueueReply::TraceOf(standings) => standings
                 .iter()
@@ -509,6 +549,7 @@ impl Script {
             | QueueReply::Prepare(Err(error))
             | QueueReply::Resolve(Err(error))
             | QueueReply::OutboxDone(Err(error))
+            | QueueReply::Replay(Err(error))
             | QueueReply::Describe(Err(error))
             | QueueReply::Seek(Err(error))
             | QueueReply::DeleteGroup(Err(error))
@@ -519,6 +560,47 @@ impl Script {
         if said != "ok" {
             writeln!(self.text, "{late:>7}s {line}: {said}").unwrap();
         }
+    }
+
+    fn replayed(&mut self, words: &Words<'_>, report: &ReplayReport) -> String {
+        let mut lines = Vec::new();
+        for view in &report.replays {
+            let known = self.replays.iter().position(|known| *known == view.number);
+            let name = known.unwrap_or_else(|| {
+                self.replays.push(view.number);
+                self.replays.len() - 1
+            });
+            let replay = &view.replay;
+            let dry = if replay.dry_run { ", dry" } else { "" };
+            let mut line = format!(
+                "{name} {} at {}, {} moved, {} passed over, {} homeless{dry}",
+                replay.state.name(),
+                replay.position,
+                replay.moved,
+                replay.passed_over,
+                replay.homeless
+            );
+            if words.at(0) == "replays" {
+                for step in &replay.audit {
+                    let late = (step.at.0 - START) as f64 / 1_000.0;
+                    let by = if step.by.is_empty() {
+                        "itself"
+                    } else {
+                        &step.by
+                    };
+                    let (state, moved) = (step.state.name(), step.moved);
+                    write!(line, "\n    {late}s {state} by {by}, {moved} moved").unwrap();
+                }
+            }
+            lines.push(line);
+        }
+        if words.at(0) == "replays" {
+            let among = report.among.iter().map(ToString::to_string);
+            let among = among.collect::<Vec<_>>().join(" ");
+            let (back, going) = (report.moved_back, report.on_the_way);
+            lines.push(format!("{back} back ({among}), {going} on the way"));
+        }
+        lines.join("\n  ")
     }
 
     fn standing(&self, standing: &Standing) -> String {
@@ -573,6 +655,19 @@ fn count(counts: &Counts) -> String {
         .map(|(name, count)| format!("{count} {name}"))
         .collect();
     some.join(", ")
+}
+
+/// A dead letter: `letter=<topic>`, or `letter=-` for one that tells of none.
+fn letter(words: &Words<'_>, home: &str) -> LetterFacts {
+    LetterFacts {
+        origin: (home != "-").then(|| Target {
+            topic: home.into(),
+            partition: 1,
+        }),
+        group: words.named("group").map(Into::into),
+        cause: words.named("cause").unwrap_or("nack").into(),
+        keys: words.named("key").into_iter().map(Into::into).collect(),
+    }
 }
 
 fn settings(words: &Words<'_>) -> GroupSettings {

@@ -1,0 +1,352 @@
+//! `weir dlq`: dead letters, and the replays that move them back.
+//!
+//! A replay is a job of the broker's: it goes on when this command ends, and when leaders
+//! change. What is printed meanwhile goes to stderr, the outcome to stdout.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use ureq::http::Method;
+use weir_api::console::{
+    BeginReplay, ChangeReplay, DeadLettersView, Done, LettersWanted, RecordView, ReplayLine,
+    TopicLine, TopicView,
+};
+
+use crate::client::{Client, segment};
+use crate::queue::{of_all, point_in_time};
+use crate::table::{Table, or_dash};
+use crate::topic::print_done;
+use crate::{Session, time};
+
+/// Pause between two looks at a replay that is waited for.
+const LOOK: Duration = Duration::from_millis(500);
+/// Looks in a row that may fail: its leader may just have died.
+const BLIND_MAX: u32 = 60;
+
+/// For `weir dlq`.
+#[derive(Debug, Subcommand)]
+pub enum DlqCommand {
+    /// List the dead-letter topics and how much they hold
+    List,
+    /// Show dead letters of a group
+    Show {
+        /// The group
+        group: String,
+        /// First offset
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+        /// Most letters
+        #[arg(long, default_value_t = 20)]
+        limit: u64,
+    },
+    /// Move dead letters of a group back where they came from, for that group alone
+    Replay(ReplayArgs),
+    /// Show replays, those that ended included, with who did what to them
+    Replays {
+        /// The group
+        group: String,
+    },
+    /// Hold a replay
+    Pause(OneReplay),
+    /// Let a replay go on
+    Resume(OneReplay),
+    /// End a replay; what it moved stays moved
+    Cancel(OneReplay),
+    /// Remove all dead letters of a group
+    Purge {
+        /// The group
+        group: String,
+        /// They are gone for good
+        #[arg(long, required = true)]
+        yes: bool,
+    },
+}
+
+/// For `replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// The group
+    pub group: String,
+    /// Only letters that died at this time or later, such as 2026-11-21T16:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = point_in_time)]
+    pub since: Option<i64>,
+    /// Only letters that died before this time
+    #[arg(long, value_name = "TIME", value_parser = point_in_time)]
+    pub until: Option<i64>,
+    /// Only letters with this cause: nack, rejected, lease-timeout or disconnected
+    #[arg(long)]
+    pub cause: Option<String>,
+    /// Only letters with this key
+    #[arg(long)]
+    pub key: Option<String>,
+    /// Only letters with this tag
+    #[arg(long)]
+    pub tag: Option<String>,
+    /// Letters a second; as fast as they are taken without it
+    #[arg(long, value_name = "LETTERS")]
+    pub rate: Option<u32>,
+    /// Only count what would be moved
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not wait for its end
+    #[arg(long)]
+    pub detach: bool,
+    /// The partition of the dead-letter topic
+    #[arg(long, default_value_t = 0)]
+    pub partition: u32,
+    /// Who asks, for the audit
+    #[arg(long, env = "USER", default_value = "")]
+    pub by: String,
+}
+
+/// Names a replay.
+#[derive(Debug, Args)]
+pub struct OneReplay {
+    /// The group
+    pub group: String,
+    /// The replay, from `weir dlq replays`
+    pub replay: u64,
+    /// The partition of the dead-letter topic
+    #[arg(long, default_value_t = 0)]
+    pub partition: u32,
+    /// Who asks, for the audit
+    #[arg(long, env = "USER", default_value = "")]
+    pub by: String,
+}
+
+fn topic_of(group: &str) -> String {
+    segment(&format!("dlq.{group}"))
+}
+
+pub(crate) fn run(command: &DlqCommand, session: &mut Session<'_>) -> Result<()> {
+    match command {
+        DlqCommand::List => list(session),
+        DlqCommand::Show { group, from, limit } => {
+            let topic = topic_of(group);
+            let path = format!("/v1/dlq/{topic}/letters/0/{from}?limit={limit}");
+            let letters: Vec<RecordView> = session.client.get(&path)?;
+            session.show(&letters, |letters, out| print_letters(letters, out))
+        }
+        DlqCommand::Replay(args) => replay(args, session),
+        DlqCommand::Replays { group } => {
+            let replays = replays(&session.client, group)?;
+            session.show(&replays, |replays, out| print_replays(replays, out))
+        }
+        DlqCommand::Pause(one) => change(one, "pause", session),
+        DlqCommand::Resume(one) => change(one, "resume", session),
+        DlqCommand::Cancel(one) => change(one, "cancel", session),
+        DlqCommand::Purge { group, yes: _ } => purge(group, session),
+    }
+}
+
+/// A dead-letter topic.
+#[derive(Debug, Serialize)]
+struct DeadLine {
+    group: String,
+    topic: String,
+    /// `None` where its leaders cannot all be asked.
+    letters: Option<u64>,
+    on_the_way: u64,
+    /// Replays that are not over.
+    replays: usize,
+}
+
+fn is_open(replay: &ReplayLine) -> bool {
+    replay.state == "running" || replay.state == "paused"
+}
+
+fn list(session: &mut Session<'_>) -> Result<()> {
+    let topics: Vec<TopicLine> = session.client.get("/v1/topics")?;
+    let mut lines = Vec::new();
+    for topic in topics {
+        let Some(group) = topic.name.strip_prefix("dlq.") else {
+            continue;
+        };
+        let path = format!("/v1/dlq/{}", segment(&topic.name));
+        let views: Vec<DeadLettersView> = of_all(&session.client, &path)?;
+        let letters = views.iter().map(|view| view.letters).sum();
+        let replays = views.iter().flat_map(|view| &view.replays);
+        lines.push(DeadLine {
+            group: group.to_owned(),
+            topic: topic.name.clone(),
+            letters: (views.len() == topic.partitions).then_some(letters),
+            on_the_way: views.iter().map(|view| view.on_the_way).sum(),
+            replays: replays.filter(|replay| is_open(replay)).count(),
+        });
+    }
+    session.show(&lines, |lines, out| {
+        let mut table = Table::new(&["GROUP", "TOPIC", "LETTERS", "ON-THE-WAY", "REPLAYS"]);
+        for line in lines {
+            table.row(vec![
+                line.group.clone(),
+                line.topic.clone(),
+                or_dash(line.letters),
+                line.on_the_way.to_string(),
+                line.replays.to_string(),
+            ]);
+        }
+        table.print(out)
+    })
+}
+
+fn print_letters(letters: &[RecordView], out: &mut dyn Write) -> io::Result<()> {
+    for letter in letters {
+        let at = time::show(letter.at);
+        writeln!(
+            out,
+            "offset {} at {at}, {} bytes",
+            letter.offset, letter.bytes
+        )?;
+        for (name, value) in &letter.headers {
+            writeln!(out, "  {name}: {value}")?;
+        }
+        writeln!(out, "  {}", letter.value)?;
+    }
+    Ok(())
+}
+
+fn replays(client: &Client, group: &str) -> Result<Vec<ReplayLine>> {
+    let views: Vec<DeadLettersView> = of_all(client, &format!("/v1/dlq/{}", topic_of(group)))?;
+    let mut replays: Vec<ReplayLine> = views.into_iter().flat_map(|view| view.replays).collect();
+    replays.sort();
+    Ok(replays)
+}
+
+fn print_replays(replays: &[ReplayLine], out: &mut dyn Write) -> io::Result<()> {
+    let mut table = Table::new(&[
+        "REPLAY",
+        "PARTITION",
+        "STATE",
+        "BEGUN",
+        "BY",
+        "AT",
+        "OF",
+        "MOVED",
+        "PASSED-OVER",
+        "HOMELESS",
+    ]);
+    for replay in replays {
+        let dry = if replay.dry_run { " (dry)" } else { "" };
+        let first = replay.audit.first();
+        table.row(vec![
+            replay.replay.to_string(),
+            replay.partition.to_string(),
+            format!("{}{dry}", replay.state),
+            or_dash(first.map(|step| time::show(step.at))),
+            or_dash(first.map(|step| step.by.clone())),
+            (replay.position - replay.begin).to_string(),
+            (replay.end - replay.begin).to_string(),
+            replay.moved.to_string(),
+            replay.passed_over.to_string(),
+            replay.homeless.to_string(),
+        ]);
+    }
+    table.print(out)?;
+    for replay in replays {
+        for step in replay.audit.iter().skip(1) {
+            let by = if step.by.is_empty() {
+                "by itself".to_owned()
+            } else {
+                format!("by {}", step.by)
+            };
+            let (number, at) = (replay.replay, time::show(step.at));
+            let (state, moved) = (&step.state, step.moved);
+            writeln!(
+                out,
+                "replay {number} {state} {by} at {at}, {moved} moved by then"
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn replay(args: &ReplayArgs, session: &mut Session<'_>) -> Result<()> {
+    let wish = BeginReplay {
+        partition: args.partition,
+        filter: LettersWanted {
+            since: args.since,
+            until: args.until,
+            cause: args.cause.clone(),
+            key: args.key.clone(),
+            tag: args.tag.clone(),
+        },
+        rate: args.rate,
+        dry_run: args.dry_run,
+        by: args.by.clone(),
+    };
+    let path = format!("/v1/dlq/{}/replays", topic_of(&args.group));
+    let begun: ReplayLine = session.client.send(Method::POST, &path, Some(&wish))?;
+    let ended = if args.detach {
+        begun
+    } else {
+        follow(&session.client, &args.group, begun)?
+    };
+    session.show(&ended, |replay, out| {
+        print_replays(std::slice::from_ref(replay), out)
+    })
+}
+
+/// Waits until a replay is over and what it moved is there; tells how far it is.
+fn follow(client: &Client, group: &str, begun: ReplayLine) -> Result<ReplayLine> {
+    let path = format!("/v1/dlq/{}", topic_of(group));
+    let (mut last, mut blind) = (begun, 0);
+    loop {
+        let views: Result<Vec<DeadLettersView>> = of_all(client, &path);
+        let views = views.unwrap_or_default();
+        let view = views.iter().find(|view| view.partition == last.partition);
+        let found = view.and_then(|view| {
+            let mut replays = view.replays.iter();
+            Some((view.on_the_way, replays.find(|r| r.replay == last.replay)?))
+        });
+        match found {
+            Some((on_the_way, replay)) => {
+                blind = 0;
+                last = replay.clone();
+                let (done, of) = (last.position - last.begin, last.end - last.begin);
+                Session::warn(&format!(
+                    "{} at {done} of {of}: {} moved, {on_the_way} on their way",
+                    last.state, last.moved
+                ));
+                if !is_open(&last) && on_the_way == 0 {
+                    return Ok(last);
+                }
+            }
+            None => blind += 1,
+        }
+        if blind > BLIND_MAX {
+            bail!(
+                "replay {} goes on, but nobody can be asked about it; try `weir dlq replays {group}`",
+                last.replay
+            );
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+fn change(one: &OneReplay, word: &str, session: &mut Session<'_>) -> Result<()> {
+    let (topic, partition, replay) = (topic_of(&one.group), one.partition, one.replay);
+    let path = format!("/v1/dlq/{topic}/replays/{partition}/{replay}/{word}");
+    let wish = ChangeReplay { by: one.by.clone() };
+    let changed: ReplayLine = session.client.send(Method::POST, &path, Some(&wish))?;
+    session.show(&changed, |replay, out| {
+        print_replays(std::slice::from_ref(replay), out)
+    })
+}
+
+fn purge(group: &str, session: &mut Session<'_>) -> Result<()> {
+    let topic = topic_of(group);
+    let view: TopicView = session.client.get(&format!("/v1/topics/{topic}"))?;
+    let leader = view.partitions.first().and_then(|first| first.leader);
+    let cluster = session.client.cluster()?;
+    let node = cluster.nodes.iter().find(|node| Some(node.id) == leader);
+    let Some(admin) = node.and_then(|node| node.endpoints.get("admin")) else {
+        bail!("nobody leads topic 'dlq.{group}' just now; see `weir cluster status`");
+    };
+    let leader = Client::new(vec![admin.clone()]);
+    let path = format!("/v1/queues/{topic}/purge");
+    let done: Done = leader.send(Method::POST, &path, None::<&()>)?;
+    session.show(&done, print_done)
+}
