@@ -123,7 +123,22 @@ pub fn validate_topic(configs: &BTreeMap<String, String>) -> Result<(), String> 
         .try_for_each(|(key, value)| match topic_option(key) {
             Some(option) => option.validate(value),
             None => Err(format!("unknown topic config '{key}'")),
-        })
+        })?;
+    let elsewhere = configs
+        .get("weir.queue.redirect")
+        .map_or("", String::as_str);
+    if !elsewhere.is_empty() && !weir_base::ids::is_topic_name(elsewhere) {
+        return Err(format!(
+            "weir.queue.redirect={elsewhere}: must be a topic's name"
+        ));
+    }
+    let is_redirect = configs
+        .get("weir.queue.on.full")
+        .is_some_and(|word| word == "redirect");
+    if is_redirect && elsewhere.is_empty() {
+        return Err("weir.queue.on.full=redirect: set weir.queue.redirect as well".to_owned());
+    }
+    Ok(())
 }
 
 /// Checks what is set for the cluster.
@@ -292,6 +307,46 @@ pub fn min_isr(
         .and_then(|text| text.trim().parse().ok())
         .unwrap_or(1)
         .max(1)
+}
+
+/// What a queue does that is full.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OnFullPolicy {
+    /// Producers are refused.
+    Reject,
+    /// The oldest messages are dropped.
+    DropOldest,
+    /// New messages go to the partition of the same number of this topic.
+    Redirect(String),
+}
+
+/// How many messages may wait for a queue group without a limit of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueLimit {
+    /// On each partition.
+    pub messages_max: u64,
+    /// What happens to more.
+    pub policy: OnFullPolicy,
+}
+
+/// The limit of a topic's queues, if there is one.
+#[must_use]
+pub fn queue_limit(image: &ClusterImage, topic: &TopicRecord) -> Option<QueueLimit> {
+    let text = |key: &str| {
+        topic_option(key).map_or("", |option| value(option, &image.configs, &topic.configs))
+    };
+    // -1 is "no limit".
+    let messages_max = text("weir.queue.capacity").trim().parse::<u64>().ok()?;
+    let elsewhere = text("weir.queue.redirect");
+    let policy = match text("weir.queue.on.full") {
+        "drop-oldest" => OnFullPolicy::DropOldest,
+        "redirect" if !elsewhere.is_empty() => OnFullPolicy::Redirect(elsewhere.to_owned()),
+        _ => OnFullPolicy::Reject,
+    };
+    Some(QueueLimit {
+        messages_max,
+        policy,
+    })
 }
 
 /// Caps a min ISR to the replicas that a partition has, or will have after its move.

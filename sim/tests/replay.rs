@@ -5,14 +5,14 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use weir_api::Api;
+use weir_api::log::OffsetQuery;
 use weir_api::queue::{QueueApi, QueueCallError};
 use weir_api::queues::envelope::HEADER_REPLAYED;
 use weir_api::queues::{
     EntryNumber, GroupSettings, QueueError, Receive, ReplayChange, ReplayCommand, ReplayError,
     ReplayFilter, ReplayReport, ReplayState, StartReplay,
 };
-use weir_api::log::OffsetQuery;
-use weir_api::Api;
 use weir_base::batch::Record;
 use weir_base::{Env, NodeId, Offset, TopicPartition};
 use weir_checkers::queue::{Event, QueueHistory, replay};
@@ -285,7 +285,10 @@ fn simulate(seed: u64, blows: &[Blow]) -> (QueueHistory, ReplayReport, u64) {
     });
     let mut step_until = |sim: &mut turmoil::Sim<'_>, what: &str, is: &dyn Fn(&Board) -> bool| {
         while !is(&board.lock().unwrap()) {
-            assert!(sim.elapsed() < Duration::from_secs(180), "seed {seed}: {what}");
+            assert!(
+                sim.elapsed() < Duration::from_secs(180),
+                "seed {seed}: {what}"
+            );
             sim.step().unwrap();
         }
     };
@@ -309,11 +312,17 @@ fn simulate(seed: u64, blows: &[Blow]) -> (QueueHistory, ReplayReport, u64) {
             Blow::PowerOffTheLeader => cluster.power_off(&mut sim, leader).unwrap(),
             Blow::PauseAndResume => {
                 board.lock().unwrap().change = Some(ReplayChange::Pause);
-                step_until(&mut sim, "it rests", &|board| is(board, ReplayState::Paused));
+                step_until(&mut sim, "it rests", &|board| {
+                    is(board, ReplayState::Paused)
+                });
                 let rested = moved(&board.lock().unwrap());
                 let until = sim.elapsed() + Duration::from_secs(2);
                 step_for(&mut sim, until);
-                assert_eq!(moved(&board.lock().unwrap()), rested, "it moves while it rests");
+                assert_eq!(
+                    moved(&board.lock().unwrap()),
+                    rested,
+                    "it moves while it rests"
+                );
                 board.lock().unwrap().change = Some(ReplayChange::Resume);
             }
         }

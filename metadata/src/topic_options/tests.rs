@@ -36,6 +36,10 @@ fn bad_values_are_refused_with_their_bounds() {
         ("min.cleanable.dirty.ratio", "NaN"),
         ("preallocate", "TRUE"),
         ("unclean.leader.election.enable", "true"),
+        ("weir.queue.capacity", "-2"),
+        ("weir.queue.on.full", "burn"),
+        ("weir.queue.on.full", "redirect"),
+        ("weir.queue.redirect", "a/b"),
         ("no.such.key", "1"),
     ] {
         let error = validate_topic(&map(&[(key, bad)])).unwrap_err();
@@ -45,6 +49,38 @@ fn bad_values_are_refused_with_their_bounds() {
         validate_topic(&map(&[("cleanup.policy", "compact,delete")])),
         Ok(())
     );
+}
+
+#[test]
+fn queue_limits_are_read_as_they_are_set() {
+    let limit = |pairs: &[(&str, &str)]| {
+        assert_eq!(validate_topic(&map(pairs)), Ok(()));
+        let topic = TopicRecord {
+            id: weir_base::TopicId::ZERO,
+            name: "t".into(),
+            internal: false,
+            configs: map(pairs),
+            partitions: Vec::new(),
+        };
+        queue_limit(&ClusterImage::default(), &topic)
+            .map(|limit| (limit.messages_max, limit.policy))
+    };
+    let capacity = ("weir.queue.capacity", "5");
+    assert_eq!(limit(&[]), None);
+    assert_eq!(limit(&[capacity]), Some((5, OnFullPolicy::Reject)));
+    let drops = ("weir.queue.on.full", "drop-oldest");
+    assert_eq!(
+        limit(&[capacity, drops]),
+        Some((5, OnFullPolicy::DropOldest))
+    );
+    assert_eq!(limit(&[drops]), None);
+    let elsewhere = [
+        capacity,
+        ("weir.queue.on.full", "redirect"),
+        ("weir.queue.redirect", "overflow"),
+    ];
+    let redirects = OnFullPolicy::Redirect("overflow".to_owned());
+    assert_eq!(limit(&elsewhere), Some((5, redirects)));
 }
 
 #[test]

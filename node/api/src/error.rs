@@ -94,6 +94,18 @@ pub enum AppendError {
     /// Carried to the leader, which did not answer: it may have been appended, or may be.
     #[error("node {0}, which leads the partition, did not answer")]
     Unanswered(NodeId),
+    /// As many messages wait as a queue group of the partition may have; nothing was
+    /// appended.
+    #[error(
+        "queue group '{group}' has {messages_max} messages waiting on this partition, its limit \
+         (weir.queue.capacity): send again when some are consumed"
+    )]
+    QueueFull {
+        /// The group.
+        group: String,
+        /// Its limit.
+        messages_max: u64,
+    },
 }
 
 impl AppendError {
@@ -117,7 +129,8 @@ impl AppendError {
             | AppendError::ProducerFenced
             | AppendError::UnknownProducer
             | AppendError::DiskFull
-            | AppendError::Overloaded => WriteOutcome::NotAppended,
+            | AppendError::Overloaded
+            | AppendError::QueueFull { .. } => WriteOutcome::NotAppended,
         }
     }
 }

@@ -13,8 +13,9 @@ use weir_storage::SequenceError;
 use crate::Broker;
 use crate::read::read_error;
 
-impl LogApi for Broker {
-    fn append(
+impl Broker {
+    /// Appends to a replica that is held here, whatever its queues say.
+    pub(crate) fn append_here(
         &self,
         to: TopicPartition,
         batch: RecordBatch,
@@ -54,6 +55,18 @@ impl LogApi for Broker {
             })
         })
     }
+}
+
+impl LogApi for Broker {
+    fn append(
+        &self,
+        to: TopicPartition,
+        batch: RecordBatch,
+        acks: Acks,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<Appended, AppendError>> {
+        self.append_admitted(to, batch, acks, timeout, true)
+    }
 
     fn append_forwarded(
         &self,
@@ -62,7 +75,7 @@ impl LogApi for Broker {
         acks: Acks,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Appended, AppendError>> {
-        Box::pin(self.clone().forward_append(to, batch, acks, timeout))
+        Box::pin(self.clone().forward_append(to, batch, acks, timeout, true))
     }
 
     fn read(&self, request: Read) -> BoxFuture<'static, Vec<ReadOutcome>> {

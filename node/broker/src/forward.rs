@@ -50,6 +50,12 @@ enum Request {
     },
     /// Take a delayed message back; the handle in its text form.
     Cancel { at: TopicPartition, handle: String },
+    /// As `Append`, of a batch that a full queue sent on: it goes no further.
+    AppendRedirected {
+        to: TopicPartition,
+        acks: Acks,
+        timeout: Duration,
+    },
 }
 
 /// What it says. Goes over the wire: append-only.
@@ -135,13 +141,14 @@ impl Broker {
         batch: RecordBatch,
         acks: Acks,
         timeout: Duration,
+        may_redirect: bool,
     ) -> Result<Appended, AppendError> {
         let env = self.0.env.clone();
         let until = env.clock.now() + timeout;
         let mut images = self.0.metadata.images();
         loop {
             images.mark_unchanged();
-            let why = match self.attempt(to, &batch, acks, until).await {
+            let why = match self.attempt(to, &batch, (acks, may_redirect), until).await {
                 Attempt::Done(result) => return result,
                 Attempt::NotYet(why) => why,
             };
@@ -159,7 +166,7 @@ impl Broker {
         &self,
         to: TopicPartition,
         batch: &RecordBatch,
-        acks: Acks,
+        (acks, may_redirect): (Acks, bool),
         until: Monotonic,
     ) -> Attempt {
         let left = until.since(self.0.env.clock.now());
@@ -169,13 +176,16 @@ impl Broker {
         let result = match hint.leader {
             None => Err(AppendError::NotLeader(hint)),
             Some(leader) if leader == self.0.node => {
-                LogApi::append(self, to, batch.clone(), acks, left).await
+                let batch = batch.clone();
+                let appended = self.append_admitted(to, batch, acks, left, may_redirect);
+                appended.await
             }
             Some(leader) => {
-                let request = Request::Append {
-                    to,
-                    acks,
-                    timeout: left,
+                let timeout = left;
+                let request = if may_redirect {
+                    Request::Append { to, acks, timeout }
+                } else {
+                    Request::AppendRedirected { to, acks, timeout }
                 };
                 self.ask(leader, &request, batch, left).await
             }
@@ -253,7 +263,10 @@ impl PeerService for ForwardService {
             let rest = body.slice_ref(rest);
             let answer = match request {
                 Request::Append { to, acks, timeout } => {
-                    Answer::Append(broker.append_for(to, &rest, acks, timeout).await)
+                    Answer::Append(broker.append_for(to, &rest, acks, timeout, true).await)
+                }
+                Request::AppendRedirected { to, acks, timeout } => {
+                    Answer::Append(broker.append_for(to, &rest, acks, timeout, false).await)
                 }
                 Request::Cancel { at, handle } => {
                     Answer::Cancel(broker.cancel_for(at, &handle).await)
@@ -281,10 +294,13 @@ impl Broker {
         batch: &Bytes,
         acks: Acks,
         timeout: Duration,
+        may_redirect: bool,
     ) -> Result<Appended, AppendError> {
         let batch = RecordBatch::parse(batch)?;
         batch.verify_checksum()?;
-        LogApi::append(self, to, batch, acks, timeout.min(WAIT_MAX)).await
+        let timeout = timeout.min(WAIT_MAX);
+        let appended = self.append_admitted(to, batch, acks, timeout, may_redirect);
+        appended.await
     }
 }
 

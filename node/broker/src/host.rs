@@ -140,6 +140,8 @@ pub(crate) trait Journaled:
     type Want: Send + 'static;
     /// What it has written to other partitions.
     type Parcel: Parcel;
+    /// What others may know of its state at any time, without asking.
+    type Notice: Clone + Default + PartialEq + Send + Sync + 'static;
 
     /// A record's key and value.
     fn encode(record: &Self::Record) -> (Bytes, Option<Bytes>);
@@ -158,12 +160,18 @@ pub(crate) trait Journaled:
     fn parcels(_: &Self::Durable, _known: &[Self::Parcel]) -> Option<Vec<Self::Parcel>> {
         None
     }
+
+    /// Made of a serving machine's state, not all of which may be committed.
+    fn notice(_: &Self::Durable) -> Self::Notice {
+        Self::Notice::default()
+    }
 }
 
 impl Journaled for GroupMachine {
     const KIND: &'static str = "groups-1";
     type Want = ();
     type Parcel = NoParcel;
+    type Notice = ();
 
     fn encode(record: &GroupRecord) -> (Bytes, Option<Bytes>) {
         record.encode()

@@ -16,6 +16,7 @@
 
 mod carrier;
 mod feed;
+pub(crate) mod gate;
 mod read;
 
 use std::collections::BTreeMap;
@@ -29,7 +30,7 @@ use weir_base::batch::Record;
 use weir_base::env::TaskHandle;
 use weir_base::{Entropy, Env, Offset, TopicPartition, companion, ids};
 use weir_queue::{
-    Payload, QueueCommand, QueueLive, QueueMachine, QueueOptions, QueueRecord, QueueReply,
+    Gate, Payload, QueueCommand, QueueLive, QueueMachine, QueueOptions, QueueRecord, QueueReply,
     QueueState, Want,
 };
 use weir_replication::{PartitionHandle, ReadError};
@@ -40,6 +41,7 @@ use crate::host::{HostError, HostOptions, Journaled, MachineHost};
 use crate::journal::PartitionJournal;
 use carrier::{QueueCarrier, QueueParcel, payload_of};
 use feed::Feeder;
+use gate::{Limited, Trimmer};
 use read::{FindError, find};
 
 /// How long a call waits for the journals that it is the first to need.
@@ -51,6 +53,7 @@ impl Journaled for QueueMachine {
     const KIND: &'static str = "queue-2";
     type Want = Want;
     type Parcel = QueueParcel;
+    type Notice = Gate;
 
     fn encode(record: &QueueRecord) -> (Bytes, Option<Bytes>) {
         record.encode()
@@ -67,6 +70,10 @@ impl Journaled for QueueMachine {
     fn parcels(state: &QueueState, known: &[QueueParcel]) -> Option<Vec<QueueParcel>> {
         carrier::parcels(state, known)
     }
+
+    fn notice(state: &QueueState) -> Gate {
+        state.gate()
+    }
 }
 
 /// A machine with the tasks that work for it; they end with it.
@@ -74,6 +81,7 @@ struct Hosted {
     host: MachineHost<QueueMachine>,
     _feeder: TaskHandle,
     _outbox: TaskHandle,
+    _trimmer: TaskHandle,
 }
 
 type Hosts = BTreeMap<TopicPartition, Arc<Hosted>>;
@@ -83,6 +91,7 @@ pub(crate) struct Queues {
     options: QueueOptions,
     host_options: HostOptions,
     hosts: Mutex<Hosts>,
+    pub(crate) limited: Limited,
     seeds: Entropy,
 }
 
@@ -92,6 +101,7 @@ impl Queues {
             options: options.clone(),
             host_options: HostOptions::default(),
             hosts: Mutex::default(),
+            limited: Limited::default(),
             seeds: env.entropy.fork("queues"),
         }
     }
@@ -138,6 +148,12 @@ impl Broker {
             desk: Arc::clone(host.desk()),
             host: host.caller(),
         };
+        let trimmer = Trimmer {
+            broker: self.clone(),
+            parent,
+            gates: host.desk().notices(),
+            host: host.caller(),
+        };
         let carrier = Arc::new(QueueCarrier {
             broker: self.clone(),
             parent,
@@ -147,6 +163,7 @@ impl Broker {
         let hosted = Hosted {
             _feeder: env.tasks.spawn_owned("queue-feed", feeder.run()),
             _outbox: env.tasks.spawn_owned("queue-outbox", outbox),
+            _trimmer: env.tasks.spawn_owned("queue-trim", trimmer.run()),
             host,
         };
         queues.lock().insert(journal, Arc::new(hosted));

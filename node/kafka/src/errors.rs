@@ -30,6 +30,9 @@ pub(crate) fn append(error: &AppendError) -> ResponseError {
         AppendError::TooLarge { .. } => ResponseError::MessageTooLarge,
         AppendError::Timestamp { .. } => ResponseError::InvalidTimestamp,
         AppendError::InvalidRecord(_) => ResponseError::InvalidRecord,
+        // The producer hears at once, with the message; a code to be repeated would keep it
+        // waiting until its delivery timeout.
+        AppendError::QueueFull { .. } => ResponseError::PolicyViolation,
         AppendError::OutOfOrderSequence { .. } => ResponseError::OutOfOrderSequenceNumber,
         AppendError::ProducerFenced => ResponseError::InvalidProducerEpoch,
         AppendError::UnknownProducer => ResponseError::UnknownProducerId,
@@ -155,6 +158,10 @@ mod tests {
             AppendError::DiskFull,
             AppendError::Storage,
             AppendError::Overloaded,
+            AppendError::QueueFull {
+                group: "g".to_owned(),
+                messages_max: 1,
+            },
         ];
         for error in all {
             if error.outcome() == WriteOutcome::Indeterminate {

@@ -13,7 +13,7 @@ use crate::message::MessageFacts;
 use crate::receipt::{HalfHandle, Receipt, ScheduleHandle};
 use crate::record::Destination;
 use crate::replay::ReplayCommand;
-use crate::settings::{GroupSettings, Target};
+use crate::settings::{Capacity, GroupSettings, Target};
 
 /// One wish of one caller. Each is answered once, by the [`QueueReply`](crate::QueueReply)
 /// of the same name.
@@ -171,12 +171,13 @@ pub enum QueueCommand {
         /// Which.
         group: GroupName,
     },
-    /// Holds a group with [`OnFull::DropOldest`](crate::OnFull::DropOldest) to its capacity.
+    /// Holds groups with [`OnFull::DropOldest`](crate::OnFull::DropOldest) to their
+    /// capacity.
     Trim {
-        /// The group.
-        group: GroupName,
         /// High watermark of the partition.
         end: Offset,
+        /// The capacity of groups without one of their own.
+        default: Option<Capacity>,
     },
     /// Where a message stands with every group.
     TraceOf {
@@ -316,7 +317,6 @@ impl QueueCommand {
             | QueueCommand::Describe { group }
             | QueueCommand::Seek { group, .. }
             | QueueCommand::DeleteGroup { group }
-            | QueueCommand::Trim { group, .. }
             | QueueCommand::Ledger { group, .. } => Some(group),
             QueueCommand::Leave { .. }
             | QueueCommand::Feed(_)
@@ -330,6 +330,7 @@ impl QueueCommand {
             | QueueCommand::OutboxDone { .. }
             | QueueCommand::Replay(_)
             | QueueCommand::ListGroups
+            | QueueCommand::Trim { .. }
             | QueueCommand::TraceOf { .. } => None,
         }
     }

@@ -10,6 +10,7 @@
 //! a group 1 bit for each offset between its cursor and the newest final message.
 
 mod expiring;
+mod gate;
 mod group;
 mod timeline;
 
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use weir_base::{Offset, Timestamp};
 
 pub(crate) use expiring::Expiring;
+pub use gate::{Admission, Gate};
 pub(crate) use group::StoredGroup;
 pub(crate) use timeline::{Pending, Timeline};
 
@@ -29,7 +31,6 @@ use crate::record::{
     Departure, Destination, HalfChecks, Outgoing, OutgoingMessage, QueueRecord, Reign, StoredHalf,
 };
 use crate::replay::StoredReplay;
-use crate::settings::{OnFull, Target};
 
 /// All that one journal says.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,22 +80,6 @@ impl Outbox {
 
 /// Batches on their way to one partition: an idempotent producer's memory is five long.
 const BATCHES_AT_ONCE: usize = 5;
-
-/// Whether a partition takes more messages.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Admission {
-    /// It does.
-    Accept,
-    /// A group has as many waiting as it may.
-    Full {
-        /// Which.
-        group: GroupName,
-        /// Its limit.
-        messages_max: u64,
-    },
-    /// Messages go elsewhere.
-    Redirect(Target),
-}
 
 impl QueueState {
     /// Batches to be appended, by destination and in the order of their sequence numbers.
@@ -164,32 +149,6 @@ impl QueueState {
             let name = group.name.as_ref()?;
             Some((name, group.finished(), group.counts().total()))
         })
-    }
-
-    /// Whether a partition whose log ends at `end` takes more messages: asked before an
-    /// append, of the leader of the journal. Groups that drop their oldest never say no.
-    #[must_use]
-    pub fn admission(&self, end: Offset) -> Admission {
-        for group in self.groups.values() {
-            let capacity = group.settings.as_ref().and_then(|s| s.capacity.as_ref());
-            let (Some(capacity), Some(name)) = (capacity, &group.name) else {
-                continue;
-            };
-            if end.0.saturating_sub(group.position().0) < capacity.messages_max {
-                continue;
-            }
-            match &capacity.on_full {
-                OnFull::DropOldest => {}
-                OnFull::Redirect(target) => return Admission::Redirect(target.clone()),
-                OnFull::Reject => {
-                    return Admission::Full {
-                        group: name.clone(),
-                        messages_max: capacity.messages_max,
-                    };
-                }
-            }
-        }
-        Admission::Accept
     }
 
     /// What is on record of a group, which may be nothing yet.

@@ -30,7 +30,7 @@ mod turn;
 pub use command::{
     Decision, DecisionSource, EndCause, Feed, Prepare, QueueCommand, Receive, Schedule,
 };
-pub use durable::{Admission, QueueState, producer_sequence};
+pub use durable::{Admission, Gate, QueueState, producer_sequence};
 pub use envelope::{Message, Payload, PayloadError};
 pub use error::{FilterError, QueueError, ReceiptError, ReplayError, SettingsError};
 pub use filter::{CompiledFilter, FILTER_BYTES_MAX, Filter};

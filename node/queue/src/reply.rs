@@ -45,7 +45,7 @@ pub enum QueueReply {
     Seek(Result<(), QueueError>),
     DeleteGroup(Result<(), QueueError>),
     /// How many messages were dropped.
-    Trim(Result<u64, QueueError>),
+    Trim(u64),
     /// One line a group.
     TraceOf(Vec<(GroupName, Standing)>),
     Ledger(Result<Vec<(u32, Counts)>, QueueError>),

@@ -67,7 +67,8 @@ pub(crate) fn append(error: &AppendError) -> Refusal {
         | AppendError::NotEnoughReplicas { .. } => Code::HaNotAvailable,
         AppendError::NotEnoughReplicasAfterAppend { .. } => Code::SlavePersistenceTimeout,
         AppendError::TimedOut(_) | AppendError::Unanswered(_) => Code::MasterPersistenceTimeout,
-        AppendError::Overloaded => Code::TooManyRequests,
+        // Clients repeat these after a pause.
+        AppendError::Overloaded | AppendError::QueueFull { .. } => Code::TooManyRequests,
         AppendError::TooLarge { .. } => Code::MessageBodyTooLarge,
         AppendError::Timestamp { .. } | AppendError::InvalidRecord(_) | AppendError::Batch(_) => {
             Code::MessageCorrupted

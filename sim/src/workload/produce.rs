@@ -283,6 +283,7 @@ pub async fn forwarding_producer(
                     | AppendError::DiskFull
                     | AppendError::Storage
                     | AppendError::Overloaded
+                    | AppendError::QueueFull { .. }
                     | AppendError::Unanswered(_),
                 ) => env.sleep(RETRY_PAUSE).await,
             }

@@ -1,4 +1,5 @@
-//! Where a host lays out what its machine wants done outside: reads, and writes elsewhere.
+//! Where a host lays out what its machine wants done outside: reads, and writes elsewhere;
+//! and what others may know of it.
 //!
 //! Reads may be wanted on state that is not committed yet, since they change nothing.
 //! Parcels lie here only once the record of them is committed. Emptied when the epoch is
@@ -45,6 +46,7 @@ pub(crate) struct Desk<M: Journaled> {
     wanted: Notify,
     /// The first of every lane.
     parcels: watch::Sender<Vec<M::Parcel>>,
+    notice: watch::Sender<M::Notice>,
 }
 
 impl<M: Journaled> Desk<M> {
@@ -53,6 +55,7 @@ impl<M: Journaled> Desk<M> {
             wants: Mutex::default(),
             wanted: Notify::new(),
             parcels: watch::Sender::new(Vec::new()),
+            notice: watch::Sender::new(M::Notice::default()),
         }
     }
 
@@ -69,8 +72,19 @@ impl<M: Journaled> Desk<M> {
         }
     }
 
+    pub(super) fn tell(&self, notice: M::Notice) {
+        self.notice.send_if_modified(|known| {
+            let is_new = *known != notice;
+            if is_new {
+                *known = notice;
+            }
+            is_new
+        });
+    }
+
     pub(super) fn clear(&self) {
         self.lock().clear();
+        self.tell(M::Notice::default());
         self.parcels.send_if_modified(|parcels| {
             let had = !parcels.is_empty();
             parcels.clear();
@@ -87,6 +101,16 @@ impl<M: Journaled> Desk<M> {
             }
             self.wanted.notified().await;
         }
+    }
+
+    /// What the machine told last; nothing if it does not serve.
+    pub(crate) fn notice(&self) -> M::Notice {
+        self.notice.borrow().clone()
+    }
+
+    /// Follows what it tells.
+    pub(crate) fn notices(&self) -> watch::Receiver<M::Notice> {
+        self.notice.subscribe()
     }
 
     /// Follows the parcels.

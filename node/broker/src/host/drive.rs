@@ -60,6 +60,8 @@ struct Serving<M: Journaled> {
     in_flight: Option<InFlight<M>>,
     /// Decided and applied, not sent.
     pending: Option<Pending>,
+    /// The end of the state that others were told of.
+    told: Option<Offset>,
     /// The machine's time: the wall clock at the start of the epoch and what the
     /// monotonic clock counted since, so that a wall clock set anew ends no session.
     started: (Timestamp, Monotonic),
@@ -178,6 +180,10 @@ impl<M: Journaled> Driver<M> {
         if let Some(serving) = &mut self.serving {
             self.desk
                 .want(M::wants(&self.fold.durable, &mut serving.volatile));
+            if serving.told != Some(self.fold.applied) {
+                serving.told = Some(self.fold.applied);
+                self.desk.tell(M::notice(&self.fold.durable));
+            }
         }
         self.send();
         self.arm();
@@ -228,6 +234,7 @@ impl<M: Journaled> Driver<M> {
             committed: self.fold.applied,
             in_flight: None,
             pending: None,
+            told: None,
             started: (self.env.clock.wall(), self.env.clock.now()),
         });
     }

@@ -116,7 +116,7 @@ fn producer_of(journal: TopicPartition) -> ProducerId {
 
 impl Broker {
     /// The partition of a target, whose topic is made if there is none.
-    async fn target(&self, target: &Target) -> Result<TopicPartition, CarryError> {
+    pub(super) async fn target(&self, target: &Target) -> Result<TopicPartition, CarryError> {
         let found = || {
             let image = self.0.metadata.image();
             let id = image.topics.get(&target.topic)?.id;

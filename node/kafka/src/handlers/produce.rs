@@ -75,7 +75,8 @@ impl From<AppendError> for Failure {
             | AppendError::UnknownProducer
             | AppendError::DiskFull
             | AppendError::Storage
-            | AppendError::Overloaded => None,
+            | AppendError::Overloaded
+            | AppendError::QueueFull { .. } => None,
         };
         Failure {
             code: errors::append(&error),

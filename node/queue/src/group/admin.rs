@@ -6,11 +6,12 @@ use weir_base::Offset;
 
 use super::{LiveGroup, State};
 use crate::counts::hour_of;
+use crate::durable::QueueState;
 use crate::error::QueueError;
 use crate::ids::{GroupName, GroupNumber};
 use crate::record::{BLOCK_OFFSETS, Block, Counts, Ending, QueueRecord, StoredGroupSettings};
 use crate::reply::{GroupView, Standing};
-use crate::settings::{GroupSettings, OnFull};
+use crate::settings::{Capacity, GroupSettings, OnFull};
 use crate::turn::Turn;
 
 impl LiveGroup {
@@ -132,15 +133,35 @@ impl LiveGroup {
         self.restart(turn, to);
     }
 
+    /// How many messages may wait, if the oldest make room for more.
+    fn dropping(&self, default: Option<&Capacity>) -> Option<u64> {
+        let capacity = self.settings.capacity.as_ref().or(default)?;
+        (capacity.on_full == OnFull::DropOldest).then_some(capacity.messages_max)
+    }
+
+    /// Whether some are to be dropped, the log ending at `end`.
+    pub(crate) fn is_over(
+        &self,
+        state: &QueueState,
+        end: Offset,
+        default: Option<&Capacity>,
+    ) -> bool {
+        let position = state.stored(self.number).position();
+        let max = self.dropping(default);
+        max.is_some_and(|max| position.0.saturating_add(max) < end.0)
+    }
+
     /// Drops the oldest messages that are not in flight, down to the group's capacity.
-    pub(crate) fn trim(&mut self, turn: &mut Turn<'_>, end: Offset) -> u64 {
-        let Some(capacity) = &self.settings.capacity else {
+    pub(crate) fn trim(
+        &mut self,
+        turn: &mut Turn<'_>,
+        end: Offset,
+        default: Option<&Capacity>,
+    ) -> u64 {
+        let Some(messages_max) = self.dropping(default) else {
             return 0;
         };
-        if capacity.on_full != OnFull::DropOldest {
-            return 0;
-        }
-        let to = Offset(end.0.saturating_sub(capacity.messages_max));
+        let to = Offset(end.0.saturating_sub(messages_max));
         let old = self.messages.range(..to);
         let old = old.filter(|(_, message)| message.state != State::InFlight);
         let old: Vec<Offset> = old.map(|(offset, _)| *offset).collect();

@@ -163,8 +163,8 @@ pub(super) fn on_command(
         QueueCommand::DeleteGroup { group } => {
             QueueReply::DeleteGroup(live.delete_group(at, &group))
         }
-        QueueCommand::Trim { group, end } => {
-            QueueReply::Trim(live.on_name(at, &group, |group, turn| Ok(group.trim(turn, end))))
+        QueueCommand::Trim { end, default } => {
+            QueueReply::Trim(live.trim(at, end, default.as_ref()))
         }
         QueueCommand::TraceOf { offset } => live.trace(at, offset),
         QueueCommand::Ledger { group, since_hour } => {

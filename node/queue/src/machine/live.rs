@@ -17,7 +17,7 @@ use crate::ids::{GroupName, GroupNumber, MemberName};
 use crate::options::QueueOptions;
 use crate::replay::Replays;
 use crate::reply::QueueReply;
-use crate::settings::{GROUP_NAME_BYTES_MAX, GroupSettings};
+use crate::settings::{Capacity, GROUP_NAME_BYTES_MAX, GroupSettings};
 use crate::timers::Timer;
 use crate::turn::{Core, Out, Turn};
 
@@ -333,6 +333,25 @@ impl QueueLive {
         if expired == Some(true) {
             self.groups.remove(&number);
         }
+    }
+
+    /// Drops the oldest messages of every group that holds more than it may.
+    pub(super) fn trim(
+        &mut self,
+        (state, now, out): (&QueueState, Timestamp, &mut Out),
+        end: Offset,
+        default: Option<&Capacity>,
+    ) -> u64 {
+        let over = self.groups.iter();
+        let over = over.filter(|(_, group)| group.is_over(state, end, default));
+        let over: Vec<GroupNumber> = over.map(|(number, _)| *number).collect();
+        let mut dropped = 0;
+        for number in over {
+            let at = (state, now, &mut *out);
+            let trimmed = self.on_group(at, number, |group, turn| group.trim(turn, end, default));
+            dropped += trimmed.unwrap_or(0);
+        }
+        dropped
     }
 
     pub(super) fn views(

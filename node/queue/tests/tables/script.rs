@@ -110,7 +110,14 @@ impl Script {
             "done" => return self.done(),
             "story" => return self.story(&words),
             "admit" => {
-                let admission = self.state.admission(Offset(self.log.len() as u64));
+                let end = Offset(self.log.len() as u64);
+                let default = limit(&words);
+                let gate = self.state.gate();
+                let trims = gate.wants_trim(end, default.as_ref());
+                let admission = gate.admission(end, default.as_ref());
+                if trims {
+                    return writeln!(self.text, "{admission:?}, a trim is due").unwrap();
+                }
                 return writeln!(self.text, "{admission:?}").unwrap();
             }
             "group" => QueueCommand::EnsureGroup {
@@ -214,8 +221,8 @@ impl Script {
             },
             "delete" => QueueCommand::DeleteGroup { group: group() },
             "trim" => QueueCommand::Trim {
-                group: group(),
                 end: Offset(self.log.len() as u64),
+                default: limit(&words),
             },
             "trace" => QueueCommand::TraceOf {
                 offset: Offset(words.at(1).parse().unwrap()),
@@ -525,7 +532,7 @@ impl Script {
                 views.collect::<Vec<_>>().join("; ")
             }
             QueueReply::Replay(Ok(report)) => self.replayed(&words, &report),
-            QueueReply::Trim(Ok(dropped)) => format!("{dropped} dropped"),
+            QueueReply::Trim(dropped) => format!("{dropped} dropped"),
             QueueReply::TraceOf(standings) => standings
                 .iter()
                 .map(|(group, standing)| format!("{group}: {}", self.standing(standing)))
@@ -553,7 +560,6 @@ impl Script {
             | QueueReply::Describe(Err(error))
             | QueueReply::Seek(Err(error))
             | QueueReply::DeleteGroup(Err(error))
-            | QueueReply::Trim(Err(error))
             | QueueReply::Ledger(Err(error)) => format!("error: {error}"),
         };
         let late = (self.now.0 - START) as f64 / 1_000.0;
@@ -670,9 +676,8 @@ fn letter(words: &Words<'_>, home: &str) -> LetterFacts {
     }
 }
 
-fn settings(words: &Words<'_>) -> GroupSettings {
-    let small = |name| words.number(name).map(|n| u32::try_from(n).unwrap());
-    let list = words.named("backoff").unwrap_or("1s");
+/// A limit: `drop=<messages>`, `reject=<messages>` or `redirect=<messages>`.
+fn limit(words: &Words<'_>) -> Option<Capacity> {
     let capacity = |name, on_full| {
         let messages_max = words.number(name)?;
         Some(Capacity {
@@ -680,6 +685,18 @@ fn settings(words: &Words<'_>) -> GroupSettings {
             on_full,
         })
     };
+    let overflow = Target {
+        topic: "overflow".into(),
+        partition: 0,
+    };
+    capacity("drop", OnFull::DropOldest)
+        .or_else(|| capacity("reject", OnFull::Reject))
+        .or_else(|| capacity("redirect", OnFull::Redirect(overflow)))
+}
+
+fn settings(words: &Words<'_>) -> GroupSettings {
+    let small = |name| words.number(name).map(|n| u32::try_from(n).unwrap());
+    let list = words.named("backoff").unwrap_or("1s");
     GroupSettings {
         attempts_max: u16::try_from(words.number("attempts").unwrap_or(16)).unwrap(),
         backoff: match list {
@@ -695,8 +712,7 @@ fn settings(words: &Words<'_>) -> GroupSettings {
             concurrency: small("concurrency"),
             key_concurrency: small("keys"),
         },
-        capacity: capacity("drop", OnFull::DropOldest)
-            .or_else(|| capacity("reject", OnFull::Reject)),
+        capacity: limit(words),
         expires_after: words.named("expires").map(duration),
         versioned: words.has("versioned"),
         ..GroupSettings::default()

@@ -97,6 +97,7 @@ impl Journaled for Mailer {
     const KIND: &'static str = "mailer";
     type Want = ();
     type Parcel = Letter;
+    type Notice = ();
 
     fn encode((number, text): &Record) -> (Bytes, Option<Bytes>) {
         let bytes = |n: &u64| Bytes::copy_from_slice(&n.to_be_bytes());

@@ -109,6 +109,7 @@ impl Journaled for Adder {
     const KIND: &'static str = "adder";
     type Want = ();
     type Parcel = NoParcel;
+    type Notice = ();
 
     fn encode(record: &u64) -> (Bytes, Option<Bytes>) {
         (

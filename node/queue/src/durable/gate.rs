@@ -1,0 +1,152 @@
+//! Whether a partition takes more messages, told ahead: up to which log end it does.
+//!
+//! A host asks once a turn and looks at the answer before every append, so that an append
+//! waits for no machine. Limits are met to the batch: one that begins below is taken whole.
+//! Groups without a limit of their own have that of their topic, which the host knows.
+
+use weir_base::Offset;
+
+use super::{QueueState, StoredGroup};
+use crate::ids::GroupName;
+use crate::settings::{Capacity, OnFull, Target};
+
+/// Whether a partition takes more messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admission {
+    /// It does.
+    Accept,
+    /// A group has as many waiting as it may.
+    Full {
+        /// Which.
+        group: GroupName,
+        /// Its limit.
+        messages_max: u64,
+    },
+    /// It is as full, and messages go elsewhere.
+    Redirect {
+        /// Where to.
+        target: Target,
+        /// Which group.
+        group: GroupName,
+        /// Its limit.
+        messages_max: u64,
+    },
+}
+
+/// From which log end on messages are refused, go elsewhere, or push others out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Gate {
+    /// The first of the groups that refuse: from where, which, and its limit.
+    refuses: Option<(Offset, GroupName, u64)>,
+    /// The first of those that send elsewhere.
+    redirects: Option<(Offset, GroupName, u64, Target)>,
+    /// The first of those that drop their oldest.
+    drops: Option<Offset>,
+    /// Position and name of the hindmost group without a limit of its own.
+    hindmost: Option<(Offset, GroupName)>,
+}
+
+impl Gate {
+    /// Whether a log that ends at `end` takes more messages; `default` is the limit of
+    /// groups without one. Who refuses goes before who redirects; groups that drop their
+    /// oldest never say no.
+    #[must_use]
+    pub fn admission(&self, end: Offset, default: Option<&Capacity>) -> Admission {
+        let full = |group: &GroupName, messages_max| Admission::Full {
+            group: group.clone(),
+            messages_max,
+        };
+        let over = self.over(end, default);
+        if let Some((from, group, max)) = &self.refuses
+            && end >= *from
+        {
+            return full(group, *max);
+        }
+        if let Some((group, capacity)) = over
+            && capacity.on_full == OnFull::Reject
+        {
+            return full(group, capacity.messages_max);
+        }
+        let elsewhere = |target: &Target, group: &GroupName, messages_max| Admission::Redirect {
+            target: target.clone(),
+            group: group.clone(),
+            messages_max,
+        };
+        if let Some((from, group, max, target)) = &self.redirects
+            && end >= *from
+        {
+            return elsewhere(target, group, *max);
+        }
+        if let Some((group, capacity)) = over
+            && let OnFull::Redirect(target) = &capacity.on_full
+        {
+            return elsewhere(target, group, capacity.messages_max);
+        }
+        Admission::Accept
+    }
+
+    /// Whether a group that drops its oldest holds more than it may: a `Trim` is due.
+    #[must_use]
+    pub fn wants_trim(&self, end: Offset, default: Option<&Capacity>) -> bool {
+        let before = Offset(end.0.saturating_sub(1));
+        let over = self.over(before, default);
+        self.drops.is_some_and(|from| end > from)
+            || over.is_some_and(|(_, capacity)| capacity.on_full == OnFull::DropOldest)
+    }
+
+    /// The hindmost group without a limit of its own, if it is over the default.
+    fn over<'a>(
+        &'a self,
+        end: Offset,
+        default: Option<&'a Capacity>,
+    ) -> Option<(&'a GroupName, &'a Capacity)> {
+        let (position, group) = self.hindmost.as_ref()?;
+        let default = default?;
+        let waiting = end.0.saturating_sub(position.0);
+        (waiting >= default.messages_max).then_some((group, default))
+    }
+
+    fn add(&mut self, group: &StoredGroup) {
+        let (Some(name), Some(settings)) = (&group.name, &group.settings) else {
+            return;
+        };
+        let position = group.position();
+        let Some(capacity) = &settings.capacity else {
+            if is_before(position, self.hindmost.as_ref().map(|(at, _)| *at)) {
+                self.hindmost = Some((position, name.clone()));
+            }
+            return;
+        };
+        let messages_max = capacity.messages_max;
+        let from = Offset(position.0.saturating_add(messages_max));
+        match &capacity.on_full {
+            OnFull::Reject => {
+                if is_before(from, self.refuses.as_ref().map(|(at, ..)| *at)) {
+                    self.refuses = Some((from, name.clone(), messages_max));
+                }
+            }
+            OnFull::Redirect(target) => {
+                if is_before(from, self.redirects.as_ref().map(|(at, ..)| *at)) {
+                    self.redirects = Some((from, name.clone(), messages_max, target.clone()));
+                }
+            }
+            OnFull::DropOldest => {
+                self.drops = Some(self.drops.map_or(from, |old| old.min(from)));
+            }
+        }
+    }
+}
+
+fn is_before(at: Offset, known: Option<Offset>) -> bool {
+    known.is_none_or(|known| at < known)
+}
+
+impl QueueState {
+    /// The gate as things stand.
+    #[must_use]
+    pub fn gate(&self) -> Gate {
+        let mut gate = Gate::default();
+        self.groups.values().for_each(|group| gate.add(group));
+        gate
+    }
+}
