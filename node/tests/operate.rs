@@ -597,6 +597,50 @@ fn dead_letters_are_shown_and_removed() {
 }
 
 #[test]
+fn dead_letters_are_replayed() {
+    let node = Node::attached();
+    drop(with_queue(&node));
+    let left = |letters: u64| {
+        let listed = node.json("dlq list");
+        assert_eq!(listed[0]["letters"], json!(letters));
+    };
+    let dry = node.json("dlq replay g --dry-run --by ann");
+    assert_eq!(
+        (&dry["state"], &dry["moved"]),
+        (&json!("done"), &json!(1))
+    );
+    left(1);
+    let other = node.json("dlq replay g --cause lease-timeout --by ann");
+    assert_eq!(
+        (&other["moved"], &other["passed_over"]),
+        (&json!(0), &json!(1))
+    );
+    left(1);
+    let offsets = node.json("topic describe jobs")["partitions"][0]["offsets"].clone();
+    let end = offsets["high_watermark"].as_u64().unwrap();
+    let moved = node.json("dlq replay g --cause nack --rate 50 --by bob");
+    assert_eq!(moved["moved"], json!(1));
+    left(0);
+    assert_eq!(node.json("dlq show g"), json!([]));
+    let path = format!("/v1/queues/jobs/records/0/{end}");
+    let (_, records) = node.raw("GET", &path, "");
+    let headers = records[0]["headers"].to_string();
+    assert!(headers.contains("dlq.g-0-0"), "{headers}");
+    assert!(!headers.contains("weir.dlq."), "{headers}");
+    let replays = node.json("dlq replays g");
+    assert_eq!(replays.as_array().unwrap().len(), 3);
+    assert_eq!(replays[2]["audit"][0]["by"], json!("bob"));
+    assert!(node.weir("dlq replays g").unwrap().contains("bob"));
+    let number = moved["replay"].as_u64().unwrap();
+    let over = node.weir(&format!("dlq pause g {number}")).unwrap_err();
+    assert!(over.contains("is over: done"), "{over}");
+    let unknown = node.weir("dlq cancel g 99999").unwrap_err();
+    assert!(unknown.contains("no replay 99999"), "{unknown}");
+    let refused = node.weir("dlq replay g --rate 0").unwrap_err();
+    assert!(refused.contains("1..=1000000"), "{refused}");
+}
+
+#[test]
 fn delayed_and_half_messages_are_listed_and_decided() {
     let node = Node::attached();
     let halves = with_queue(&node);

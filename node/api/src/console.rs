@@ -392,7 +392,7 @@ pub struct DecideHalf {
 pub struct StandingView {
     /// The group.
     pub group: String,
-    /// `not-reached`, `final`, `ready`, `queued`, `in-flight` or `retrying`.
+    /// `not-reached`, `final`, `ready`, `queued`, `delayed`, `in-flight` or `retrying`.
     pub standing: String,
     /// Attempts that ended, oldest first: cause and time.
     pub ended: Vec<(String, i64)>,

@@ -278,6 +278,10 @@ pub(crate) async fn trace(
             Standing::Final => "final",
             Standing::Ready => "ready",
             Standing::Queued => "queued",
+            Standing::Delayed(until) => {
+                view.until = Some(until.0);
+                "delayed"
+            }
             Standing::InFlight { member, until, .. } => {
                 view.member = Some(member.to_string());
                 view.until = Some(until.0);

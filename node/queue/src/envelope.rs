@@ -14,6 +14,7 @@ use weir_base::{Offset, Timestamp};
 
 use crate::ids::KeyHash;
 use crate::message::{MessageFacts, Needs};
+use crate::options::DELAY_MAX;
 use crate::record::DeadLetter;
 use crate::replay::LetterFacts;
 
@@ -37,6 +38,8 @@ pub const HEADER_TRACE: &str = "weir.trace";
 pub const HEADER_DELIVER_AT: &str = "weir.deliver.at";
 /// After which delay it is to be delivered, milliseconds in decimal. Kafka clients may set it.
 pub const HEADER_DELIVER_AFTER: &str = "weir.deliver.after";
+/// What the names of both begin with.
+pub const DELIVER_PREFIX: &[u8] = b"weir.deliver.";
 /// Version of what the record's key names, a decimal number. Kafka clients may set it.
 pub const HEADER_VERSION: &str = "weir.version";
 /// How the body is encoded if it is not plain, text (`gzip`).
@@ -260,6 +263,59 @@ pub fn is_property_name(name: &str) -> bool {
     !name.is_empty() && (!name.starts_with(RESERVED_PREFIX) || name.starts_with(DLQ_PREFIX))
 }
 
+/// A time of delivery that cannot be met.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum DeliveryTimeError {
+    /// It is no number.
+    #[error("header {name} is '{value}', not a number of milliseconds")]
+    NoNumber {
+        /// Which header.
+        name: &'static str,
+        /// The beginning of what it says.
+        value: String,
+    },
+    /// It is too far ahead.
+    #[error("header {name} asks for delivery {days} days ahead, at most {max} are possible")]
+    TooLong {
+        /// Which header.
+        name: &'static str,
+        /// How far, in whole days.
+        days: i64,
+        /// The limit, in whole days.
+        max: u64,
+    },
+}
+
+/// Holds what a producer asks for against what can be kept: a number, and a delay of at most
+/// [`DELAY_MAX`] from `now` on.
+///
+/// # Errors
+/// [`DeliveryTimeError`], naming the header.
+pub fn check_delivery_time(
+    headers: &[RecordHeader],
+    now: Timestamp,
+) -> Result<(), DeliveryTimeError> {
+    const DAY_MS: i64 = 24 * 3_600_000;
+    for (name, from) in [(HEADER_DELIVER_AT, now.0), (HEADER_DELIVER_AFTER, 0)] {
+        let header = headers
+            .iter()
+            .find(|header| *header.key == *name.as_bytes());
+        let Some(header) = header else { continue };
+        let value = text(header.value.as_deref().unwrap_or_default()).unwrap_or_default();
+        let Ok(number) = value.trim().parse::<i64>() else {
+            let value = value.chars().take(32).collect();
+            return Err(DeliveryTimeError::NoNumber { name, value });
+        };
+        let ahead = number.saturating_sub(from);
+        let max = DELAY_MAX.as_millis();
+        if u128::try_from(ahead).is_ok_and(|ahead| ahead > max) {
+            let (days, max) = (ahead / DAY_MS, DELAY_MAX.as_secs() / (24 * 3_600));
+            return Err(DeliveryTimeError::TooLong { name, days, max });
+        }
+    }
+    Ok(())
+}
+
 /// When a record asks to be delivered: `weir.deliver.at`, or `weir.deliver.after` counted
 /// from `now`; `None` if it asks for nothing that can be read.
 #[must_use]
@@ -284,6 +340,7 @@ impl MessageFacts {
     pub fn of(record: &Record, needs: Needs) -> Self {
         let mut bytes = len(record.key.as_ref()) + len(record.value.as_ref());
         let (mut key, mut version, mut tag, mut only) = (None, None, None, None);
+        let mut is_delayed = false;
         let mut properties: Vec<(Arc<str>, Arc<str>)> = Vec::new();
         for header in &record.headers {
             bytes += header.key.len() + len(header.value.as_ref());
@@ -293,6 +350,7 @@ impl MessageFacts {
                 name if *name == *HEADER_VERSION.as_bytes() => {
                     version = text(value).and_then(|value| value.parse().ok());
                 }
+                name if name.starts_with(DELIVER_PREFIX) => is_delayed = true,
                 name if *name == *HEADER_ONLY.as_bytes() => only = Some(KeyHash::of(value)),
                 name if needs.tag && *name == *HEADER_TAG.as_bytes() => {
                     tag = text(value).map(Arc::from);
@@ -314,10 +372,18 @@ impl MessageFacts {
             version: version.filter(|_| key.is_some()),
             tag,
             properties,
+            not_before: is_delayed.then(|| not_before(record)).flatten(),
             only,
             letter: needs.letter.then(|| Box::new(LetterFacts::of(record))),
         }
     }
+}
+
+/// When a record may be delivered. Who stored it was told that the delay is too long, or
+/// had no queue to be told by: then it is as long as it may be.
+fn not_before(record: &Record) -> Option<Timestamp> {
+    let due = delivery_time(&record.headers, record.timestamp)?;
+    Some(due.min(record.timestamp + DELAY_MAX))
 }
 
 /// What a dead letter says of itself, beside its own headers.

@@ -62,6 +62,8 @@ struct LiveMessage {
     bytes: u32,
     key: Option<KeyHash>,
     version: Option<u64>,
+    /// Not delivered before, as its producer asked.
+    not_before: Option<Timestamp>,
 }
 
 /// A delivery that is not settled.

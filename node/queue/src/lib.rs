@@ -37,7 +37,7 @@ pub use filter::{CompiledFilter, FILTER_BYTES_MAX, Filter};
 pub use ids::{EntryNumber, GroupName, GroupNumber, KeyHash, MemberName, sip_hash};
 pub use machine::{QueueLive, QueueMachine};
 pub use message::{MessageFacts, Needs, Want};
-pub use options::QueueOptions;
+pub use options::{DELAY_MAX, QueueOptions};
 pub use receipt::{HalfHandle, Receipt, ScheduleHandle, Secret};
 pub use record::{
     AttemptEnd, BLOCK_OFFSETS, Block, Counts, DeadLetter, Departure, Destination, Ending,

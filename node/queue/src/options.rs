@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+/// Longest delay of a message, unless the machine's options allow less.
+pub const DELAY_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+
 /// Settings of the machine on every partition; a restart applies them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -74,7 +77,7 @@ impl Default for QueueOptions {
             wait_min: Duration::from_millis(50),
             wait_max: Duration::from_secs(60),
             batch_max: 1_024,
-            delay_max: Duration::from_secs(366 * 24 * 3600),
+            delay_max: DELAY_MAX,
             scheduled_max: 64 * 1024 * 1024,
             halves_max: 1024 * 1024,
             payload_bytes_max: 4 * 1024 * 1024,

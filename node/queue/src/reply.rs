@@ -180,4 +180,6 @@ pub enum Standing {
     },
     /// Waits for a retry.
     Retrying(StoredAttempts),
+    /// Not to be delivered before this time, as its producer asked.
+    Delayed(Timestamp),
 }

@@ -57,6 +57,7 @@ impl Host {
                 version: None,
                 tag: None,
                 properties: Vec::new(),
+                not_before: None,
                 only: None,
                 letter: None,
             });

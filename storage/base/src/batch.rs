@@ -342,6 +342,13 @@ impl RecordBatch {
         Ok(())
     }
 
+    /// Whether a record of an uncompressed batch that was verified has a header whose name
+    /// begins so.
+    #[must_use]
+    pub fn has_header(&self, prefix: &[u8]) -> bool {
+        record::has_header(&self.body, self.header.record_count, prefix)
+    }
+
     /// The records of an uncompressed batch, or of `body` decompressed by the caller.
     ///
     /// # Errors

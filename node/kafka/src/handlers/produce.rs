@@ -4,6 +4,9 @@
 //! so that the order of requests on a connection is the order of appends. A batch whose
 //! records are compressed is looked into first, in small steps between which other
 //! connections have their turn; this one's next requests wait for it.
+//!
+//! On topics with queue groups, delivery times in headers are held against what can be kept;
+//! the batch is stored as it is, and who reads the log sees it at once.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -17,8 +20,9 @@ use kafka_protocol::messages::produce_response::{
 use kafka_protocol::messages::{BrokerId, ProduceResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use weir_api::image::ClusterImage;
+use weir_api::queues::envelope::{DELIVER_PREFIX, check_delivery_time};
 use weir_api::{Acks, AppendError, Appended};
-use weir_base::batch::{Compression, RecordsCheck};
+use weir_base::batch::{Compression, Record, RecordsCheck};
 use weir_base::{BatchError, BoxFuture, ProducerId, RecordBatch, Timestamp, TopicPartition};
 
 use super::topics::{self, WriteRules, add_endpoint, leader_hint};
@@ -107,6 +111,8 @@ struct Admitted {
     batch: RecordBatch,
     /// The topic is compacted.
     keys_needed: bool,
+    /// The topic has queue groups, which keep to delivery times; counted from this time.
+    delays_from: Option<Timestamp>,
 }
 
 impl Admitted {
@@ -187,7 +193,22 @@ async fn check_inside(shared: &Shared, admitted: &Admitted) -> Result<(), Append
     if admitted.keys_needed && checked.without_key {
         return Err(KEY_NEEDED);
     }
-    Ok(())
+    let Some(now) = admitted.delays_from.filter(|_| checked.with_headers) else {
+        return Ok(());
+    };
+    let records = weir_api::records::open(&admitted.batch).map_err(AppendError::Batch)?;
+    check_delays(&records, now)
+}
+
+/// Refuses delivery times that no queue can keep to.
+fn check_delays(records: &[Record], now: Timestamp) -> Result<(), AppendError> {
+    let mut checked = records
+        .iter()
+        .map(|record| check_delivery_time(&record.headers, now));
+    let refused = checked.find_map(Result::err);
+    refused.map_or(Ok(()), |error| {
+        Err(AppendError::InvalidRecord(error.to_string().into()))
+    })
 }
 
 /// What appending takes besides the batches.
@@ -324,10 +345,20 @@ impl Producing<'_> {
                 "transactions are not supported",
             ));
         }
+        let batch = admit(batch, rules, self.now)?;
+        let delays_from = self.image.partner(to).map(|_| self.now);
+        if let Some(now) = delays_from
+            && batch.header().attributes.compression() == Compression::None
+            && batch.has_header(DELIVER_PREFIX)
+        {
+            let records = batch.records().map_err(AppendError::Batch)?;
+            check_delays(&records, now)?;
+        }
         Ok(Admitted {
             to,
-            batch: admit(batch, rules, self.now)?,
+            batch,
             keys_needed: rules.compacted,
+            delays_from,
         })
     }
 }
@@ -501,6 +532,24 @@ mod tests {
         let forged = at(5).with_log_append_time(Timestamp(5));
         let refused = admit(forged, &rules(&[]), NOW);
         assert!(matches!(refused, Err(AppendError::InvalidRecord(_))));
+    }
+
+    #[test]
+    fn delays_that_no_queue_can_keep_are_refused_by_name() {
+        let asks = |name: &'static str, value: &'static str| {
+            let headers = [(name, value.as_bytes())];
+            let batch = BatchBuilder::new(NOW).record_with_headers(None, Some(b"v"), &headers);
+            let batch = batch.build();
+            assert_eq!(batch.has_header(DELIVER_PREFIX), name.starts_with("weir."));
+            check_delays(&batch.records().unwrap(), NOW)
+        };
+        assert_eq!(asks("weir.deliver.after", "60000"), Ok(()));
+        assert_eq!(asks("deliver", "soon"), Ok(()));
+        // 367 days.
+        let refused = asks("weir.deliver.after", "31708800000").unwrap_err();
+        assert!(matches!(refused, AppendError::InvalidRecord(_)));
+        assert!(refused.to_string().contains("at most 366"), "{refused}");
+        assert!(asks("weir.deliver.at", "soon").is_err());
     }
 
     #[test]

@@ -138,6 +138,55 @@ fn delivery_times_are_read_from_either_header() {
 }
 
 #[test]
+fn delays_that_cannot_be_kept_are_refused_by_name() {
+    let now = Timestamp(1_000_000);
+    let check = |name: &'static str, value: &str| {
+        let header = RecordHeader {
+            key: Bytes::from_static(name.as_bytes()),
+            value: Some(Bytes::copy_from_slice(value.as_bytes())),
+        };
+        check_delivery_time(&[header], now).map_err(|error| error.to_string())
+    };
+    let longest = i64::try_from(DELAY_MAX.as_millis()).unwrap();
+    for fine in ["0", "-5", " 60000 ", &longest.to_string()] {
+        assert_eq!(check(HEADER_DELIVER_AFTER, fine), Ok(()), "{fine}");
+    }
+    let at = |millis: i64| (now.0 + millis).to_string();
+    assert_eq!(check(HEADER_DELIVER_AT, &at(longest)), Ok(()));
+    for (name, value) in [
+        (HEADER_DELIVER_AFTER, (longest + 1).to_string()),
+        (HEADER_DELIVER_AT, at(longest + 1)),
+        (HEADER_DELIVER_AT, i64::MAX.to_string()),
+        (HEADER_DELIVER_AT, "soon".to_owned()),
+        (HEADER_DELIVER_AFTER, String::new()),
+    ] {
+        let error = check(name, &value).unwrap_err();
+        assert!(error.contains(name), "{error}");
+    }
+    assert_eq!(check("other", "soon"), Ok(()));
+}
+
+#[test]
+fn facts_tell_when_a_message_may_come() {
+    let facts = |name: &str, value: &str| {
+        let mut payload = Payload::default();
+        payload.set_header(name, value);
+        let mut record = stored(&payload);
+        record.timestamp = Timestamp(1_000);
+        MessageFacts::of(&record, Needs::default()).not_before
+    };
+    assert_eq!(facts(HEADER_DELIVER_AFTER, "500"), Some(Timestamp(1_500)));
+    assert_eq!(facts(HEADER_DELIVER_AT, "7000"), Some(Timestamp(7_000)));
+    let latest = Timestamp(1_000) + DELAY_MAX;
+    assert_eq!(
+        facts(HEADER_DELIVER_AFTER, &i64::MAX.to_string()),
+        Some(latest)
+    );
+    assert_eq!(facts(HEADER_DELIVER_AFTER, "soon"), None);
+    assert_eq!(facts("other", "500"), None);
+}
+
+#[test]
 fn names_of_the_broker_are_not_for_properties() {
     let mut message = full();
     message.properties = vec![("weir.id".into(), "other".into())];

@@ -17,6 +17,7 @@ fn message(properties: &str) -> MessageFacts {
         version: None,
         tag: tags.first().map(|(_, tag)| Arc::from(*tag)),
         properties: properties.into_iter().map(text).collect(),
+        not_before: None,
         only: None,
         letter: None,
     }

@@ -79,14 +79,14 @@ impl LiveGroup {
             bytes: facts.bytes,
             key: facts.key,
             version: facts.version,
+            not_before: facts.not_before,
         };
         self.messages.insert(offset, message);
-        match attempts {
-            Some(attempts)
-                if attempts.next_at > turn.now
-                    && !(self.settings.fifo && self.is_blocked(facts.key)) =>
-            {
-                self.retry_later(turn, offset, attempts.next_at);
+        let retry_at = attempts.map(|attempts| attempts.next_at);
+        let due = retry_at.max(facts.not_before);
+        match due.filter(|due| *due > turn.now) {
+            Some(due) if !(self.settings.fifo && self.is_blocked(facts.key)) => {
+                self.retry_later(turn, offset, due);
                 self.take_place(facts.key);
             }
             Some(_) | None => self.route(offset),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use weir_base::machine::Token;
 use weir_base::{Offset, Timestamp};
 
-use super::{Lease, LiveGroup, State, Waiting};
+use super::{Lease, LiveGroup, LiveMessage, State, Waiting};
 use crate::command::Receive;
 use crate::error::QueueError;
 use crate::ids::{KeyHash, MemberName};
@@ -180,8 +180,11 @@ impl LiveGroup {
             if message.ended >= self.settings.attempts_max {
                 // The most allowed was lowered meanwhile.
                 self.give_up_now(turn, offset);
-            } else if message.ended > 0 && self.is_early(turn, offset) {
-                self.hold_back(turn, offset, key);
+            } else if let Some(due) = self.early(turn, offset, message) {
+                self.retry_later(turn, offset, due);
+                if !self.settings.fifo {
+                    self.release(key);
+                }
             } else if self.is_superseded(turn, key, version) {
                 self.finish(turn, offset, Ending::Superseded);
             } else {
@@ -191,20 +194,14 @@ impl LiveGroup {
         None
     }
 
-    /// Whether a message that failed is not due again: its turn may come early when it
-    /// stood behind others of its message group.
-    fn is_early(&self, turn: &Turn<'_>, offset: Offset) -> bool {
-        let attempts = turn.stored(self.number).attempts.get(&offset);
-        attempts.is_some_and(|attempts| attempts.next_at > turn.now)
-    }
-
-    fn hold_back(&mut self, turn: &mut Turn<'_>, offset: Offset, key: Option<KeyHash>) {
-        let attempts = turn.stored(self.number).attempts.get(&offset);
-        let at = attempts.map_or(turn.now, |attempts| attempts.next_at);
-        self.retry_later(turn, offset, at);
-        if !self.settings.fifo {
-            self.release(key);
-        }
+    /// When a message may be delivered, if its time has not come: its turn may come early
+    /// when it stood behind others of its message group.
+    fn early(&self, turn: &Turn<'_>, offset: Offset, message: &LiveMessage) -> Option<Timestamp> {
+        let attempts = (message.ended > 0)
+            .then(|| turn.stored(self.number).attempts.get(&offset))
+            .flatten();
+        let due = attempts.map(|attempts| attempts.next_at);
+        due.max(message.not_before).filter(|due| *due > turn.now)
     }
 
     /// Leases a message to the receive that is served.

@@ -24,6 +24,7 @@ pub(crate) struct Produced {
     pub(crate) key: u8,
     pub(crate) tag: u8,
     pub(crate) version: u64,
+    pub(crate) not_before: Option<Timestamp>,
     pub(crate) at: Timestamp,
 }
 
@@ -111,6 +112,8 @@ impl Group {
             "Q2: attempt {} of {offset}",
             given.attempt
         );
+        let due = message.not_before.is_none_or(|due| due <= at);
+        ensure!(due, "Q4: {offset} comes before it may");
         let ended = self.ended.get(&offset).copied().unwrap_or(0);
         ensure!(
             given.attempt > ended,

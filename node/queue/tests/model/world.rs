@@ -260,6 +260,9 @@ impl World {
                 key: (dice % 5) as u8,
                 tag: (dice >> 3 & 1) as u8,
                 version: u64::from(dice >> 4 & 15),
+                not_before: (dice >> 8)
+                    .is_multiple_of(8)
+                    .then(|| Timestamp(self.now.0 + i64::from(dice >> 11 & 0xfff))),
                 at: self.now,
             });
         }
@@ -285,6 +288,7 @@ impl World {
                     version: Some(message.version),
                     tag: want.needs.tag.then(|| format!("t{}", message.tag).into()),
                     properties: Vec::new(),
+                    not_before: message.not_before,
                     only: None,
                     letter: want.needs.letter.then(|| Box::new(message.letter())),
                 }

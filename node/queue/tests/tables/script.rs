@@ -15,6 +15,7 @@ struct Stored {
     key: Option<KeyHash>,
     tag: Option<String>,
     version: Option<u64>,
+    not_before: Option<Timestamp>,
     only: Option<KeyHash>,
     letter: Option<LetterFacts>,
     at: Timestamp,
@@ -270,6 +271,7 @@ impl Script {
                 key: words.named("key").map(|key| KeyHash::of(key.as_bytes())),
                 tag: words.named("tag").map(str::to_owned),
                 version: words.number("version"),
+                not_before: words.named("due").map(|due| self.now + duration(due)),
                 only: words.named("only").map(|only| KeyHash::of(only.as_bytes())),
                 letter: words.named("letter").map(|home| letter(&words, home)),
                 at: self.now,
@@ -329,6 +331,7 @@ impl Script {
                     version: stored.version,
                     tag: stored.tag.as_deref().map(Into::into),
                     properties: Vec::new(),
+                    not_before: stored.not_before,
                     only: stored.only,
                     letter: stored.letter.clone().map(Box::new),
                 })
@@ -627,6 +630,7 @@ impl Script {
             Standing::Final => "final".to_owned(),
             Standing::Ready => "ready".to_owned(),
             Standing::Queued => "behind another".to_owned(),
+            Standing::Delayed(until) => format!("comes {}", self.after(*until)),
         }
     }
 }

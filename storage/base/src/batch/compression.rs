@@ -172,6 +172,8 @@ pub struct CheckedRecords {
     pub bytes: usize,
     /// Whether one of them has no key.
     pub without_key: bool,
+    /// Whether one of them has headers.
+    pub with_headers: bool,
 }
 
 impl RecordsCheck {
@@ -197,6 +199,7 @@ impl RecordsCheck {
         Ok(Some(CheckedRecords {
             bytes: self.decompressor.produced,
             without_key: self.scan.without_key(),
+            with_headers: self.scan.with_headers(),
         }))
     }
 

@@ -69,6 +69,13 @@ pub(super) fn verify_records(body: &[u8], count: u32) -> Result<(), BatchError> 
     Err(BatchError::count(count, count.saturating_sub(1)))
 }
 
+/// Whether a record in `body`, which was verified, has a header whose name begins so. Walks
+/// plain slices, and looks at no value.
+pub(super) fn has_header(body: &[u8], count: u32, prefix: &[u8]) -> bool {
+    let mut scan = Scan(body);
+    (0..count).any(|_| scan.record_has_header(prefix).unwrap_or(false))
+}
+
 /// Reads from the front of a slice; `None` means malformed.
 struct Scan<'a>(&'a [u8]);
 
@@ -90,6 +97,24 @@ impl<'a> Scan<'a> {
             rest.nullable()?;
         }
         rest.0.is_empty().then_some(())
+    }
+
+    /// Steps over a record; whether one of its headers begins so.
+    fn record_has_header(&mut self, prefix: &[u8]) -> Option<bool> {
+        let length = usize::try_from(self.varint()?).ok()?;
+        let mut rest = Scan(self.take(length)?);
+        rest.take(1)?;
+        rest.varint()?;
+        rest.varint()?;
+        rest.nullable()?;
+        rest.nullable()?;
+        for _ in 0..usize::try_from(rest.varint()?).ok()? {
+            if rest.nullable()??.starts_with(prefix) {
+                return Some(true);
+            }
+            rest.nullable()?;
+        }
+        Some(false)
     }
 
     /// A zig-zag varint of at most ten bytes.

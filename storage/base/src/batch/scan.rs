@@ -36,6 +36,7 @@ pub(super) struct RecordScan {
     skip: usize,
     headers: u64,
     without_key: bool,
+    with_headers: bool,
 }
 
 impl RecordScan {
@@ -50,12 +51,18 @@ impl RecordScan {
             skip: 0,
             headers: 0,
             without_key: false,
+            with_headers: false,
         }
     }
 
     /// Whether a record seen so far has no key.
     pub(super) fn without_key(&self) -> bool {
         self.without_key
+    }
+
+    /// Whether a record seen so far has headers.
+    pub(super) fn with_headers(&self) -> bool {
+        self.with_headers
     }
 
     /// Takes the next bytes.
@@ -155,6 +162,7 @@ impl RecordScan {
             }
             Field::HeaderCount => {
                 self.headers = u64::try_from(value).ok()?;
+                self.with_headers |= value > 0;
                 self.next_header()
             }
             Field::HeaderKeyLength => {
