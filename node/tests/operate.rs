@@ -605,10 +605,7 @@ fn dead_letters_are_replayed() {
         assert_eq!(listed[0]["letters"], json!(letters));
     };
     let dry = node.json("dlq replay g --dry-run --by ann");
-    assert_eq!(
-        (&dry["state"], &dry["moved"]),
-        (&json!("done"), &json!(1))
-    );
+    assert_eq!((&dry["state"], &dry["moved"]), (&json!("done"), &json!(1)));
     left(1);
     let other = node.json("dlq replay g --cause lease-timeout --by ann");
     assert_eq!(

@@ -28,7 +28,9 @@ impl Tester {
     /// A topic with a limit and a group on it.
     async fn topic(&self, name: &str, configs: &[(&str, &str)]) -> TopicPartition {
         let limit = LIMIT.to_string();
-        let configs = [("weir.queue.capacity", limit.as_str())].iter().chain(configs);
+        let configs = [("weir.queue.capacity", limit.as_str())]
+            .iter()
+            .chain(configs);
         let topic = NewTopic {
             name: name.to_owned(),
             partitions: Some(1),
@@ -37,7 +39,10 @@ impl Tester {
                 .collect(),
             ..NewTopic::default()
         };
-        let made = self.api.admin.create_topic(topic, false, Duration::from_secs(10));
+        let made = self
+            .api
+            .admin
+            .create_topic(topic, false, Duration::from_secs(10));
         let at = TopicPartition::new(made.await.unwrap(), 0);
         loop {
             let queues: &dyn QueueApi = &*self.api.queues;
@@ -62,7 +67,10 @@ impl Tester {
             None => batch,
         };
         let wait = Duration::from_secs(5);
-        self.api.log.append(to, batch.build(), Acks::All, wait).await
+        self.api
+            .log
+            .append(to, batch.build(), Acks::All, wait)
+            .await
     }
 
     async fn take(&self, at: TopicPartition) {
@@ -118,7 +126,9 @@ impl Tester {
     }
 
     async fn drops(&self) {
-        let at = self.topic("drops", &[("weir.queue.on.full", "drop-oldest")]).await;
+        let at = self
+            .topic("drops", &[("weir.queue.on.full", "drop-oldest")])
+            .await;
         for _ in 0..25 {
             self.append(at, None).await.unwrap();
         }
@@ -153,9 +163,15 @@ impl Tester {
         }
         assert_eq!((self.end(at).await, self.end(overflow).await), (10, 10));
         let refused = self.append(at, None).await;
-        assert!(matches!(refused, Err(AppendError::QueueFull { .. })), "{refused:?}");
+        assert!(
+            matches!(refused, Err(AppendError::QueueFull { .. })),
+            "{refused:?}"
+        );
         let refused = self.append(at, Some(0)).await;
-        assert!(matches!(refused, Err(AppendError::QueueFull { .. })), "{refused:?}");
+        assert!(
+            matches!(refused, Err(AppendError::QueueFull { .. })),
+            "{refused:?}"
+        );
     }
 }
 

@@ -33,7 +33,8 @@ pub fn outgoing_payload(
 ) -> Option<Payload> {
     match message {
         OutgoingMessage::Released { payload_at, .. }
-        | OutgoingMessage::Committed { payload_at, .. } => sources.kept(*payload_at),
+        | OutgoingMessage::Committed { payload_at, .. }
+        | OutgoingMessage::Aside { payload_at, .. } => sources.kept(*payload_at),
         OutgoingMessage::DeadLetter { offset, facts } => {
             let mut payload = sources.stored(*offset).unwrap_or_default();
             payload.remove_headers(DLQ_PREFIX);

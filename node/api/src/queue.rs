@@ -311,6 +311,9 @@ pub fn begins(command: &QueueCommand) -> bool {
         | QueueCommand::Resolve { .. }
         | QueueCommand::ListHalf { .. }
         | QueueCommand::OutboxDone { .. }
+        | QueueCommand::OutboxRefused { .. }
+        | QueueCommand::ListAside { .. }
+        | QueueCommand::SendAside { .. }
         | QueueCommand::Replay(ReplayCommand::Change { .. } | ReplayCommand::List { .. })
         | QueueCommand::Describe { .. }
         | QueueCommand::ListGroups

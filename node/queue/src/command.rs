@@ -149,6 +149,32 @@ pub enum QueueCommand {
         /// Its first sequence number.
         sequence: u64,
     },
+    /// An outgoing batch is refused where it was to go, and always will be: its messages are
+    /// set aside.
+    OutboxRefused {
+        /// Where.
+        destination: Destination,
+        /// Its first sequence number.
+        sequence: u64,
+        /// Why.
+        reason: Arc<str>,
+        /// What was to be appended: a [`Payload`](crate::Payload), encoded, a message.
+        payloads: Vec<Bytes>,
+    },
+    /// Pages through messages that are set aside, oldest first.
+    ListAside {
+        /// Only behind this one.
+        after: Option<EntryNumber>,
+        /// Most lines, at most 1,000.
+        limit: usize,
+    },
+    /// Sends messages on that are set aside, at most 1,000 at once.
+    SendAside {
+        /// Which; none: all.
+        numbers: Vec<EntryNumber>,
+        /// Where to; `None`: where they were to go.
+        to: Option<Target>,
+    },
     /// Moves dead letters back where they came from.
     Replay(ReplayCommand),
     /// One group: settings, position, counts.
@@ -328,6 +354,9 @@ impl QueueCommand {
             | QueueCommand::AwaitChecks { .. }
             | QueueCommand::ListHalf { .. }
             | QueueCommand::OutboxDone { .. }
+            | QueueCommand::OutboxRefused { .. }
+            | QueueCommand::ListAside { .. }
+            | QueueCommand::SendAside { .. }
             | QueueCommand::Replay(_)
             | QueueCommand::ListGroups
             | QueueCommand::Trim { .. }

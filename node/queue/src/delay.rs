@@ -128,7 +128,8 @@ fn is_release_of(message: &OutgoingMessage, wanted: EntryNumber) -> bool {
         OutgoingMessage::Committed { .. }
         | OutgoingMessage::DeadLetter { .. }
         | OutgoingMessage::Forwarded { .. }
-        | OutgoingMessage::Replayed { .. } => false,
+        | OutgoingMessage::Replayed { .. }
+        | OutgoingMessage::Aside { .. } => false,
     }
 }
 
@@ -239,8 +240,9 @@ pub(crate) fn release(turn: &mut Turn<'_>) {
     }
 }
 
-/// An outgoing batch is committed: nothing of it is needed any more.
-pub(crate) fn outbox_done(
+/// An outgoing batch is committed, or what it holds is kept elsewhere: nothing of it is
+/// needed any more.
+pub(crate) fn forget_batch(
     turn: &mut Turn<'_>,
     destination: Destination,
     sequence: u64,
@@ -267,6 +269,13 @@ pub(crate) fn outbox_done(
                     value: None,
                 });
                 turn.record(QueueRecord::HalfChecks {
+                    number,
+                    value: None,
+                });
+            }
+            OutgoingMessage::Aside { number, .. } => {
+                let number = *number;
+                turn.record(QueueRecord::Aside {
                     number,
                     value: None,
                 });

@@ -25,6 +25,7 @@ pub use gate::{Admission, Gate};
 pub(crate) use group::StoredGroup;
 pub(crate) use timeline::{Pending, Timeline};
 
+use crate::aside::AsideState;
 use crate::command::Decision;
 use crate::ids::{EntryNumber, GroupName, GroupNumber};
 use crate::record::{
@@ -47,6 +48,7 @@ pub struct QueueState {
     pub(crate) replays: BTreeMap<EntryNumber, StoredReplay>,
     /// Dead letters of this partition that went back, by block.
     pub(crate) moved_back: BTreeMap<u64, u128>,
+    pub(crate) asides: BTreeMap<EntryNumber, AsideState>,
 }
 
 /// A half message that is not decided.
@@ -104,6 +106,12 @@ impl QueueState {
     /// Which letters of a block were moved back.
     pub(crate) fn moved_back(&self, block: u64) -> u128 {
         self.moved_back.get(&block).copied().unwrap_or(0)
+    }
+
+    /// How many messages are set aside: refused where they were to go.
+    #[must_use]
+    pub fn aside(&self) -> usize {
+        self.asides.len()
     }
 
     /// How many letters that were moved back are not known to be there yet.
@@ -226,6 +234,16 @@ impl QueueState {
             }
             QueueRecord::Replay { number, value } => set(&mut self.replays, *number, value.clone()),
             QueueRecord::MovedBack { block, bits } => set(&mut self.moved_back, *block, *bits),
+            QueueRecord::Aside { number, value } => {
+                let aside = value.as_ref().map(|aside| AsideState {
+                    destination: aside.destination.clone(),
+                    at: aside.at,
+                    reason: aside.reason.clone(),
+                    payload_at: at,
+                    bytes: u32::try_from(aside.payload.len()).unwrap_or(u32::MAX),
+                });
+                set(&mut self.asides, *number, aside);
+            }
         }
     }
 
@@ -267,6 +285,9 @@ impl QueueState {
         if let OutgoingMessage::Committed { number, .. } = going.message {
             self.halves.remove(&number);
         }
+        if let OutgoingMessage::Aside { number, .. } = going.message {
+            self.asides.remove(&number);
+        }
     }
 
     /// What is on its way is no longer pending; its payload stays in the journal.
@@ -287,6 +308,9 @@ impl QueueState {
                 }
                 OutgoingMessage::Committed { number, .. } => {
                     self.halves.remove(number);
+                }
+                OutgoingMessage::Aside { number, .. } => {
+                    self.asides.remove(number);
                 }
                 OutgoingMessage::DeadLetter { .. }
                 | OutgoingMessage::Forwarded { .. }

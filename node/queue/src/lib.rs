@@ -4,7 +4,8 @@
 //! the machine, writes its records and lets its replies go once they are committed. The
 //! machine never reads a log: it says what it wants read ([`Want`]) and is fed facts.
 
-pub mod command;
+pub mod aside;
+mod command;
 mod counts;
 mod delay;
 mod durable;
@@ -27,6 +28,7 @@ mod timers;
 pub mod trace;
 mod turn;
 
+pub use aside::{AsideLine, StoredAside};
 pub use command::{
     Decision, DecisionSource, EndCause, Feed, Prepare, QueueCommand, Receive, Schedule,
 };

@@ -17,6 +17,7 @@ use weir_base::{Offset, Timestamp};
 
 pub use encoding::RecordError;
 
+use crate::aside::StoredAside;
 use crate::command::{Decision, EndCause};
 use crate::ids::{EntryNumber, GroupName, GroupNumber, KeyHash};
 use crate::replay::StoredReplay;
@@ -118,6 +119,11 @@ pub enum QueueRecord {
     /// Which offsets of a block of dead letters were moved back: bit n is
     /// `block * 128 + n`.
     MovedBack { block: u64, bits: Option<u128> },
+    /// A message that is refused where it was to go, with its payload.
+    Aside {
+        number: EntryNumber,
+        value: Option<StoredAside>,
+    },
 }
 
 /// A leader's numbers.
@@ -322,6 +328,13 @@ pub enum OutgoingMessage {
         /// The group, if the letter tells it; else it is for all of the topic's.
         group: Option<GroupName>,
     },
+    /// A message that was set aside.
+    Aside {
+        /// Its number.
+        number: EntryNumber,
+        /// Where its payload is, in the journal.
+        payload_at: Offset,
+    },
 }
 
 /// Why a message is among the dead letters.
@@ -356,7 +369,8 @@ impl QueueRecord {
             | QueueRecord::Sequence { .. }
             | QueueRecord::Departing { .. }
             | QueueRecord::Replay { .. }
-            | QueueRecord::MovedBack { .. } => None,
+            | QueueRecord::MovedBack { .. }
+            | QueueRecord::Aside { .. } => None,
         }
     }
 
@@ -366,6 +380,7 @@ impl QueueRecord {
         match self {
             QueueRecord::Scheduled { payload, .. } => payload.as_ref(),
             QueueRecord::Half { value, .. } => value.as_ref().map(|half| &half.payload),
+            QueueRecord::Aside { value, .. } => value.as_ref().map(|aside| &aside.payload),
             QueueRecord::Reign(_)
             | QueueRecord::Group { .. }
             | QueueRecord::Cursor { .. }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use weir_base::{Offset, Timestamp};
 
+use crate::aside::AsideLine;
 use crate::error::{QueueError, ReceiptError};
 use crate::ids::{GroupName, GroupNumber};
 use crate::receipt::{HalfHandle, Receipt, ScheduleHandle};
@@ -39,6 +40,10 @@ pub enum QueueReply {
     AwaitChecks(Vec<Check>),
     ListHalf(Vec<HalfLine>),
     OutboxDone(Result<(), QueueError>),
+    OutboxRefused(Result<(), QueueError>),
+    ListAside(Vec<AsideLine>),
+    /// How many.
+    SendAside(Result<u64, QueueError>),
     Replay(Result<ReplayReport, QueueError>),
     Describe(Result<GroupView, QueueError>),
     ListGroups(Vec<GroupView>),

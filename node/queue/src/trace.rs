@@ -182,7 +182,8 @@ impl Trace {
             | QueueRecord::Sequence { .. }
             | QueueRecord::Departing { .. }
             | QueueRecord::Replay { .. }
-            | QueueRecord::MovedBack { .. } => Vec::new(),
+            | QueueRecord::MovedBack { .. }
+            | QueueRecord::Aside { .. } => Vec::new(),
         }
     }
 
@@ -238,7 +239,8 @@ impl Trace {
                         | OutgoingMessage::Committed { number, .. } => *number == entry,
                         OutgoingMessage::DeadLetter { .. }
                         | OutgoingMessage::Forwarded { .. }
-                        | OutgoingMessage::Replayed { .. } => false,
+                        | OutgoingMessage::Replayed { .. }
+                        | OutgoingMessage::Aside { .. } => false,
                     };
                     let ours = batch.messages.iter().any(has);
                     self.released = self.released.or_else(|| ours.then_some(*sequence));
@@ -264,7 +266,8 @@ impl Trace {
             | QueueRecord::Sequence { .. }
             | QueueRecord::Departing { .. }
             | QueueRecord::Replay { .. }
-            | QueueRecord::MovedBack { .. } => None,
+            | QueueRecord::MovedBack { .. }
+            | QueueRecord::Aside { .. } => None,
         }
     }
 }
@@ -281,6 +284,8 @@ fn departure(offset: Offset, to: &Destination, message: &OutgoingMessage) -> Opt
         OutgoingMessage::Replayed { offset: at, .. } => {
             (*at == offset).then(|| Fact::Replayed(to.clone()))
         }
-        OutgoingMessage::Released { .. } | OutgoingMessage::Committed { .. } => None,
+        OutgoingMessage::Released { .. }
+        | OutgoingMessage::Committed { .. }
+        | OutgoingMessage::Aside { .. } => None,
     }
 }

@@ -278,6 +278,26 @@ fn samples() -> Vec<QueueRecord> {
                 },
             }),
         },
+        QueueRecord::Aside {
+            number,
+            value: Some(StoredAside {
+                destination: Destination::Here,
+                at,
+                reason: "no such partition".into(),
+                payload: vec![4, 5].into(),
+            }),
+        },
+        QueueRecord::Departing {
+            destination: Destination::Here,
+            number,
+            value: Some(Departure {
+                bytes: 2,
+                message: OutgoingMessage::Aside {
+                    number,
+                    payload_at: Offset(10),
+                },
+            }),
+        },
     ]
 }
 

@@ -69,6 +69,11 @@ fn replays() {
 }
 
 #[test]
+fn what_is_refused_elsewhere() {
+    check("aside");
+}
+
+#[test]
 fn operators() {
     check("operators");
 }

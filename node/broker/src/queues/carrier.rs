@@ -92,8 +92,30 @@ impl Carrier<QueueMachine> for QueueCarrier {
             let appended = broker.append_forwarded(to, batch, Acks::All, APPEND_WAIT);
             match appended.await {
                 Ok(_) => Ok(()),
-                Err(error) => Err(CarryError(format!("append to {to}: {error}"))),
+                Err(error) => Err(CarryError::later(format!("append to {to}: {error}"))),
             }
+        })
+    }
+
+    fn set_aside(
+        &self,
+        parcel: QueueParcel,
+        why: String,
+    ) -> BoxFuture<'static, Option<QueueCommand>> {
+        let (broker, parent, journal) = (self.broker.clone(), self.parent, self.journal);
+        Box::pin(async move {
+            // What cannot be read now is not kept now.
+            let payloads = broker
+                .parcel_payloads(&parcel, parent, journal)
+                .await
+                .ok()?;
+            let payloads = payloads.iter().map(Payload::encode);
+            Some(QueueCommand::OutboxRefused {
+                destination: parcel.destination,
+                sequence: parcel.sequence,
+                reason: why.into(),
+                payloads: payloads.collect(),
+            })
         })
     }
 
@@ -102,6 +124,26 @@ impl Carrier<QueueMachine> for QueueCarrier {
             destination: parcel.destination.clone(),
             sequence: parcel.sequence,
         }
+    }
+}
+
+/// Whether a topic that cannot be made for this reason cannot be made later either.
+fn is_final(error: &AdminError) -> bool {
+    match error {
+        AdminError::InvalidTopicName(_)
+        | AdminError::InvalidPartitions(_)
+        | AdminError::InvalidReplicationFactor(_)
+        | AdminError::InvalidAssignment(_)
+        | AdminError::InvalidConfig(_)
+        | AdminError::InvalidRequest(_) => true,
+        AdminError::TopicExists(_)
+        | AdminError::UnknownTopic(_)
+        | AdminError::UnknownTopicId(_)
+        | AdminError::NoReassignment
+        | AdminError::PreferredLeaderNotAvailable
+        | AdminError::ElectionNotNeeded
+        | AdminError::Unavailable(_)
+        | AdminError::TimedOut(_) => false,
     }
 }
 
@@ -134,13 +176,17 @@ impl Broker {
                 Err(AdminError::TopicExists(_)) => {}
                 Err(error) => {
                     let why = format!("topic '{}' cannot be made: {error}", target.topic);
-                    return Err(CarryError(why));
+                    return Err(if is_final(&error) {
+                        CarryError::refused(why)
+                    } else {
+                        CarryError::later(why)
+                    });
                 }
             }
         }
         let missing = || {
             let (topic, partition) = (&target.topic, target.partition);
-            CarryError(format!("topic '{topic}' has no partition {partition}"))
+            CarryError::refused(format!("topic '{topic}' has no partition {partition}"))
         };
         found().flatten().ok_or_else(missing)
     }
@@ -151,11 +197,31 @@ impl Broker {
         parent: TopicPartition,
         journal: TopicPartition,
     ) -> Result<RecordBatch, CarryError> {
+        let batch = BatchBuilder::new(self.0.env.clock.wall()).producer(
+            producer_of(journal),
+            ProducerEpoch(0),
+            producer_sequence(parcel.sequence),
+        );
+        let payloads = self.parcel_payloads(parcel, parent, journal).await?;
+        let payloads = payloads.iter();
+        Ok(payloads
+            .fold(batch, |batch, payload| payload.append_to(batch))
+            .build())
+    }
+
+    /// What a parcel's messages are to be appended as, in order.
+    async fn parcel_payloads(
+        &self,
+        parcel: &QueueParcel,
+        parent: TopicPartition,
+        journal: TopicPartition,
+    ) -> Result<Vec<Payload>, CarryError> {
         let (mut kept, mut stored) = (Vec::new(), Vec::new());
         for message in &parcel.batch.messages {
             match message {
                 OutgoingMessage::Released { payload_at, .. }
-                | OutgoingMessage::Committed { payload_at, .. } => kept.push(*payload_at),
+                | OutgoingMessage::Committed { payload_at, .. }
+                | OutgoingMessage::Aside { payload_at, .. } => kept.push(*payload_at),
                 OutgoingMessage::DeadLetter { offset, .. }
                 | OutgoingMessage::Forwarded { offset }
                 | OutgoingMessage::Replayed { offset, .. } => stored.push(*offset),
@@ -168,23 +234,17 @@ impl Broker {
             let name = image.topic_names.get(&parent.topic);
             name.map_or_else(String::new, ToString::to_string)
         };
-        let mut batch = BatchBuilder::new(self.0.env.clock.wall()).producer(
-            producer_of(journal),
-            ProducerEpoch(0),
-            producer_sequence(parcel.sequence),
-        );
         let sources = Sources {
             kept,
             stored,
             topic,
             partition: parent.index.0,
         };
-        for message in &parcel.batch.messages {
-            let payload = outgoing_payload(message, &sources);
-            let missing = || CarryError(format!("journal holds no payload of {message:?}"));
-            batch = payload.ok_or_else(missing)?.append_to(batch);
-        }
-        Ok(batch.build())
+        let payloads = parcel.batch.messages.iter().map(|message| {
+            let missing = || CarryError::later(format!("journal holds no payload of {message:?}"));
+            outgoing_payload(message, &sources).ok_or_else(missing)
+        });
+        payloads.collect()
     }
 
     /// The records at `offsets` of a partition held here that still are.
@@ -197,13 +257,13 @@ impl Broker {
             return Ok(BTreeMap::new());
         }
         let partition = self.0.replication.partition(at);
-        let gone = || CarryError(format!("partition {at} is not held here"));
+        let gone = || CarryError::later(format!("partition {at} is not held here"));
         let partition = partition.ok_or_else(gone)?;
         let found = find(&partition, &offsets).await;
-        let found = found.map_err(|error| CarryError(format!("read of {at}: {error}")))?;
+        let found = found.map_err(|error| CarryError::later(format!("read of {at}: {error}")))?;
         match found.end {
             None => Ok(found.records),
-            Some(end) => Err(CarryError(format!(
+            Some(end) => Err(CarryError::later(format!(
                 "batch is too large to be read from {end}"
             ))),
         }

@@ -146,7 +146,8 @@ impl StoredGroup {
             | QueueRecord::Sequence { .. }
             | QueueRecord::Departing { .. }
             | QueueRecord::Replay { .. }
-            | QueueRecord::MovedBack { .. } => {}
+            | QueueRecord::MovedBack { .. }
+            | QueueRecord::Aside { .. } => {}
         }
     }
 }

@@ -4,6 +4,7 @@ use weir_base::Timestamp;
 use weir_base::machine::Token;
 
 use super::live::QueueLive;
+use crate::aside;
 use crate::command::QueueCommand;
 use crate::delay;
 use crate::durable::QueueState;
@@ -56,7 +57,25 @@ fn on_store(
         QueueCommand::OutboxDone {
             destination,
             sequence,
-        } => QueueReply::OutboxDone(delay::outbox_done(turn, destination, sequence)),
+        } => QueueReply::OutboxDone(delay::forget_batch(turn, destination, sequence)),
+        QueueCommand::OutboxRefused {
+            destination,
+            sequence,
+            reason,
+            payloads,
+        } => QueueReply::OutboxRefused(aside::refuse(
+            turn,
+            destination,
+            sequence,
+            &reason,
+            payloads,
+        )),
+        QueueCommand::ListAside { after, limit } => {
+            QueueReply::ListAside(aside::list(turn, after, limit))
+        }
+        QueueCommand::SendAside { numbers, to } => {
+            QueueReply::SendAside(aside::send(turn, &numbers, to))
+        }
         QueueCommand::Replay(command) => QueueReply::Replay(live.replays.command(turn, command)),
         QueueCommand::Feed(feed) => QueueReply::Feed(live.replays.feed(turn, &feed)),
         QueueCommand::EnsureGroup { .. }
@@ -180,6 +199,9 @@ pub(super) fn on_command(
         | QueueCommand::AwaitChecks { .. }
         | QueueCommand::ListHalf { .. }
         | QueueCommand::OutboxDone { .. }
+        | QueueCommand::OutboxRefused { .. }
+        | QueueCommand::ListAside { .. }
+        | QueueCommand::SendAside { .. }
         | QueueCommand::Replay(_) => return on_store(live, at, token, command),
     })
 }

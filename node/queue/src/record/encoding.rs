@@ -9,6 +9,7 @@ use super::{
     Block, Counts, Departure, Destination, HalfChecks, Outgoing, QueueRecord, Reign,
     StoredAttempts, StoredDecision, StoredGroupSettings, StoredHalf, StoredVersion,
 };
+use crate::aside::StoredAside;
 use crate::ids::{EntryNumber, GroupName, GroupNumber, KeyHash};
 use crate::replay::StoredReplay;
 
@@ -48,6 +49,7 @@ enum Key {
     Departing(Destination, EntryNumber),
     Replay(EntryNumber),
     MovedBack(u64),
+    Aside(EntryNumber),
 }
 
 /// The value. Append-only: a changed field means a new variant beside the old one.
@@ -69,6 +71,7 @@ enum Value {
     Departing(Departure),
     Replay(StoredReplay),
     Bits(u128),
+    Aside(StoredAside),
 }
 
 impl QueueRecord {
@@ -149,6 +152,7 @@ impl QueueRecord {
             QueueRecord::MovedBack { block, bits } => {
                 (Key::MovedBack(block), bits.map(Value::Bits))
             }
+            QueueRecord::Aside { number, value } => (Key::Aside(number), value.map(Value::Aside)),
         }
     }
 
@@ -255,6 +259,10 @@ impl QueueRecord {
             Key::MovedBack(block) => QueueRecord::MovedBack {
                 block,
                 bits: of!(Bits),
+            },
+            Key::Aside(number) => QueueRecord::Aside {
+                number,
+                value: of!(Aside),
             },
         })
     }

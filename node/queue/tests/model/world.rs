@@ -22,6 +22,8 @@ enum Event {
 struct Appended {
     next: u64,
     batches: BTreeMap<u64, Outgoing>,
+    /// Batches that it refused, and their sizes.
+    refused: BTreeMap<u64, u64>,
 }
 
 /// Counts by name.
@@ -49,6 +51,7 @@ pub(crate) struct World {
     done: Vec<(Destination, u64)>,
     reigns: u64,
     attempt_ids: u32,
+    sent_on: usize,
 }
 
 fn settings(kind: usize) -> GroupSettings {
@@ -98,6 +101,7 @@ impl World {
             done: Vec::new(),
             reigns: 0,
             attempt_ids: 0,
+            sent_on: 0,
         };
         world.ensure_groups().unwrap();
         world.commit(usize::MAX).unwrap();
@@ -317,6 +321,11 @@ impl World {
                 let same = target.batches.get(&sequence) == Some(&batch);
                 ensure!(same, "I11: another batch at sequence {sequence} of {to:?}");
             } else {
+                // A refusal that nobody has on record was none.
+                target.refused.remove(&sequence);
+                while let Some(refused) = target.refused.get(&target.next) {
+                    target.next += refused;
+                }
                 ensure!(
                     sequence == target.next,
                     "I11: a gap before {sequence} of {to:?}"
@@ -330,6 +339,49 @@ impl World {
             self.done.push((to, sequence));
         }
         Ok(())
+    }
+
+    /// A destination refuses its first batch for good, or what is aside is sent on.
+    fn refuse(&mut self, dice: u32) -> Result<(), String> {
+        if dice.is_multiple_of(2) {
+            return self.send_on();
+        }
+        let outgoing = self.safe.outgoing();
+        let mut outgoing = outgoing.filter(|(to, ..)| **to != Destination::Here);
+        let Some((to, sequence, batch)) = outgoing.next() else {
+            return Ok(());
+        };
+        // What it took before it cannot refuse.
+        let target = self.targets.entry(to.clone()).or_default();
+        if sequence < target.next {
+            return Ok(());
+        }
+        target.refused.insert(sequence, batch.messages.len() as u64);
+        let payloads = batch.messages.iter().map(|message| match message {
+            OutgoingMessage::Aside { payload_at, .. } => {
+                let kept = self.journal[payload_at.0 as usize].payload();
+                kept.unwrap().clone()
+            }
+            message => postcard::to_stdvec(&(to, message)).unwrap().into(),
+        });
+        let command = QueueCommand::OutboxRefused {
+            destination: to.clone(),
+            sequence,
+            reason: "gone".into(),
+            payloads: payloads.collect(),
+        };
+        self.send(Asked::Other, command)?;
+        // Its lane carries nothing before it knows, unless all of it dies.
+        if dice.is_multiple_of(3) {
+            self.fail_over(dice)
+        } else {
+            self.commit(usize::MAX)
+        }
+    }
+
+    fn send_on(&mut self) -> Result<(), String> {
+        let (numbers, to) = (Vec::new(), None);
+        self.send(Asked::Other, QueueCommand::SendAside { numbers, to })
     }
 
     fn append(&mut self, to: &Destination, message: &OutgoingMessage) -> Result<(), String> {
@@ -357,6 +409,16 @@ impl World {
                     self.twin.forwards.entry(place).or_default().1 += 1;
                 }
                 return Ok(());
+            }
+            OutgoingMessage::Aside { payload_at, .. } => {
+                // What was set aside says what it was, and where it was to go.
+                let kept = self.journal[payload_at.0 as usize].payload();
+                ensure!(kept.is_some(), "S-36: no payload at {payload_at}");
+                let (first, message): (Destination, OutgoingMessage) =
+                    postcard::from_bytes(kept.unwrap()).unwrap();
+                ensure!(first == *to, "{message:?} came to {to:?}");
+                self.sent_on += 1;
+                return self.append(to, &message);
             }
             OutgoingMessage::Replayed { offset, group } => {
                 let letter = self.twin.log[offset.0 as usize].letter();
@@ -505,6 +567,7 @@ impl World {
                 };
                 self.send(Asked::Checks, command)?;
             }
+            49 if dice.is_multiple_of(4) => self.refuse(dice >> 3)?,
             49..51 => self.drain(1 + pick % 4)?,
             51..53 => {
                 for (destination, sequence) in std::mem::take(&mut self.done) {
@@ -699,6 +762,9 @@ impl World {
             self.commit(usize::MAX)?;
             let going = self.safe.outgoing().next().is_some() || self.safe.departing() > 0;
             let waits = going || self.safe.scheduled() > 0;
+            self.send_on()?;
+            self.commit(usize::MAX)?;
+            let waits = waits || self.safe.aside() > 0;
             let mut replays = self.twin.replays.values();
             let waits = waits || replays.any(|replay| !replay.state.is_over());
             if !waits && round > 100 && self.is_drained() {
@@ -774,6 +840,7 @@ impl World {
                 "forgotten ids",
                 seen(|r| matches!(r, QueueRecord::Dedup { until: None, .. })),
             ),
+            ("sent on", self.sent_on),
             ("replayed", twin.replayed.len()),
             (
                 "replays done",

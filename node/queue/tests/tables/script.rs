@@ -109,6 +109,7 @@ impl Script {
             "failover" => return self.fail_over(),
             "outbox" => return self.outbox(),
             "done" => return self.done(),
+            "refuse" => return self.refuse(line, &words),
             "story" => return self.story(&words),
             "admit" => {
                 let end = Offset(self.log.len() as u64);
@@ -255,6 +256,17 @@ impl Script {
                 start: Offset(words.number("start").unwrap_or(0)),
                 of: (0..self.log.len() as u64).map(Offset).collect(),
             }),
+            "asides" => QueueCommand::ListAside {
+                after: None,
+                limit: 10,
+            },
+            "send" => QueueCommand::SendAside {
+                numbers: Vec::new(),
+                to: words.named("to").map(|topic| Target {
+                    topic: topic.into(),
+                    partition: 0,
+                }),
+            },
             "ledger" => QueueCommand::Ledger {
                 group: group(),
                 since_hour: 0,
@@ -385,6 +397,7 @@ impl Script {
                         format!("committed @{payload_at}")
                     }
                     OutgoingMessage::Forwarded { offset } => format!("forwarded {offset}"),
+                    OutgoingMessage::Aside { payload_at, .. } => format!("aside @{payload_at}"),
                     OutgoingMessage::Replayed { offset, group } => {
                         let group = group.as_deref().unwrap_or("all");
                         format!("replayed {offset} for {group}")
@@ -436,6 +449,29 @@ impl Script {
         }
     }
 
+    /// The first batch of a destination that is not the partition itself is refused.
+    fn refuse(&mut self, line: &str, words: &Words<'_>) {
+        self.pass(Duration::ZERO);
+        let outgoing = self.state.outgoing();
+        let mut outgoing = outgoing.filter(|(to, ..)| **to != Destination::Here);
+        let head = outgoing.next();
+        let Some((to, sequence, batch)) = head else {
+            return;
+        };
+        let messages = if words.has("short") {
+            0
+        } else {
+            batch.messages.len()
+        };
+        let command = QueueCommand::OutboxRefused {
+            destination: to.clone(),
+            sequence,
+            reason: "gone".into(),
+            payloads: vec![vec![3; 10].into(); messages],
+        };
+        self.send(line.to_owned(), command);
+    }
+
     fn after(&self, at: Timestamp) -> String {
         let millis = at.0 - self.now.0;
         if millis % 1_000 == 0 {
@@ -452,6 +488,7 @@ impl Script {
             QueueReply::Feed(_) | QueueReply::Leave => return,
             QueueReply::EnsureGroup(Ok(_))
             | QueueReply::OutboxDone(Ok(()))
+            | QueueReply::OutboxRefused(Ok(()))
             | QueueReply::Seek(Ok(()))
             | QueueReply::DeleteGroup(Ok(()))
             | QueueReply::DeadLetter(Ok(()))
@@ -534,6 +571,17 @@ impl Script {
                 let views = views.map(|view| format!("{}: {}", view.group, describe(view)));
                 views.collect::<Vec<_>>().join("; ")
             }
+            QueueReply::ListAside(lines) => {
+                let lines = lines.iter().map(|line| {
+                    let to = match &line.destination {
+                        Destination::Here => "here".to_owned(),
+                        Destination::There(to) => format!("{}-{}", to.topic, to.partition),
+                    };
+                    format!("to {to}: {}", line.reason)
+                });
+                lines.collect::<Vec<_>>().join("; ")
+            }
+            QueueReply::SendAside(Ok(sent)) => format!("{sent} sent"),
             QueueReply::Replay(Ok(report)) => self.replayed(&words, &report),
             QueueReply::Trim(dropped) => format!("{dropped} dropped"),
             QueueReply::TraceOf(standings) => standings
@@ -560,6 +608,8 @@ impl Script {
             | QueueReply::Resolve(Err(error))
             | QueueReply::OutboxDone(Err(error))
             | QueueReply::Replay(Err(error))
+            | QueueReply::OutboxRefused(Err(error))
+            | QueueReply::SendAside(Err(error))
             | QueueReply::Describe(Err(error))
             | QueueReply::Seek(Err(error))
             | QueueReply::DeleteGroup(Err(error))

@@ -150,7 +150,7 @@ impl Carrier<Mailer> for Postman {
                 let mut log = target.log.lock().unwrap();
                 let next = log.len() as u64;
                 if letter.number > next {
-                    return Err(CarryError(format!("{next} is missing")));
+                    return Err(CarryError::later(format!("{next} is missing")));
                 }
                 if letter.number == next {
                     log.push(letter.text);
