@@ -345,6 +345,74 @@ pub struct QueueLine {
     pub dead_lettered: u64,
     /// The node that leads it.
     pub node: u32,
+    /// When the oldest message that is not final was stored; none if there is none.
+    #[serde(default)]
+    pub oldest: Option<i64>,
+    /// How many messages may wait: the group's own limit or the topic's; none: no limit.
+    #[serde(default)]
+    pub capacity: Option<u64>,
+    /// What happens to more: `reject`, `drop-oldest` or `redirect`.
+    #[serde(default)]
+    pub on_full: String,
+}
+
+/// A line of `GET /v1/queues-watch`: what one partition's queues keep beside their groups.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct QueueStoreLine {
+    /// The topic.
+    pub topic: String,
+    /// Its partition.
+    pub partition: u32,
+    /// Delayed messages that are not due.
+    pub delayed: u64,
+    /// Half messages that nobody decided on.
+    pub halves: u64,
+    /// Of them, those that are asked about no more: an operator must decide.
+    pub halves_parked: u64,
+    /// Messages on their way elsewhere.
+    pub outgoing: u64,
+    /// Messages that were refused elsewhere: an operator must send them on.
+    pub undeliverable: u64,
+}
+
+/// A line of `GET /v1/queues/{topic}/undeliverable`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct UndeliverableLine {
+    /// Its partition.
+    pub partition: u32,
+    /// Names it on its partition.
+    pub number: u64,
+    /// When it was set aside.
+    pub at: i64,
+    /// Where it was to go: a topic and a partition.
+    pub to: String,
+    /// Why it was refused.
+    pub reason: String,
+    /// Its message id; empty if it has none.
+    pub id: String,
+}
+
+/// `POST /v1/queues/{topic}/undeliverable/{partition}`: sends messages on, at most 1,000.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SendOn {
+    /// Which; none: all of the partition.
+    #[serde(default)]
+    pub numbers: Vec<u64>,
+    /// To partition 0 of this topic; none: where they were to go.
+    #[serde(default)]
+    pub to: Option<String>,
+}
+
+/// A line of `GET /v1/queues/{topic}/gaps/{group}`: offsets at which a group found no record.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct GapLine {
+    /// The partition.
+    pub partition: u32,
+    /// The first of them.
+    pub from: u64,
+    /// How many.
+    pub offsets: u64,
 }
 
 /// A line of `GET /v1/queues/{topic}/delayed`.

@@ -315,6 +315,8 @@ pub fn begins(command: &QueueCommand) -> bool {
         | QueueCommand::ListAside { .. }
         | QueueCommand::SendAside { .. }
         | QueueCommand::Replay(ReplayCommand::Change { .. } | ReplayCommand::List { .. })
+        | QueueCommand::Measure
+        | QueueCommand::Gaps { .. }
         | QueueCommand::Describe { .. }
         | QueueCommand::ListGroups
         | QueueCommand::Seek { .. }

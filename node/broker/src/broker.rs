@@ -19,7 +19,7 @@ use crate::groups::Groups;
 use crate::inspection;
 use crate::partitions::Partitions;
 use crate::presence::Presence;
-use crate::queues::Queues;
+use crate::queues::{self, Queues};
 use crate::resigning::Resigning;
 use crate::scrub;
 
@@ -105,6 +105,8 @@ impl Broker {
         env.tasks.spawn("broker-partitions", partitions.follow());
         env.tasks
             .spawn("broker-inspection", inspection::run(broker.clone()));
+        env.tasks
+            .spawn("queue-watch", queues::watch::run(broker.clone()));
         let duties = duties::run(broker.clone(), Arc::clone(&storage));
         env.tasks.spawn("broker-duties", duties);
         env.tasks

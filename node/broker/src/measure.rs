@@ -27,6 +27,22 @@ impl MetricsSource for Broker {
             &[],
             self.0.replication.acknowledged_cut(),
         );
+        let limited = &self.0.queues.limited;
+        for (name, help, counter) in [
+            (
+                "weir_queue_refused_batches_total",
+                "Batches that a full queue refused here.",
+                &limited.refused,
+            ),
+            (
+                "weir_queue_redirected_batches_total",
+                "Batches that a full queue sent elsewhere here.",
+                &limited.redirected,
+            ),
+        ] {
+            into.counter(name, help, &[], counter.load(Ordering::Relaxed));
+        }
+        self.0.queues.watched.collect(into);
         let image = self.0.metadata.image();
         let held = image
             .partitions()

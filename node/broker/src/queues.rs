@@ -18,6 +18,7 @@ mod carrier;
 mod feed;
 pub(crate) mod gate;
 mod read;
+pub(crate) mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -43,6 +44,7 @@ use carrier::{QueueCarrier, QueueParcel, payload_of};
 use feed::Feeder;
 use gate::{Limited, Trimmer};
 use read::{FindError, find};
+use watch::Watched;
 
 /// How long a call waits for the journals that it is the first to need.
 const FIRST_USE_WAIT: Duration = Duration::from_secs(5);
@@ -92,6 +94,7 @@ pub(crate) struct Queues {
     host_options: HostOptions,
     hosts: Mutex<Hosts>,
     pub(crate) limited: Limited,
+    pub(crate) watched: Watched,
     seeds: Entropy,
 }
 
@@ -102,6 +105,7 @@ impl Queues {
             host_options: HostOptions::default(),
             hosts: Mutex::default(),
             limited: Limited::default(),
+            watched: Watched::default(),
             seeds: env.entropy.fork("queues"),
         }
     }

@@ -8,9 +8,11 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
+use std::io::Write;
 use ureq::http::Method;
 use weir_api::console::{
-    DecideHalf, DelayedLine, Done, HalfView, LedgerLine, Problem, QueueLine, StandingView,
+    DecideHalf, DelayedLine, Done, GapLine, HalfView, LedgerLine, Problem, QueueLine,
+    QueueStoreLine, SendOn, StandingView, UndeliverableLine,
 };
 
 use crate::client::{Client, Refused, segment};
@@ -24,9 +26,28 @@ pub enum QueueCommand {
     /// List the queue groups of all topics, a line a partition
     List,
     /// The same of one topic
+    #[command(visible_alias = "show")]
     Describe {
         /// The topic
         topic: String,
+    },
+    /// List messages that were refused where they were to go
+    Undeliverable {
+        /// The topic they come from
+        topic: String,
+    },
+    /// Send on what was refused
+    SendOn {
+        /// The topic they come from
+        topic: String,
+        /// Its partition
+        partition: u32,
+        /// Only this one, from the list; may be repeated
+        #[arg(long, value_name = "NUMBER")]
+        number: Vec<u64>,
+        /// To partition 0 of this topic instead of where it was to go
+        #[arg(long, value_name = "TOPIC")]
+        to: Option<String>,
     },
 }
 
@@ -134,13 +155,48 @@ pub(crate) fn of_all<T: DeserializeOwned + Ord>(client: &Client, path: &str) -> 
 }
 
 pub(crate) fn run_queue(command: &QueueCommand, session: &mut Session<'_>) -> Result<()> {
+    let topic = match command {
+        QueueCommand::List => None,
+        QueueCommand::Describe { topic } => Some(topic),
+        QueueCommand::Undeliverable { topic } => return undeliverable(topic, session),
+        QueueCommand::SendOn {
+            topic,
+            partition,
+            number,
+            to,
+        } => {
+            let path = format!("/v1/queues/{}/undeliverable/{partition}", segment(topic));
+            let wish = SendOn {
+                numbers: number.clone(),
+                to: to.clone(),
+            };
+            let done: Done = session.client.send(Method::POST, &path, Some(&wish))?;
+            return session.show(&done, print_done);
+        }
+    };
+    let is_wanted = |of: &String| topic.is_none_or(|topic| of == topic);
     let mut lines: Vec<QueueLine> = of_all(&session.client, "/v1/queues")?;
-    if let QueueCommand::Describe { topic } = command {
-        lines.retain(|line| line.topic == *topic);
-        if lines.is_empty() {
-            return Err(refused(
-                "no_queue",
-                format!("topic '{topic}' has no queue groups"),
+    lines.retain(|line| is_wanted(&line.topic));
+    if let Some(topic) = topic.filter(|_| lines.is_empty()) {
+        return Err(refused(
+            "no_queue",
+            format!("topic '{topic}' has no queue groups"),
+        ));
+    }
+    let mut kept: Vec<QueueStoreLine> = of_all(&session.client, "/v1/queues-watch")?;
+    kept.retain(|line| is_wanted(&line.topic));
+    for line in &kept {
+        let (topic, partition) = (&line.topic, line.partition);
+        if line.halves_parked > 0 {
+            Session::warn(&format!(
+                "{topic}-{partition}: {} half messages are parked; see `weir tx list {topic} --parked`",
+                line.halves_parked
+            ));
+        }
+        if line.undeliverable > 0 {
+            Session::warn(&format!(
+                "{topic}-{partition}: {} messages were refused elsewhere; see `weir queue undeliverable {topic}`",
+                line.undeliverable
             ));
         }
     }
@@ -156,9 +212,12 @@ pub(crate) fn run_queue(command: &QueueCommand, session: &mut Session<'_>) -> Re
             "WAITING",
             "ACKED",
             "DEAD",
+            "OLDEST",
+            "LIMIT",
             "NODE",
         ]);
         for line in lines {
+            let limit = line.capacity.map(|max| format!("{max} ({})", line.on_full));
             table.row(vec![
                 line.topic.clone(),
                 line.partition.to_string(),
@@ -170,7 +229,37 @@ pub(crate) fn run_queue(command: &QueueCommand, session: &mut Session<'_>) -> Re
                 line.waiting.to_string(),
                 line.acked.to_string(),
                 line.dead_lettered.to_string(),
+                or_dash(line.oldest.map(time::show)),
+                or_dash(limit),
                 line.node.to_string(),
+            ]);
+        }
+        table.print(out)?;
+        for line in &kept {
+            let (topic, partition) = (&line.topic, line.partition);
+            writeln!(
+                out,
+                "{topic}-{partition}: {} delayed, {} half messages ({} parked), {} on their way, {} undeliverable",
+                line.delayed, line.halves, line.halves_parked, line.outgoing, line.undeliverable
+            )?;
+        }
+        Ok(())
+    })
+}
+
+fn undeliverable(topic: &str, session: &mut Session<'_>) -> Result<()> {
+    let path = format!("/v1/queues/{}/undeliverable", segment(topic));
+    let lines: Vec<UndeliverableLine> = of_all(&session.client, &path)?;
+    session.show(&lines, |lines, out| {
+        let mut table = Table::new(&["PARTITION", "NUMBER", "SINCE", "ID", "TO", "WHY"]);
+        for line in lines {
+            table.row(vec![
+                line.partition.to_string(),
+                line.number.to_string(),
+                time::show(line.at),
+                line.id.clone(),
+                line.to.clone(),
+                line.reason.clone(),
             ]);
         }
         table.print(out)
@@ -286,6 +375,8 @@ struct Reconciliation {
     hours: Vec<Reconciled>,
     /// Not final yet, by group.
     pending: BTreeMap<String, u64>,
+    /// Offsets at which no record was found, by group, whenever they were stored.
+    gaps: BTreeMap<String, Vec<GapLine>>,
 }
 
 pub(crate) fn run_reconcile(args: &ReconcileArgs, session: &mut Session<'_>) -> Result<()> {
@@ -301,7 +392,7 @@ pub(crate) fn run_reconcile(args: &ReconcileArgs, session: &mut Session<'_>) -> 
         return Err(refused("unknown_group", what));
     }
     let since_hour = args.since.map_or(0, |at| at.max(0) / HOUR);
-    let mut hours = Vec::new();
+    let (mut hours, mut gaps) = (Vec::new(), BTreeMap::new());
     for group in pending.keys() {
         let (topic, name) = (segment(&args.topic), segment(group));
         let path = format!("/v1/queues/{topic}/ledger/{name}?since_hour={since_hour}");
@@ -311,11 +402,17 @@ pub(crate) fn run_reconcile(args: &ReconcileArgs, session: &mut Session<'_>) -> 
             hour: i64::from(counts.hour) * HOUR,
             counts,
         }));
+        let path = format!("/v1/queues/{topic}/gaps/{name}");
+        let found: Vec<GapLine> = of_all(&session.client, &path)?;
+        if !found.is_empty() {
+            gaps.insert(group.clone(), found);
+        }
     }
     let all = Reconciliation {
         topic: args.topic.clone(),
         hours,
         pending,
+        gaps,
     };
     session.show(&all, |all, out| {
         let mut table = Table::new(&[
@@ -349,6 +446,16 @@ pub(crate) fn run_reconcile(args: &ReconcileArgs, session: &mut Session<'_>) -> 
         table.print(out)?;
         for (group, pending) in &all.pending {
             writeln!(out, "pending for {group}: {pending}")?;
+        }
+        for (group, gaps) in &all.gaps {
+            for gap in gaps {
+                let last = gap.from + gap.offsets.saturating_sub(1);
+                writeln!(
+                    out,
+                    "missing for {group}: partition {}, offsets {} to {last}",
+                    gap.partition, gap.from
+                )?;
+            }
         }
         Ok(())
     })

@@ -6,12 +6,13 @@ use axum::extract::{Path, Query, State};
 use axum::http::Uri;
 use serde::Deserialize;
 use weir_api::console::{
-    DecideHalf, DelayedLine, Done, HalfView, LedgerLine, QueueLine, RecordView, StandingView,
+    DecideHalf, DelayedLine, Done, GapLine, HalfView, LedgerLine, QueueLine, QueueStoreLine,
+    RecordView, SendOn, StandingView, UndeliverableLine,
 };
 use weir_api::log::OffsetQuery;
 use weir_api::queues::{
-    Cancelled, Decision, DecisionSource, HalfHandle, Message, QueueCommand, QueueReply,
-    ScheduleHandle, Standing,
+    Cancelled, Decision, DecisionSource, Destination, EntryNumber, GroupView, HalfHandle, Message,
+    OnFull, QueueCommand, QueueReply, ScheduleHandle, Standing, Target,
 };
 use weir_api::{Api, QueueCallError};
 use weir_base::batch::Record;
@@ -98,8 +99,11 @@ pub(crate) async fn list(State(state): Shared) -> Answer<Vec<QueueLine>> {
         let end = state.within(api.log.offset(at, OffsetQuery::Latest, None));
         let end = end.await?.ok().and_then(|found| found.offset);
         let end = end.unwrap_or_default().0;
+        let oldest = oldest(&state, api, at, end, &groups).await?;
+        let limit = topic_limit(api, at);
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        lines.extend(groups.into_iter().map(|group| QueueLine {
+        let groups = groups.into_iter().zip(oldest);
+        lines.extend(groups.map(|(group, oldest)| QueueLine {
             topic: topic.clone(),
             partition: at.index.0,
             group: group.group.to_string(),
@@ -113,6 +117,160 @@ pub(crate) async fn list(State(state): Shared) -> Answer<Vec<QueueLine>> {
             acked: group.counts.acked,
             dead_lettered: group.counts.dead_lettered,
             node: api.cluster.node().0,
+            oldest,
+            capacity: capacity(&group, &limit).0,
+            on_full: capacity(&group, &limit).1,
+        }));
+    }
+    Ok(Json(lines))
+}
+
+/// When the oldest message that is not final for each group was stored.
+async fn oldest(
+    state: &ConsoleState,
+    api: &Api,
+    at: TopicPartition,
+    end: u64,
+    groups: &[GroupView],
+) -> Result<Vec<Option<i64>>, Failure> {
+    let mut wanted: Vec<Offset> = groups.iter().map(|group| group.cursor).collect();
+    wanted.retain(|cursor| cursor.0 < end);
+    wanted.sort_unstable();
+    wanted.dedup();
+    let found = state.within(api.queues.records(at, wanted)).await??;
+    let at_of = |group: &GroupView| {
+        let mut records = found.iter().flatten();
+        let record = records.find(|record| record.offset == group.cursor)?;
+        Some(record.timestamp.0)
+    };
+    Ok(groups.iter().map(at_of).collect())
+}
+
+/// The topic's limit, and what happens above it.
+fn topic_limit(api: &Api, at: TopicPartition) -> (Option<u64>, String) {
+    let image = api.cluster.image();
+    let config = |key: &str| Some(image.topic(at.topic)?.configs.get(key)?.clone());
+    let messages_max = config("weir.queue.capacity").and_then(|text| text.parse().ok());
+    let on_full = config("weir.queue.on.full").unwrap_or_else(|| "reject".to_owned());
+    (messages_max, on_full)
+}
+
+/// The limit of a group: its own or the topic's.
+fn capacity(group: &GroupView, limit: &(Option<u64>, String)) -> (Option<u64>, String) {
+    let Some(own) = &group.settings.capacity else {
+        return limit.clone();
+    };
+    let on_full = match &own.on_full {
+        OnFull::Reject => "reject",
+        OnFull::DropOldest => "drop-oldest",
+        OnFull::Redirect(_) => "redirect",
+    };
+    (Some(own.messages_max), on_full.to_owned())
+}
+
+/// What queues keep beside their groups, where that is anything.
+pub(crate) async fn watch(State(state): Shared) -> Answer<Vec<QueueStoreLine>> {
+    let api = state.api()?;
+    let mut lines = Vec::new();
+    for (topic, at) in led(api, None)? {
+        let measured = ask(&state, api, at, QueueCommand::Measure).await?;
+        let Some(QueueReply::Measure(measure)) = measured else {
+            continue;
+        };
+        let line = QueueStoreLine {
+            topic,
+            partition: at.index.0,
+            delayed: measure.scheduled,
+            halves: measure.halves,
+            halves_parked: measure.halves_parked,
+            outgoing: measure.outgoing,
+            undeliverable: measure.aside,
+        };
+        let kept = [line.delayed, line.halves, line.outgoing, line.undeliverable];
+        if kept.iter().any(|kept| *kept > 0) {
+            lines.push(line);
+        }
+    }
+    Ok(Json(lines))
+}
+
+pub(crate) async fn undeliverable(
+    State(state): Shared,
+    Path(topic): Path<String>,
+) -> Answer<Vec<UndeliverableLine>> {
+    let api = state.api()?;
+    let mut lines = Vec::new();
+    for (_, at) in led(api, Some(&topic))? {
+        let command = QueueCommand::ListAside {
+            after: None,
+            limit: LINES_MAX,
+        };
+        let Some(QueueReply::ListAside(listed)) = ask(&state, api, at, command).await? else {
+            continue;
+        };
+        let places = listed.iter().map(|line| line.payload_at).collect();
+        let ids = ids(&state, api, at, places).await?;
+        let pairs = listed.into_iter().zip(ids);
+        lines.extend(pairs.map(|(line, id)| UndeliverableLine {
+            partition: at.index.0,
+            number: line.number.0,
+            at: line.at.0,
+            to: match line.destination {
+                Destination::Here => format!("{topic}-{}", at.index.0),
+                Destination::There(to) => format!("{}-{}", to.topic, to.partition),
+            },
+            reason: line.reason.to_string(),
+            id,
+        }));
+    }
+    Ok(Json(lines))
+}
+
+pub(crate) async fn send_on(
+    State(state): Shared,
+    Path((topic, partition)): Path<(String, u32)>,
+    uri: Uri,
+    Body(wish): Body<SendOn>,
+) -> Answer<Done> {
+    let api = state.api()?;
+    let at = here(api, &topic, partition, &uri)?;
+    let command = QueueCommand::SendAside {
+        numbers: wish.numbers.into_iter().map(EntryNumber).collect(),
+        to: wish.to.map(|topic| Target {
+            topic: topic.into(),
+            partition: 0,
+        }),
+    };
+    let Some(QueueReply::SendAside(sent)) = ask(&state, api, at, command).await? else {
+        return Err(QueueCallError::NoQueue.into());
+    };
+    let sent = sent?;
+    tracing::warn!(%topic, partition, sent, "an operator sent messages on");
+    Ok(Json(Done {
+        message: format!("{sent} messages sent on"),
+        id: None,
+    }))
+}
+
+pub(crate) async fn gaps(
+    State(state): Shared,
+    Path((topic, group)): Path<(String, String)>,
+) -> Answer<Vec<GapLine>> {
+    let api = state.api()?;
+    let mut lines = Vec::new();
+    for (_, at) in led(api, Some(&topic))? {
+        let command = QueueCommand::Gaps {
+            group: group.as_str().into(),
+        };
+        let Some(QueueReply::Gaps(gaps)) = ask(&state, api, at, command).await? else {
+            continue;
+        };
+        // Not every partition has every group.
+        let gaps = gaps.unwrap_or_default().into_iter();
+        lines.extend(gaps.map(|(from, offsets)| GapLine {
+            partition: at.index.0,
+            from: from.0,
+            offsets,
         }));
     }
     Ok(Json(lines))

@@ -39,6 +39,16 @@ pub(crate) fn router(state: Arc<ConsoleState>, options: &ConsoleOptions) -> Rout
         )
         .route("/v1/groups/{group}/offsets", post(groups::reset))
         .route("/v1/queues", get(queues::list))
+        .route("/v1/queues-watch", get(queues::watch))
+        .route(
+            "/v1/queues/{topic}/undeliverable",
+            get(queues::undeliverable),
+        )
+        .route(
+            "/v1/queues/{topic}/undeliverable/{partition}",
+            post(queues::send_on),
+        )
+        .route("/v1/queues/{topic}/gaps/{group}", get(queues::gaps))
         .route("/v1/queues/{topic}/delayed", get(queues::delayed))
         .route(
             "/v1/queues/{topic}/delayed/{handle}",

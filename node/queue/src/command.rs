@@ -177,6 +177,13 @@ pub enum QueueCommand {
     },
     /// Moves dead letters back where they came from.
     Replay(ReplayCommand),
+    /// What there is to watch.
+    Measure,
+    /// Offsets at which a group found no record.
+    Gaps {
+        /// Which.
+        group: GroupName,
+    },
     /// One group: settings, position, counts.
     Describe {
         /// Which.
@@ -343,6 +350,7 @@ impl QueueCommand {
             | QueueCommand::Describe { group }
             | QueueCommand::Seek { group, .. }
             | QueueCommand::DeleteGroup { group }
+            | QueueCommand::Gaps { group }
             | QueueCommand::Ledger { group, .. } => Some(group),
             QueueCommand::Leave { .. }
             | QueueCommand::Feed(_)
@@ -358,6 +366,7 @@ impl QueueCommand {
             | QueueCommand::ListAside { .. }
             | QueueCommand::SendAside { .. }
             | QueueCommand::Replay(_)
+            | QueueCommand::Measure
             | QueueCommand::ListGroups
             | QueueCommand::Trim { .. }
             | QueueCommand::TraceOf { .. } => None,

@@ -51,8 +51,8 @@ pub use replay::{
     ReplayReport, ReplayState, ReplayStep, ReplayView, StartReplay, StoredReplay,
 };
 pub use reply::{
-    Cancelled, Check, Delivery, GroupView, HalfLine, QueueReply, Returned, Scheduled,
-    ScheduledLine, Standing,
+    Cancelled, Check, Delivery, GroupMeasure, GroupView, HalfLine, QueueMeasure, QueueReply,
+    Returned, Scheduled, ScheduledLine, Standing,
 };
 pub use settings::{
     ATTEMPTS_MAX, BACKOFF_MAX, BACKOFF_STEPS_MAX, Backoff, Capacity, GROUP_NAME_BYTES_MAX,

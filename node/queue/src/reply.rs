@@ -45,6 +45,9 @@ pub enum QueueReply {
     /// How many.
     SendAside(Result<u64, QueueError>),
     Replay(Result<ReplayReport, QueueError>),
+    Measure(QueueMeasure),
+    /// First offset and how many, oldest first; at most 1,024 are remembered by place.
+    Gaps(Result<Vec<(Offset, u64)>, QueueError>),
     Describe(Result<GroupView, QueueError>),
     ListGroups(Vec<GroupView>),
     Seek(Result<(), QueueError>),
@@ -160,6 +163,40 @@ pub struct GroupView {
     /// Members with leases or waiting receives.
     pub members: usize,
     /// Totals of the ledger's hours.
+    pub counts: Counts,
+}
+
+/// What there is to watch of one partition's queues.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct QueueMeasure {
+    /// Its groups.
+    pub groups: Vec<GroupMeasure>,
+    /// Delayed messages.
+    pub scheduled: u64,
+    /// Half messages that nobody decided on.
+    pub halves: u64,
+    /// Of them, those that are asked about no more.
+    pub halves_parked: u64,
+    /// Messages on their way elsewhere.
+    pub outgoing: u64,
+    /// Messages that were refused elsewhere, and wait for an operator.
+    pub aside: u64,
+}
+
+/// What there is to watch of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupMeasure {
+    /// Its name.
+    pub group: GroupName,
+    /// The first offset that is not final.
+    pub position: Offset,
+    /// Final messages above it.
+    pub finished_above: u64,
+    /// Delivered and not settled.
+    pub in_flight: u64,
+    /// Waiting for a retry, or for their time.
+    pub retrying: u64,
+    /// Totals of its ledger.
     pub counts: Counts,
 }
 

@@ -31,8 +31,6 @@ pub(crate) struct Limited {
     pub(crate) refused: AtomicU64,
     /// Batches that were sent elsewhere.
     pub(crate) redirected: AtomicU64,
-    /// Messages that were dropped.
-    pub(crate) dropped: AtomicU64,
 }
 
 impl Broker {
@@ -185,8 +183,6 @@ impl Trimmer {
                 let trim = QueueCommand::Trim { end, default };
                 match self.host.call(trim).await {
                     Ok(QueueReply::Trim(dropped)) => {
-                        let limited = &self.broker.0.queues.limited;
-                        limited.dropped.fetch_add(dropped, Ordering::Relaxed);
                         if dropped > 0 {
                             tracing::warn!(partition = %self.parent, dropped, "a full queue drops");
                         }

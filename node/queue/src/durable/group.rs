@@ -92,6 +92,16 @@ impl StoredGroup {
         finished - self.start.0.cast_signed()
     }
 
+    /// Final offsets from `cursor` on.
+    pub(crate) fn finished_above(&self, cursor: Offset) -> u64 {
+        let above = self.blocks.range(cursor.0 / BLOCK_OFFSETS..);
+        let finished = above.map(|(block, value)| {
+            let settled = crate::counts::bits(*block, Offset::ZERO, cursor);
+            u64::from((value.finished & !settled).count_ones())
+        });
+        finished.sum()
+    }
+
     /// The key whose version changed longest ago.
     pub(crate) fn oldest_version(&self) -> Option<KeyHash> {
         self.version_ages.first().map(|(_, key)| *key)

@@ -10,7 +10,7 @@ use crate::durable::QueueState;
 use crate::error::QueueError;
 use crate::ids::{GroupName, GroupNumber};
 use crate::record::{BLOCK_OFFSETS, Block, Counts, Ending, QueueRecord, StoredGroupSettings};
-use crate::reply::{GroupView, Standing};
+use crate::reply::{GroupMeasure, GroupView, Standing};
 use crate::settings::{Capacity, GroupSettings, OnFull};
 use crate::turn::Turn;
 
@@ -233,19 +233,12 @@ impl LiveGroup {
         let members = self.leases.values().map(|lease| &lease.member);
         let members = members.chain(self.waiting.iter().map(|waiting| &waiting.member));
         let members: BTreeSet<_> = members.collect();
-        let above = stored.blocks.range(cursor.0 / BLOCK_OFFSETS..);
-        let above: u64 = above
-            .map(|(block, value)| {
-                let settled = crate::counts::bits(*block, Offset::ZERO, cursor);
-                u64::from((value.finished & !settled).count_ones())
-            })
-            .sum();
         GroupView {
             group: self.name.clone(),
             number: self.number,
             settings: self.settings.clone(),
             cursor: cursor.max(stored.start),
-            finished_above: above,
+            finished_above: stored.finished_above(cursor),
             in_flight: self.leases.len(),
             retrying: self.retrying,
             ready: self.messages.len() - self.leases.len() - self.retrying,
@@ -253,6 +246,29 @@ impl LiveGroup {
             members: members.len(),
             counts: stored.counts(),
         }
+    }
+
+    /// What there is to watch.
+    pub(crate) fn measure(&self, state: &QueueState) -> GroupMeasure {
+        let stored = state.stored(self.number);
+        let position = stored.position().max(stored.start);
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        GroupMeasure {
+            group: self.name.clone(),
+            position,
+            finished_above: stored.finished_above(position),
+            in_flight: count(self.leases.len()),
+            retrying: count(self.retrying),
+            counts: stored.counts(),
+        }
+    }
+
+    /// Offsets at which no record was found.
+    pub(crate) fn gaps(&self, turn: &Turn<'_>) -> Vec<(Offset, u64)> {
+        let gaps = &turn.stored(self.number).gaps;
+        gaps.iter()
+            .map(|(from, offsets)| (*from, *offsets))
+            .collect()
     }
 
     /// Where a message stands.

@@ -87,6 +87,8 @@ fn on_store(
         | QueueCommand::Forward { .. }
         | QueueCommand::Leave { .. }
         | QueueCommand::Missing { .. }
+        | QueueCommand::Measure
+        | QueueCommand::Gaps { .. }
         | QueueCommand::Describe { .. }
         | QueueCommand::ListGroups
         | QueueCommand::Seek { .. }
@@ -171,6 +173,10 @@ pub(super) fn on_command(
         }
         QueueCommand::Describe { group } => {
             QueueReply::Describe(live.on_name(at, &group, |group, turn| Ok(group.view(turn))))
+        }
+        QueueCommand::Measure => QueueReply::Measure(live.measure(state)),
+        QueueCommand::Gaps { group } => {
+            QueueReply::Gaps(live.on_name(at, &group, |group, turn| Ok(group.gaps(turn))))
         }
         QueueCommand::ListGroups => live.views(at.0, at.1, at.2),
         QueueCommand::Seek { group, to } => {

@@ -16,7 +16,7 @@ use crate::half::Checks;
 use crate::ids::{GroupName, GroupNumber, MemberName};
 use crate::options::QueueOptions;
 use crate::replay::Replays;
-use crate::reply::QueueReply;
+use crate::reply::{QueueMeasure, QueueReply};
 use crate::settings::{Capacity, GROUP_NAME_BYTES_MAX, GroupSettings};
 use crate::timers::Timer;
 use crate::turn::{Core, Out, Turn};
@@ -369,6 +369,20 @@ impl QueueLive {
         };
         let views = self.groups.values().map(|group| group.view(&turn));
         QueueReply::ListGroups(views.collect())
+    }
+
+    pub(super) fn measure(&self, state: &QueueState) -> QueueMeasure {
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        let (halves, halves_parked) = state.halves();
+        let outgoing = state.outgoing().map(|(.., batch)| batch.messages.len());
+        QueueMeasure {
+            groups: self.groups.values().map(|g| g.measure(state)).collect(),
+            scheduled: count(state.scheduled()),
+            halves: count(halves),
+            halves_parked: count(halves_parked),
+            outgoing: count(outgoing.sum::<usize>() + state.departing()),
+            aside: count(state.aside()),
+        }
     }
 
     pub(super) fn trace(

@@ -217,6 +217,8 @@ impl Script {
             },
             "describe" => QueueCommand::Describe { group: group() },
             "groups" => QueueCommand::ListGroups,
+            "measure" => QueueCommand::Measure,
+            "gaps" => QueueCommand::Gaps { group: group() },
             "seek" => QueueCommand::Seek {
                 group: group(),
                 to: Offset(words.at(2).parse().unwrap()),
@@ -571,6 +573,23 @@ impl Script {
                 let views = views.map(|view| format!("{}: {}", view.group, describe(view)));
                 views.collect::<Vec<_>>().join("; ")
             }
+            QueueReply::Gaps(Ok(gaps)) => {
+                let gaps = gaps
+                    .iter()
+                    .map(|(from, many)| format!("{many} from {from}"));
+                gaps.collect::<Vec<_>>().join(", ")
+            }
+            QueueReply::Measure(measure) => {
+                let groups = measure.groups.iter();
+                let groups = groups
+                    .map(|g| format!("{} at {} (+{})", g.group, g.position, g.finished_above));
+                let groups = groups.collect::<Vec<_>>().join(", ");
+                let (halves, parked) = (measure.halves, measure.halves_parked);
+                format!(
+                    "{groups}; {} delayed, {halves} halves, {parked} parked, {} outgoing, {} aside",
+                    measure.scheduled, measure.outgoing, measure.aside
+                )
+            }
             QueueReply::ListAside(lines) => {
                 let lines = lines.iter().map(|line| {
                     let to = match &line.destination {
@@ -608,6 +627,7 @@ impl Script {
             | QueueReply::Resolve(Err(error))
             | QueueReply::OutboxDone(Err(error))
             | QueueReply::Replay(Err(error))
+            | QueueReply::Gaps(Err(error))
             | QueueReply::OutboxRefused(Err(error))
             | QueueReply::SendAside(Err(error))
             | QueueReply::Describe(Err(error))
