@@ -17,6 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PEERS = Path(os.environ.get("PEERS", ROOT.parent / "shared" / "peers")).resolve()
+BINARY = os.environ.get("WEIR", ROOT / "target" / "release" / "weir")
 TICKS = os.sysconf("SC_CLK_TCK")
 ADMIN_PORT_BASE = 16080
 SYSTEMS = ["weir-async", "weir-sync", "kafka", "kafka-fsync", "nats", "nats-fsync"]
@@ -43,13 +44,11 @@ class Weir:
     def __init__(self, mode, nodes=3):
         self.nodes = nodes
         self.data = None
-        self.binary = os.environ.get("WEIR", ROOT / "target" / "release" / "weir")
-        self.admin = f"127.0.0.1:{ADMIN_PORT_BASE}"
         self.configs = [f"weir.flush={mode}", f"min.insync.replicas={min(nodes, 2)}"]
 
     def start(self):
         self.data = self.data or tempfile.mkdtemp(prefix="weir-bench-")
-        command = [self.binary, "dev", "--data", self.data, "--port-base", "15092", "--nodes",
+        command = [BINARY, "dev", "--data", self.data, "--port-base", "15092", "--nodes",
                    str(self.nodes), "--admin-port-base", str(ADMIN_PORT_BASE)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         for line in self.process.stdout:
@@ -57,9 +56,29 @@ class Weir:
                 break
         else:
             sys.exit("weir dev ended before it was ready")
-        nodes = json.loads(Path(self.data, "cluster.json").read_text())["nodes"]
+        nodes = self.cluster()
         self.bootstrap = ",".join(node["kafka"] for node in nodes)
+        self.rocketmq = ";".join(node["rocketmq"] for node in nodes)
+        self.admin = ",".join(node["admin"] for node in nodes)
         self.pids = [node["pid"] for node in nodes]
+
+    def cluster(self):
+        return json.loads(Path(self.data, "cluster.json").read_text())["nodes"]
+
+    def refresh(self):
+        """The process ids after nodes were started anew."""
+        self.pids = [node["pid"] for node in self.cluster()]
+        return self.pids
+
+    def weir(self, *arguments):
+        """One of the operator's commands."""
+        command = [BINARY, *arguments, "--admin", self.admin]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+    def create(self, topic, *configs):
+        """A topic of three partitions, each on all nodes."""
+        configs = [x for config in [*self.configs, *configs] for x in ("--config", config)]
+        self.weir("topic", "create", topic, "--partitions", "3", *configs)
 
     def kill(self):
         """Ends every node and the supervisor as `kill -9` does; the data stays.
@@ -94,7 +113,7 @@ class Peer:
         self.options = ["--fsync"] if fsync else []
 
     def start(self):
-        command = self.script + ["start", "3"] + self.options
+        command = self.script + ["start", str(self.nodes)] + self.options
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         files = re.findall(r"pidfile=(\S+)", output)
         self.pids = [int(Path(file).read_text().split()[0]) for file in files]
@@ -132,6 +151,22 @@ class Nats(Peer):
         sys.exit("JetStream takes no message")
 
 
+class RocketMq(Peer):
+    """Acknowledges what is on the disk of a master and in the memory of its slave."""
+
+    protocol = "rocketmq"
+    rocketmq = "127.0.0.1:18081"
+
+    def __init__(self):
+        super().__init__("rocketmq", False)
+        self.nodes, self.options = "ms", ["--sync-flush", "--proxy"]
+
+    def create(self, topic):
+        command = [PEERS / "rocketmq-tool.sh", "mqadmin", "updateTopic", "-n", "127.0.0.1:19876",
+                   "-c", "DefaultCluster", "-t", topic, "-r", "8", "-w", "8"]
+        subprocess.run(command, check=True, capture_output=True)
+
+
 def system(name):
     kind, _, mode = name.partition("-")
     if kind == "weir":
@@ -154,13 +189,8 @@ def create_topic(target, topic, partitions=1):
     size = ["--partitions", str(partitions), "--replication-factor", str(replicas)]
     if isinstance(target, Weir):
         # Kafka's own tool refuses configs that it does not know.
-        command = [target.binary, "topic", "create", topic, *size, *configs,
-                   "--admin", target.admin]
-        run = subprocess.run(command, capture_output=True, text=True, timeout=60)
-        output, made = run.stdout + run.stderr, run.returncode == 0
-    else:
-        output = kafka_tool(target.bootstrap, "topics", "--create", "--topic", topic, *size,
-                            *configs)
-        made = f"Created topic {topic}." in output
-    if not made:
+        target.weir("topic", "create", topic, *size, *configs)
+        return
+    output = kafka_tool(target.bootstrap, "topics", "--create", "--topic", topic, *size, *configs)
+    if f"Created topic {topic}." not in output:
         sys.exit(f"topic {topic} was not made: {output.strip()}")

@@ -572,6 +572,34 @@ fn queues_are_shown_and_reconciled() {
 }
 
 #[test]
+fn a_queue_group_is_made_and_set() {
+    let node = Node::attached();
+    node.weir("topic create jobs --partitions 2").unwrap();
+    let refused = node.weir("queue set none g --attempts 3").unwrap_err();
+    assert!(refused.contains("none"), "{refused}");
+    let refused = node.weir("queue set jobs g --rate 1").unwrap_err();
+    assert!(refused.contains("less than one for each"), "{refused}");
+    let refused = node.weir("queue set jobs g --attempts 0").unwrap_err();
+    assert!(refused.contains("attempts_max"), "{refused}");
+    let set = "queue set jobs g --attempts 3 --backoff 1000,3000 --rate 101 --fifo true";
+    assert!(node.weir(set).unwrap().contains("on 2 partitions"));
+    node.weir("queue set jobs g --attempts 4").unwrap();
+    let (api, topic) = (node.broker.api(), node.topic("jobs").topic);
+    let settings = |index| {
+        let groups = api.queues.list_groups(TopicPartition::new(topic, index));
+        node.runtime.block_on(groups).unwrap()[0].settings.clone()
+    };
+    let (first, second) = (settings(0), settings(1));
+    assert_eq!((first.attempts_max, first.fifo), (4, true));
+    let steps = [1, 3].map(Duration::from_secs).to_vec();
+    assert_eq!(first.backoff, weir_api::queues::Backoff::List(steps));
+    let rates = [first.pacing.rate, second.pacing.rate];
+    assert_eq!(rates, [Some(51), Some(50)]);
+    node.weir("queue set jobs g --rate 0").unwrap();
+    assert_eq!(settings(0).pacing.rate, None);
+}
+
+#[test]
 fn dead_letters_are_shown_and_removed() {
     let node = Node::attached();
     drop(with_queue(&node));

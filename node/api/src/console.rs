@@ -415,6 +415,31 @@ pub struct GapLine {
     pub offsets: u64,
 }
 
+/// `PATCH /v1/queues/{topic}/groups/{group}`: what is left out stays, or is the default of
+/// a group that this makes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AlterQueueGroup {
+    /// Deliveries of one message before it is dead-lettered.
+    pub attempts: Option<u16>,
+    /// Pauses before the second, third, ... attempt, ms; the last one repeats.
+    pub backoff: Option<Vec<u64>>,
+    /// Whether messages of one message group are delivered one after the other.
+    pub fifo: Option<bool>,
+    /// Deliveries a second, of all partitions together; 0: as fast as it asks.
+    pub rate: Option<u32>,
+    /// Whether a group that this makes begins at the start of the topic; else at its end.
+    #[serde(default)]
+    pub from_start: bool,
+}
+
+/// The answer: on how many partitions, those that the node leads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlteredQueueGroup {
+    /// How many.
+    pub partitions: usize,
+}
+
 /// A line of `GET /v1/queues/{topic}/delayed`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct DelayedLine {

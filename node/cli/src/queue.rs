@@ -3,6 +3,8 @@
 //! What lies on many partitions is asked of every node, each of which answers for what it
 //! leads; a handle names its partition, so what it stands for is asked of one.
 
+mod set;
+
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -49,6 +51,8 @@ pub enum QueueCommand {
         #[arg(long, value_name = "TOPIC")]
         to: Option<String>,
     },
+    /// Set attempts, pauses, order or rate of a group on a topic
+    Set(set::SetArgs),
 }
 
 /// For `weir delayed`.
@@ -158,6 +162,7 @@ pub(crate) fn run_queue(command: &QueueCommand, session: &mut Session<'_>) -> Re
     let topic = match command {
         QueueCommand::List => None,
         QueueCommand::Describe { topic } => Some(topic),
+        QueueCommand::Set(args) => return set::run(args, session),
         QueueCommand::Undeliverable { topic } => return undeliverable(topic, session),
         QueueCommand::SendOn {
             topic,

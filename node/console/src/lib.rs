@@ -17,6 +17,7 @@ mod groups;
 mod letters;
 mod measure;
 mod offsets;
+mod queue_groups;
 mod queues;
 mod routes;
 mod serve;

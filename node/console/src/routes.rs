@@ -7,12 +7,14 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, patch, post};
 use axum::{Json, Router};
 use serde::de::DeserializeOwned;
 
 use crate::failure::Failure;
-use crate::{ConsoleOptions, ConsoleState, cluster, groups, letters, measure, queues, topics};
+use crate::{
+    ConsoleOptions, ConsoleState, cluster, groups, letters, measure, queue_groups, queues, topics,
+};
 
 /// The state, as handlers take it.
 pub(crate) type Shared = State<Arc<ConsoleState>>;
@@ -49,6 +51,10 @@ pub(crate) fn router(state: Arc<ConsoleState>, options: &ConsoleOptions) -> Rout
             post(queues::send_on),
         )
         .route("/v1/queues/{topic}/gaps/{group}", get(queues::gaps))
+        .route(
+            "/v1/queues/{topic}/groups/{group}",
+            patch(queue_groups::alter),
+        )
         .route("/v1/queues/{topic}/delayed", get(queues::delayed))
         .route(
             "/v1/queues/{topic}/delayed/{handle}",

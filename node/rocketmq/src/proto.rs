@@ -26,6 +26,8 @@ pub(crate) use service::{
     SendMessageResponse, SendResultEntry, StatusOnly, TransactionResolution, TransactionSource,
     Unread, received,
 };
+#[cfg(test)]
+pub(crate) use settings::SubscriptionEntry;
 pub(crate) use settings::{
     ClientType, CustomizedBackoff, ExponentialBackoff, Metric, Publishing, RetryPolicy, Settings,
     Subscription, pub_sub, strategy,

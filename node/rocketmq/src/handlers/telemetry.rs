@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
-use weir_api::queues::GroupSettings;
+use weir_api::queues::{Backoff, GroupSettings};
 
 use super::notify_client_termination::leave;
 use super::{groups, queue, topics};
@@ -261,12 +261,18 @@ fn sends_again() -> RetryPolicy {
     }
 }
 
+/// A push consumer returns what it failed for as long as it is told here: a group that
+/// was given a list of pauses has those.
 fn receives_again(group: &GroupSettings) -> RetryPolicy {
-    let next = LADDER.map(|seconds| WireDuration::from(Duration::from_secs(seconds)));
+    let next = match &group.backoff {
+        Backoff::List(steps) => steps.iter().copied().map(WireDuration::from).collect(),
+        Backoff::Ladder | Backoff::Exponential { .. } => {
+            let steps = LADDER.map(Duration::from_secs);
+            steps.into_iter().map(WireDuration::from).collect()
+        }
+    };
     RetryPolicy {
         max_attempts: i32::from(group.attempts_max) + 1,
-        strategy: Some(Strategy::CustomizedBackoff(CustomizedBackoff {
-            next: next.to_vec(),
-        })),
+        strategy: Some(Strategy::CustomizedBackoff(CustomizedBackoff { next })),
     }
 }

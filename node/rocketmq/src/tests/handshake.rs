@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
+use weir_api::queues::{Backoff, GroupSettings};
+use weir_base::{Offset, TopicPartition};
+
 use super::{Client, Fixture, code, resource, run};
 use crate::RocketmqOptions;
 use crate::proto::{
-    ClientType, Code, HeartbeatRequest, MessageType, NotifyClientTerminationRequest, Publishing,
-    QueryAssignmentRequest, QueryAssignmentResponse, QueryRouteRequest, QueryRouteResponse,
-    Settings, StatusOnly, Subscription, TelemetryCommand, Unread, WireDuration, command::Command,
-    pub_sub::PubSub,
+    ClientType, Code, CustomizedBackoff, HeartbeatRequest, MessageType,
+    NotifyClientTerminationRequest, Publishing, QueryAssignmentRequest, QueryAssignmentResponse,
+    QueryRouteRequest, QueryRouteResponse, RetryPolicy, Settings, StatusOnly, Subscription,
+    SubscriptionEntry, TelemetryCommand, Unread, WireDuration, command::Command, pub_sub::PubSub,
+    strategy::Strategy,
 };
 
 fn settings(kind: ClientType, pub_sub: Option<PubSub>) -> TelemetryCommand {
@@ -105,6 +109,43 @@ fn consumers_get_the_ladder_and_say_goodbye() {
             heartbeat(&client).await,
             i32::from(Code::UnrecognizedClientType)
         );
+    });
+}
+
+#[test]
+fn consumers_get_the_pauses_that_their_group_was_given() {
+    run(async {
+        let fixture = Fixture::start().await;
+        let topic = fixture.topic("t", 1, &[]).await;
+        let steps = vec![Duration::from_secs(1), Duration::from_millis(2_500)];
+        let given = GroupSettings {
+            attempts_max: 3,
+            backoff: Backoff::List(steps.clone()),
+            ..GroupSettings::default()
+        };
+        let at = TopicPartition::new(topic, 0);
+        let queues = fixture.broker.api().queues;
+        let made = queues.ensure_group(at, "g".into(), given, Offset::ZERO, false);
+        made.await.unwrap();
+        let client = fixture.client("c1").await;
+        let subscription = Subscription {
+            group: resource("g"),
+            subscriptions: vec![SubscriptionEntry {
+                topic: resource("t"),
+                expression: None,
+            }],
+            ..Subscription::default()
+        };
+        let pub_sub = Some(PubSub::Subscription(subscription));
+        let subscribing = settings(ClientType::PushConsumer, pub_sub);
+        let (_sender, mut incoming) = client.telemetry(subscribing).await.unwrap();
+        let policy = told(incoming.message().await.unwrap()).backoff_policy;
+        let next = steps.into_iter().map(WireDuration::from).collect();
+        let told = RetryPolicy {
+            max_attempts: 4,
+            strategy: Some(Strategy::CustomizedBackoff(CustomizedBackoff { next })),
+        };
+        assert_eq!(policy, Some(told));
     });
 }
 
