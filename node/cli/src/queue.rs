@@ -3,7 +3,7 @@
 //! What lies on many partitions is asked of every node, each of which answers for what it
 //! leads; a handle names its partition, so what it stands for is asked of one.
 
-mod set;
+pub mod set;
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};

@@ -23,6 +23,7 @@ struct Host {
     encodes: bool,
     replies: Vec<QueueReply>,
     end: u64,
+    keys: u64,
 }
 
 impl Host {
@@ -53,7 +54,7 @@ impl Host {
                 offset: Offset(offset),
                 stored_at: now,
                 bytes: 100,
-                key: Some(KeyHash(offset % 1_000)),
+                key: Some(KeyHash(offset % self.keys)),
                 version: None,
                 tag: None,
                 properties: Vec::new(),
@@ -77,6 +78,7 @@ impl Host {
 fn run(depth: u64, messages: u64, batch: usize, lag: usize, fifo: bool, encodes: bool) {
     let mut host = Host {
         end: depth,
+        keys: 1_000,
         encodes,
         ..Host::default()
     };
@@ -140,6 +142,89 @@ fn receive_and_ack() {
     println!("without encoding:");
     for batch in [1, 32] {
         run(1_000_000, 500_000, batch, 64, false, false);
+    }
+}
+
+/// Two messages of each of a million message groups; every hundredth group fails. What a
+/// receive of 32 and its acknowledgement take, sorted.
+fn a_million_groups(failing: bool) -> Vec<Duration> {
+    const KEYS: u64 = 1_000_000;
+    let mut host = Host {
+        end: 2 * KEYS,
+        keys: KEYS,
+        encodes: true,
+        ..Host::default()
+    };
+    let settings = GroupSettings {
+        fifo: true,
+        ..GroupSettings::default()
+    };
+    let group: std::sync::Arc<str> = "g".into();
+    let ensure = QueueCommand::EnsureGroup {
+        group: group.clone(),
+        settings,
+        start: Offset(0),
+        replace: false,
+    };
+    host.send(0, ensure);
+    let (mut rounds, mut settled) = (Vec::new(), 0);
+    let all = if failing {
+        KEYS * 2 / 100 * 99
+    } else {
+        KEYS * 2
+    };
+    while settled < all {
+        host.replies.clear();
+        let begun = Instant::now();
+        let receive = Receive {
+            group: group.clone(),
+            member: "m".into(),
+            batch_max: 32,
+            invisible: None,
+            wait_until: Timestamp(0),
+            filter: None,
+            attempt_id: None,
+            auto_renew: false,
+        };
+        host.send(1, QueueCommand::Receive(receive));
+        let given = host.replies.drain(..).find_map(|reply| match reply {
+            QueueReply::Receive(Ok(given)) => Some(given),
+            _ => None,
+        });
+        let given = given.unwrap_or_default();
+        let fails = |given: &Delivery| failing && given.offset.0 % 100 == 0;
+        let (failed, good): (Vec<_>, Vec<_>) = given.into_iter().partition(fails);
+        let receipts: Vec<_> = good.iter().map(|given| given.receipt).collect();
+        settled += receipts.len() as u64;
+        let group = group.clone();
+        host.send(1, QueueCommand::Ack { group, receipts });
+        rounds.push(begun.elapsed());
+        for given in failed {
+            let nack = QueueCommand::Nack {
+                group: "g".into(),
+                receipt: given.receipt,
+                delay: Some(Duration::from_secs(3_600)),
+                cause: EndCause::Nack,
+                note: None,
+            };
+            host.send(1, nack);
+        }
+    }
+    rounds.sort();
+    rounds
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn failing_groups_do_not_slow_the_others() {
+    for failing in [false, true, false, true] {
+        let rounds = a_million_groups(failing);
+        let mean = rounds.iter().sum::<Duration>() / u32::try_from(rounds.len()).unwrap();
+        println!(
+            "a million message groups, every hundredth failing: {failing}; 32 received and acknowledged: mean {mean:?}, p50 {:?}, p99 {:?}",
+            rounds[rounds.len() / 2],
+            rounds[rounds.len() * 99 / 100],
+        );
     }
 }
 

@@ -17,7 +17,8 @@ import org.springframework.stereotype.Component;
 
 /**
  * Scenario 4, data synchronisation: a change of the user table and the message that tells of it are one transaction;
- * the search index applies each change once, however often it is told.
+ * the search index applies each change once, however often it is told. The key is set by its prefixed name: the starter
+ * passes the plain one on as a property too, and RocketMQ refuses that.
  */
 @Component
 class DataSync implements Scenario {
@@ -39,7 +40,7 @@ class DataSync implements Scenario {
 
     private void change(User user, boolean databaseTakesIt) throws Exception {
         Pair<SendReceipt, Transaction> told = template.sendTransactionMessage("user-changes:changed",
-            MessageBuilder.withPayload(user).setHeader(RocketMQHeaders.KEYS, user.id() + "/" + user.version()).build());
+            MessageBuilder.withPayload(user).setHeader(RocketMQHeaders.PREFIX + RocketMQHeaders.KEYS, user.id() + "/" + user.version()).build());
         if (databaseTakesIt) {
             table.put(user.id(), user);
             told.getTransaction().commit();
