@@ -18,6 +18,10 @@ use std::sync::Arc;
 use weir_base::image::{ClusterImage, FlushMode, PartitionRecord};
 use weir_base::{NodeId, TopicPartition};
 
+/// How late the newest image of any node may be, in milliseconds: who is seen to join may
+/// have joined that long ago.
+const LATE_MS: u64 = 2_000;
+
 /// Since when copies are counted on, in simulated milliseconds, by the newest image.
 #[derive(Default)]
 pub(super) struct Membership {
@@ -41,30 +45,29 @@ impl Membership {
         }
         self.image = Some(Arc::clone(newest));
         let before = std::mem::take(&mut self.since);
+        let joined_now = now.saturating_sub(LATE_MS);
         for (at, record) in newest.partitions() {
             for node in record.isr.iter().chain(&record.elr) {
                 let before = before.get(&(at, *node)).filter(|since| since.is_member);
                 let since = Since {
-                    joined: before.map_or(now, |since| since.joined),
+                    joined: before.map_or(joined_now, |since| since.joined),
                     is_member: true,
                 };
                 self.since.insert((at, *node), since);
             }
             for node in &record.last_known_elr {
-                if let Some(before) = before.get(&(at, *node)) {
-                    let is_member = false;
-                    let since = Since {
-                        is_member,
-                        ..*before
-                    };
-                    self.since.insert((at, *node), since);
-                }
+                let before = before.get(&(at, *node));
+                let since = Since {
+                    joined: before.map_or(joined_now, |since| since.joined),
+                    is_member: false,
+                };
+                self.since.insert((at, *node), since);
             }
         }
     }
 
-    /// When a node joined for the last time those that hold everything; `None` if it was
-    /// never seen among them, or is forgotten.
+    /// When a node joined for the last time those that hold everything, or somewhat
+    /// earlier; `None` if it is not known as one of them any more.
     pub(super) fn joined(&self, at: TopicPartition, node: NodeId) -> Option<u64> {
         self.since.get(&(at, node)).map(|since| since.joined)
     }
@@ -158,14 +161,13 @@ mod tests {
             membership.look(&Arc::new(image), now);
             membership.joined(AT, NodeId(2))
         };
-        assert_eq!(look(10, &[1, 2], &[]), Some(10));
-        assert_eq!(look(20, &[1, 2], &[]), Some(10));
-        assert_eq!(
-            look(30, &[1], &[2]),
-            Some(10),
-            "still known as a former one"
-        );
-        assert_eq!(look(40, &[1, 2], &[]), Some(40));
-        assert_eq!(look(50, &[1], &[]), None);
+        assert_eq!(look(3_000, &[1, 2], &[]), Some(1_000));
+        assert_eq!(look(4_000, &[1, 2], &[]), Some(1_000));
+        let former = look(5_000, &[1], &[2]);
+        assert_eq!(former, Some(1_000), "still known as a former one");
+        assert_eq!(look(6_000, &[1, 2], &[]), Some(4_000));
+        assert_eq!(look(7_000, &[1], &[]), None);
+        let unseen = look(8_000, &[1], &[2]);
+        assert_eq!(unseen, Some(6_000), "it joined between two images");
     }
 }
