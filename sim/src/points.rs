@@ -95,6 +95,7 @@ const TOLD: &[&str] = &[
     "stopped itself for a failed disk",
     "core without one node",
     "partition that only an operator can bring back",
+    "copies of a log compared",
 ];
 
 /// Which states one run reached.

@@ -6,6 +6,7 @@
 //! Last, what the clients saw is judged.
 
 mod clients;
+mod identity;
 mod liveness;
 mod stranded;
 
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use weir_base::image::PartitionRecord;
 use weir_base::{LeaderEpoch, TopicPartition};
 use weir_checkers::Key;
 
@@ -262,7 +264,7 @@ impl Run<'_> {
                 stranded
                     .into_iter()
                     .for_each(|key| self.promise.strand(key));
-                return Ok(());
+                return self.compare_copies();
             }
         }
         let missing = self.standing().what_is_missing().unwrap_or_default();
@@ -285,6 +287,38 @@ impl Run<'_> {
         )
     }
 
+    /// Reads what every member of an ISR holds (C23).
+    fn compare_copies(&mut self) -> Result<()> {
+        let insides = self.insides.lock().clone();
+        let mut broken = Vec::new();
+        let mut compared = false;
+        for (at, record) in keys().filter_map(|(topic, p, _)| self.record(topic, p)) {
+            let mut copies = Vec::new();
+            let members = insides.iter().filter(|(node, _)| record.isr.contains(node));
+            for (node, inside) in members {
+                let replicas = inside.broker.replicas();
+                let replica = replicas.iter().find(|replica| replica.at() == at);
+                let copy = replica.and_then(identity::Copy::read);
+                copies.extend(copy.map(|copy| (*node, copy)));
+            }
+            compared |= copies.len() > 1;
+            let parting = identity::differ(&copies);
+            broken.extend(parting.map(|how| format!("C23: {at}: {how}")));
+        }
+        if compared {
+            self.points.reach("copies of a log compared");
+        }
+        anyhow::ensure!(broken.is_empty(), "{}", broken.join("; "));
+        Ok(())
+    }
+
+    /// A partition that clients use, as the newest image has it.
+    fn record(&self, topic: usize, partition: i32) -> Option<(TopicPartition, &PartitionRecord)> {
+        let topic = self.seen.newest.topics.get(TOPICS[topic].name)?;
+        let at = TopicPartition::new(topic.id, u32::try_from(partition).ok()?);
+        Some((at, self.seen.newest.partition(at)?))
+    }
+
     fn standing(&self) -> Standing<'_> {
         Standing {
             seen: &self.seen,
@@ -296,13 +330,8 @@ impl Run<'_> {
     /// Keys whose partition only an operator can bring back.
     fn stranded(&self) -> BTreeSet<Key> {
         let keys = keys().filter(|(topic, partition, _)| {
-            let topic = self.seen.newest.topics.get(TOPICS[*topic].name);
-            let index = u32::try_from(*partition).unwrap_or(u32::MAX);
-            topic.is_some_and(|topic| {
-                let at = TopicPartition::new(topic.id, index);
-                let record = self.seen.newest.partition(at);
-                record.is_some_and(|record| self.standing().is_stranded(at, record))
-            })
+            let known = self.record(*topic, *partition);
+            known.is_some_and(|(at, record)| self.standing().is_stranded(at, record))
         });
         keys.map(|(.., key)| key).collect()
     }
