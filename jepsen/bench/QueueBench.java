@@ -214,7 +214,7 @@ public class QueueBench {
             readers.add(reader);
         }
         try (KafkaProducer<byte[], byte[]> producer = kafkaProducer(0)) {
-            for (int round = 0; round < 5; round++) publish(producer, text("warm"), 20_000, 20_000);
+            for (int round = 0; round < 5; round++) publish(producer, "warm", 20_000, 20_000);
             meet("warm");
             double[] took = publish(producer, text("topic"), burst, burst);
             System.out.printf("publish %d in one second: ms %s%n", burst, spread(took, burst));
@@ -295,7 +295,18 @@ public class QueueBench {
         }
     }
 
-    public static void main(String[] arguments) throws Exception {
+    public static void main(String[] arguments) {
+        try {
+            run(arguments);
+            System.out.flush();
+            Runtime.getRuntime().halt(0); // closing sixteen clients waits for their polls
+        } catch (Throwable error) {
+            error.printStackTrace();
+            Runtime.getRuntime().halt(1); // their threads would go on
+        }
+    }
+
+    static void run(String[] arguments) throws Exception {
         for (int n = 1; n < arguments.length; n++) {
             String[] pair = arguments[n].split("=", 2);
             ARGUMENTS.put(pair[0], pair[1]);
@@ -307,7 +318,5 @@ public class QueueBench {
             case "groups" -> groups();
             default -> throw new IllegalArgumentException(arguments[0]);
         }
-        System.out.flush();
-        Runtime.getRuntime().halt(0); // closing sixteen clients waits for their polls
     }
 }
