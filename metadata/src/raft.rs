@@ -313,7 +313,8 @@ impl Group {
                 "node {from} is no voter of this group with this data directory"
             )));
         }
-        if envelope.to.is_some_and(|known| known != self.links.storage) {
+        let is_meant = envelope.to.is_none_or(|known| known == self.links.storage);
+        if !is_meant && !weir_base::mutant!(M25) {
             return Err(refuse(format!(
                 "node {} is known to the group by another data directory: bring it back, or give \
                  this node an id that was never used",
@@ -405,10 +406,19 @@ fn watch_standing(
 
 fn config(options: &MetadataOptions) -> Config {
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let (mut least, mut most) = (options.election_min, options.election_max);
+    if weir_base::mutant!(L1) {
+        // openraft takes the longest timeout for the lease too.
+        let tick = Duration::from_millis(1);
+        (least, most) = (
+            options.raft_heartbeat + tick,
+            options.raft_heartbeat + tick * 2,
+        );
+    }
     Config {
         cluster_name: "weir".to_owned(),
-        election_timeout_min: millis(options.election_min),
-        election_timeout_max: millis(options.election_max),
+        election_timeout_min: millis(least),
+        election_timeout_max: millis(most),
         heartbeat_interval: millis(options.raft_heartbeat),
         install_snapshot_timeout: millis(options.snapshot_deadline),
         snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_every),

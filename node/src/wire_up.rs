@@ -17,7 +17,7 @@ use tokio::sync::OnceCell;
 use weir_api::console::Health;
 use weir_api::{ClusterApi, Front, FrontContext, MetricsSource};
 use weir_base::image::Endpoint;
-use weir_base::{Env, Monotonic, NodeId};
+use weir_base::{Env, Monotonic, NodeId, Uuid};
 use weir_broker::{Broker, BrokerOptions};
 use weir_console::{Console, HealthSource};
 use weir_kafka::KafkaFront;
@@ -314,6 +314,18 @@ impl RunningNode {
             }
             self.env.sleep(FACTS_INTERVAL).await;
         }
+    }
+
+    /// This node's part in the metadata, for tests that look inside.
+    #[must_use]
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// Which data directory it runs on, for tests that look inside.
+    #[must_use]
+    pub fn directory(&self) -> Uuid {
+        self.storage.identity()
     }
 
     /// The broker, for tests that look inside.

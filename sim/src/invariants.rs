@@ -8,17 +8,20 @@
 //! by the storage's own model; I13 and I14 have nothing to hold yet.
 
 mod i01_one_leader;
+mod i01_terms;
 mod i02_log_matching;
 mod i03_watermark;
 mod i04_members_hold_it;
+mod i04_returned_members;
 mod i05_to_i07_records;
 mod i09_epochs;
 mod i10_fenced;
+mod i10_lease;
 mod i15_images;
 
 use std::collections::BTreeMap;
 
-use weir_base::TopicPartition;
+use weir_base::{NodeId, TopicPartition};
 
 use crate::probe::Seen;
 
@@ -35,15 +38,19 @@ trait Check {
 pub(crate) struct Invariants(Vec<Box<dyn Check>>);
 
 impl Invariants {
-    pub(crate) fn new() -> Self {
+    /// `forgetful` is a voter whose metadata may rot: it may forget its last term.
+    pub(crate) fn new(forgetful: Option<NodeId>) -> Self {
         Self(vec![
             Box::<i01_one_leader::OneLeader>::default(),
+            Box::new(i01_terms::Terms::new(forgetful)),
             Box::new(i02_log_matching::LogMatching),
             Box::<i03_watermark::Watermark>::default(),
             Box::<i04_members_hold_it::MembersHoldIt>::default(),
+            Box::<i04_returned_members::ReturnedMembers>::default(),
             Box::<i05_to_i07_records::Records>::default(),
             Box::<i09_epochs::Epochs>::default(),
             Box::new(i10_fenced::Fenced),
+            Box::<i10_lease::Lease>::default(),
             Box::<i15_images::Images>::default(),
         ])
     }

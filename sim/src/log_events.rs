@@ -5,29 +5,55 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
 use crate::env::running_node;
-use crate::trace::Trace;
+use crate::hearsay::{Hearsay, TOOK_OFFICE};
+use crate::trace::{Trace, sim_now};
 
 /// Levels that are kept.
 const LEVEL: Level = Level::INFO;
 
 /// What was said in a run; clones share it.
 #[derive(Clone, Default)]
-pub(crate) struct Said(Arc<Mutex<BTreeMap<String, u64>>>);
+pub(crate) struct Said(Arc<Mutex<Heard>>);
+
+#[derive(Default)]
+struct Heard {
+    counts: BTreeMap<String, u64>,
+    hearsay: Hearsay,
+}
 
 impl Said {
+    fn lock(&self) -> MutexGuard<'_, Heard> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hear(&self, speaker: String, message: String) {
+        let mut heard = self.lock();
+        heard.hearsay.hear(speaker, &message, sim_now());
+        *heard.counts.entry(message).or_default() += 1;
+    }
+
     /// How often each message was logged.
     pub(crate) fn counts(&self) -> BTreeMap<String, u64> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.lock().counts.clone()
+    }
+
+    /// How often somebody took over the metadata group.
+    pub(crate) fn controllers(&self) -> u64 {
+        let heard = self.lock();
+        heard.counts.get(TOOK_OFFICE).copied().unwrap_or(0)
+    }
+
+    /// What was said that no sound node says.
+    pub(crate) fn violations(&self) -> Vec<String> {
+        self.lock().hearsay.violations().to_vec()
     }
 }
 
@@ -67,14 +93,17 @@ impl Subscriber for Listener {
         let mut words = Words::default();
         event.record(&mut words);
         let level = event.metadata().level();
-        let Words { message, rest } = words;
+        let Words { message, rest, .. } = words;
         let what = format_args!("{level} {message}{rest}");
-        match running_node() {
-            Some(node) => self.trace.note(&node, what),
+        let node = running_node();
+        match &node {
+            Some(node) => self.trace.note(node, what),
             None => self.trace.note(&"outside", what),
         }
-        let mut said = self.said.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *said.entry(message).or_default() += 1;
+        self.said.hear(
+            node.map(|node| node.to_string()).unwrap_or_default(),
+            message,
+        );
     }
 
     fn enter(&self, _: &Id) {}

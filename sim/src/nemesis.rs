@@ -15,6 +15,7 @@ use std::fmt;
 use weir_base::NodeId;
 
 use crate::dice::Dice;
+use crate::focus::Focus;
 pub(crate) use admin::Change;
 pub(crate) use clock::ClockFault;
 pub(crate) use disk::DiskFault;
@@ -102,6 +103,8 @@ impl fmt::Display for Event {
 /// What plans are made for.
 pub(crate) struct Setting<'a> {
     pub(crate) dice: &'a Dice,
+    /// What the run is about, if it is about anything.
+    pub(crate) focus: Option<&'static Focus>,
     /// Nodes that run from the start.
     pub(crate) nodes: &'a [NodeId],
     /// Nodes that an admin may add.
@@ -118,9 +121,9 @@ pub(crate) struct Setting<'a> {
 }
 
 impl Setting<'_> {
-    /// Events of one kind: none at all in half the seeds.
+    /// Events of one kind: none at all in half the seeds, but in a focused run.
     fn some(&self, most: u64, mut make: impl FnMut(&Dice) -> (u64, Fault)) -> Vec<Event> {
-        let count = if self.dice.one_in(2) {
+        let count = if self.focus.is_some() || self.dice.one_in(2) {
             self.dice.between(1, self.events_max.min(most))
         } else {
             0
@@ -135,7 +138,24 @@ impl Setting<'_> {
             .collect()
     }
 
+    /// Where bits rot: a general run spares the write-ahead log and the metadata.
+    fn rots(&self, dice: &Dice) -> &'static str {
+        match self.focus {
+            Some(focus) => dice.pick(focus.rots),
+            None => "logs/",
+        }
+    }
+
+    /// Whether the run is about this kind of fault.
+    fn is_about(&self, kind: &str) -> bool {
+        self.focus.is_some_and(|focus| focus.is_about(kind))
+    }
+
+    /// A node that something happens to: with a focus, the victim half of the time.
     fn node(&self) -> NodeId {
+        if self.focus.is_some() && self.dice.one_in(2) {
+            return self.victim;
+        }
         self.dice.pick(self.nodes)
     }
 }
@@ -150,6 +170,9 @@ pub(crate) fn plan(setting: &Setting<'_>) -> Vec<Event> {
         admin::plan(setting),
     ]
     .concat();
+    if let Some(focus) = setting.focus {
+        events.retain(|event| focus.is_about(event.fault.kind()));
+    }
     events.sort_by_key(|event| (event.at, event.until));
     events
 }

@@ -5,6 +5,7 @@ use weir_base::NodeId;
 
 use crate::cluster::entropy;
 use crate::dice::Dice;
+use crate::focus::Focus;
 use crate::nemesis::{self, Event, Setting};
 
 /// Where clients run: machines whose links and disks nobody uses.
@@ -81,6 +82,7 @@ pub(crate) const TOPICS: [Topic; 5] = [
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
+    pub(crate) focus: Option<&'static Focus>,
     /// Nodes that run from the start.
     pub(crate) nodes: Vec<NodeId>,
     /// Nodes that are added later.
@@ -100,11 +102,13 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    pub(crate) fn of(seed: u64) -> Self {
+    pub(crate) fn of(seed: u64, focus: Option<&'static Focus>) -> Self {
         let dice = Dice::new(entropy(seed).fork("plan"));
         let mut nodes = VOTERS.to_vec();
         let mut spares = Vec::new();
-        if dice.one_in(3) {
+        if let Some(focus) = focus {
+            nodes.extend((4..=focus.nodes).map(NodeId));
+        } else if dice.one_in(3) {
             nodes.push(NodeId(4));
             if dice.one_in(2) {
                 nodes.push(NodeId(5));
@@ -113,20 +117,26 @@ impl Plan {
             }
         }
         let victim = dice.pick(&nodes);
-        let end = dice.between(20, 50) * 1_000;
+        let (most, events_max): (u64, &[u64]) = match focus {
+            Some(_) => (30, &[4]),
+            None => (50, &[1, 2, 4]),
+        };
+        let end = dice.between(20, most) * 1_000;
         let setting = Setting {
             dice: &dice,
+            focus,
             nodes: &nodes,
             spares: &spares,
             clients: &CLIENTS,
             victim,
             end,
-            events_max: dice.pick(&[1, 2, 4]),
+            events_max: dice.pick(events_max),
         };
         let events = nemesis::plan(&setting);
         let victim_stays_away = dice.one_in(3);
         Self {
             seed,
+            focus,
             victim,
             end,
             victim_stays_away,
@@ -154,14 +164,15 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::focus::FOCI;
     use crate::nemesis::Fault;
 
     #[test]
     fn a_plan_follows_from_its_seed_and_is_no_shorter_for_being_cut() {
         let text = |plan: &Plan| format!("{plan:?}");
-        let whole = Plan::of(7);
-        assert_eq!(text(&whole), text(&Plan::of(7)));
-        assert_ne!(text(&whole), text(&Plan::of(8)));
+        let whole = Plan::of(7, None);
+        assert_eq!(text(&whole), text(&Plan::of(7, None)));
+        assert_ne!(text(&whole), text(&Plan::of(8, None)));
         let mut cut = whole.clone();
         cut.keep(&[1]);
         assert_eq!(cut.events.len(), 1);
@@ -172,7 +183,7 @@ mod tests {
     #[test]
     fn every_kind_of_fault_is_planned_by_some_seed_and_bad_disks_by_the_victim_alone() {
         let mut kinds = BTreeSet::new();
-        for plan in (0..300).map(Plan::of) {
+        for plan in (0..300).map(|seed| Plan::of(seed, None)) {
             for (_, event) in &plan.events {
                 assert!(event.at <= event.until && event.until <= plan.end);
                 kinds.insert(event.fault.kind());
@@ -184,5 +195,21 @@ mod tests {
             }
         }
         assert_eq!(kinds, nemesis::KINDS.iter().copied().collect());
+    }
+
+    #[test]
+    fn a_focus_has_all_of_its_kinds_in_every_seed_and_no_other() {
+        for focus in FOCI {
+            for plan in (0..20).map(|seed| Plan::of(seed, Some(focus))) {
+                let kinds = plan.events.iter().map(|(_, event)| event.fault.kind());
+                let kinds: BTreeSet<&str> = kinds.collect();
+                assert_eq!(
+                    kinds,
+                    focus.kinds.iter().copied().collect(),
+                    "{}",
+                    focus.name
+                );
+            }
+        }
     }
 }

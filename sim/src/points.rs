@@ -88,11 +88,14 @@ const LOOKED: &[&str] = &[
 /// States that supervisors and scenarios tell.
 const TOLD: &[&str] = &[
     "crash amid disk operations",
+    "killed right after a cut",
+    "power lost right after a vote",
     "stopped cleanly",
     "not stopped in time",
     "given up: its disk is beyond use",
     "refused to start on a bad disk",
     "stopped itself for a failed disk",
+    "core beside a disk that stands still",
     "core without one node",
     "partition that only an operator can bring back",
     "copies of a log compared",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use weir_base::image::{ClusterImage, FlushMode, PartitionRecord, ReplicationMode};
-use weir_base::{LeaderEpoch, NodeId, Offset, PartitionEpoch, TopicPartition};
+use weir_base::{LeaderEpoch, NodeEpoch, NodeId, Offset, PartitionEpoch, TopicPartition, Uuid};
 use weir_replication::PartitionHandle;
 
 use crate::plan::SHIFTING;
@@ -26,6 +26,11 @@ pub(crate) struct Seen {
 pub(crate) struct NodeSeen {
     /// Which run of it.
     pub(crate) start: u64,
+    pub(crate) directory: Uuid,
+    /// Its epoch, once the cluster knows of this run.
+    pub(crate) registered: Option<NodeEpoch>,
+    /// The term of the metadata group that a voter is in.
+    pub(crate) term: Option<u64>,
     pub(crate) image: Arc<ClusterImage>,
     pub(crate) replicas: BTreeMap<TopicPartition, ReplicaSeen>,
 }
@@ -62,6 +67,9 @@ impl Seen {
             let replicas = replicas.iter().map(|handle| (handle.at(), seen(handle)));
             let seen = NodeSeen {
                 start: inside.start,
+                directory: inside.directory,
+                registered: *inside.metadata.node_epoch().borrow(),
+                term: inside.metadata.raft_progress().map(|at| at.term),
                 image,
                 replicas: replicas.collect(),
             };
@@ -73,11 +81,19 @@ impl Seen {
     /// Partitions of the newest image that never lose anything: sync flush and sync
     /// replication, and never another mode.
     pub(crate) fn strict(&self) -> impl Iterator<Item = (TopicPartition, &PartitionRecord)> {
-        self.newest.partitions().filter(|(at, record)| {
+        self.replicated(FlushMode::Sync)
+    }
+
+    /// Those with sync replication and this flush, and never another mode.
+    pub(crate) fn replicated(
+        &self,
+        flush: FlushMode,
+    ) -> impl Iterator<Item = (TopicPartition, &PartitionRecord)> {
+        self.newest.partitions().filter(move |(at, record)| {
             let name = self.newest.topic_names.get(&at.topic);
             let mode = record.durability;
             name.is_some_and(|name| **name != *SHIFTING)
-                && mode.flush == FlushMode::Sync
+                && mode.flush == flush
                 && mode.replication == ReplicationMode::Sync
         })
     }

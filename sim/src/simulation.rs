@@ -15,6 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use tokio::sync::mpsc::UnboundedSender;
+use weir::options::{ByteSize, NodeOptions};
 use weir_base::image::PartitionRecord;
 use weir_base::{LeaderEpoch, TopicPartition};
 use weir_checkers::Key;
@@ -23,7 +25,7 @@ use crate::cluster::{Cluster, ip};
 use crate::invariants::{Invariants, Told};
 use crate::log_events::{Listener, Said};
 use crate::nemesis::network::Links;
-use crate::nemesis::{Change, Fault};
+use crate::nemesis::{Change, Fault, NetworkFault};
 use crate::oracle::promise::Promise;
 use crate::oracle::{self};
 use crate::outcome::Outcome;
@@ -43,6 +45,12 @@ use stranded::Membership;
 pub(crate) const LIVENESS: Duration = Duration::from_secs(60);
 /// How long a partition that seems stranded has to show that it is not.
 const STRANDED_AFTER: Duration = Duration::from_secs(15);
+/// How long a message may take in a network that stays slow: with the answer, more than a
+/// few heartbeats and less than the shortest timeout.
+const SLOW: Duration = Duration::from_millis(300);
+/// Leaders that the metadata group may have when faults are over: a few, until those that
+/// come back have found each other.
+const CONTROLLERS_MAX: u64 = 10;
 /// Simulated milliseconds between two looks at the invariants.
 const LOOK_EVERY: u64 = 5;
 
@@ -78,6 +86,7 @@ pub(crate) fn keys() -> impl Iterator<Item = (usize, i32, Key)> {
 
 struct Run<'p> {
     plan: &'p Plan,
+    said: Said,
     cluster: Cluster,
     supervisor: Supervisor,
     links: Links,
@@ -101,10 +110,14 @@ fn run(plan: &Plan, trace: &Trace, said: &Said, outcome: &mut Outcome) -> Result
     let longest = Duration::from_millis(plan.end) + LIVENESS * 3;
     let mut sim = Cluster::builder(plan.seed, longest).build();
     let insides = Insides::default();
+    let has_small_files = plan.focus.is_some_and(|focus| focus.has_small_files);
     for node in plan.all_nodes() {
         let (cluster, insides) = (cluster.clone(), insides.clone());
         sim.host(ip(node), move || {
-            let options = node_options(node, &VOTERS);
+            let mut options = node_options(node, &VOTERS);
+            if has_small_files {
+                small_files(&mut options);
+            }
             let software = run_watched(cluster.clone(), options, insides.clone());
             async move { Ok(software.await?) }
         });
@@ -114,13 +127,16 @@ fn run(plan: &Plan, trace: &Trace, said: &Said, outcome: &mut Outcome) -> Result
     }
     let (recorder, stage) = (Recorder::new(trace), Stage::default());
     let admin = clients::start(&mut sim, &cluster, plan, &recorder, &stage);
+    let forgetful = plan.focus.filter(|focus| focus.rots_metadata());
+    let forgetful = forgetful.map(|_| plan.victim);
     let mut run = Run {
         plan,
+        said: said.clone(),
         supervisor: Supervisor::new(&cluster, &insides, plan),
         cluster,
         links: Links::default(),
         insides,
-        invariants: Invariants::new(),
+        invariants: Invariants::new(forgetful),
         recorder,
         stage,
         admin,
@@ -143,6 +159,7 @@ fn run(plan: &Plan, trace: &Trace, said: &Said, outcome: &mut Outcome) -> Result
     }
     outcome.simulated_ms = millis(&sim);
     outcome.violations.extend(run.recorder.complaints());
+    outcome.violations.extend(said.violations());
     outcome.violations.append(&mut run.supervisor.violations);
     outcome.acknowledged = run.recorder.acknowledgements();
     run.promise
@@ -170,6 +187,12 @@ fn run(plan: &Plan, trace: &Trace, said: &Said, outcome: &mut Outcome) -> Result
     outcome.faults = run.faults;
     run.insides.lock().clear();
     Ok(())
+}
+
+/// Files that are full in seconds.
+fn small_files(options: &mut NodeOptions) {
+    options.storage.wal_file_bytes = ByteSize(256 << 10);
+    options.storage.checkpoint_bytes = ByteSize(256 << 10);
 }
 
 fn millis(sim: &turmoil::Sim<'_>) -> u64 {
@@ -230,6 +253,10 @@ impl Run<'_> {
             .trace()
             .note(&"nemesis", format_args!("faults end"));
         self.links.end_all();
+        if self.plan.focus.is_some_and(|focus| focus.stays_slow) {
+            let max = SLOW;
+            self.links.begin(usize::MAX, NetworkFault::Delay { max });
+        }
         self.supervisor.heal()?;
         let victim = self.plan.victim;
         // A node with a new disk under its old id is turned away until an operator acts.
@@ -242,21 +269,35 @@ impl Run<'_> {
             self.supervisor.take_away(sim, now, victim)?;
             self.points.reach("core without one node");
         }
+        let stalls = self.plan.focus.is_some_and(|focus| focus.victim_stalls);
+        if stalls && liveness::can_do_without(&self.seen, &self.supervisor, victim) {
+            self.cluster
+                .trace()
+                .note(&victim, format_args!("its disk stands still"));
+            self.supervisor.stall(victim);
+            self.points.reach("core beside a disk that stands still");
+        }
         self.step(sim, true)?;
         self.stage.heal();
+        let controllers = self.said.controllers();
         let until = sim.elapsed() + LIVENESS;
         let patience = sim.elapsed() + STRANDED_AFTER;
         while sim.elapsed() < until {
             if !self.step(sim, false)? {
                 continue;
             }
+            let changes = self.said.controllers() - controllers;
+            anyhow::ensure!(
+                changes <= CONTROLLERS_MAX,
+                "liveness: {changes} times somebody took over the metadata group after the faults"
+            );
             let stranded = self.stranded();
             if !stranded.is_empty() && sim.elapsed() < patience {
                 continue;
             }
             let mut wanted = keys().filter(|(.., key)| !stranded.contains(key));
             *is_drained = wanted.all(|(.., key)| self.stage.is_read(key));
-            if *is_drained && self.standing().what_is_missing().is_none() {
+            if *is_drained && self.stage.is_kept() && self.standing().what_is_missing().is_none() {
                 if !stranded.is_empty() {
                     self.points
                         .reach("partition that only an operator can bring back");
@@ -268,7 +309,7 @@ impl Run<'_> {
             }
         }
         let missing = self.standing().what_is_missing().unwrap_or_default();
-        let waiting: Vec<String> = keys()
+        let mut waiting: Vec<String> = keys()
             .filter(|(.., key)| !self.stage.is_read(*key))
             .map(|(topic, partition, key)| {
                 let name = TOPICS[topic].name;
@@ -280,6 +321,9 @@ impl Run<'_> {
                 format!("{name}-{partition} is not {what}")
             })
             .collect();
+        if !self.stage.is_kept() {
+            waiting.push("positions of groups are not answered for".to_owned());
+        }
         anyhow::bail!(
             "liveness: {LIVENESS:?} after the faults: {missing} {}{}",
             waiting.join(", "),

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use weir_base::NodeId;
+use weir_base::{NodeId, Offset, TopicPartition};
 use weir_storage::{Crash, SimFaults};
 
 use crate::cluster::Cluster;
@@ -23,8 +23,12 @@ use crate::whole_node::{Insides, STOPPED, STOPPED_LATE};
 const RESTART_AFTER: u64 = 500;
 /// How long a crash waits for the disk operation it was planned for.
 const DOOM_WAITS: u64 = 200;
+/// What every operation of a disk that stands still may take.
+const STALL: Duration = Duration::from_secs(100_000);
 /// Ended starts in a row after which a damaged node counts as lost.
 const STARTS_MAX: u32 = 8;
+
+type LogEnds = BTreeMap<TopicPartition, Offset>;
 
 /// The nodes of one run.
 pub(crate) struct Supervisor {
@@ -53,6 +57,12 @@ struct Control {
     pauses: u32,
     restart_at: u64,
     doom: Option<Doom>,
+    /// Loses its power in the first term after this one.
+    dooming_term: Option<u64>,
+    /// Is killed when one of its logs ends before this.
+    dooming_cut: Option<LogEnds>,
+    /// Where its logs ended when it was killed for a cut, until they are open again.
+    cut_at: LogEnds,
     /// Not part of the cluster yet, or never again.
     is_away: bool,
     /// A disk fault touched it: it may end by itself.
@@ -60,6 +70,8 @@ struct Control {
     /// When a fault last lost or spoiled what its disk held.
     spoilt_at: Option<u64>,
     was_wiped: bool,
+    /// Its disk stands still, for good.
+    is_stalled: bool,
     failed_starts: u32,
 }
 
@@ -107,8 +119,11 @@ impl Supervisor {
 
     /// Nodes that take part, up or down.
     pub(crate) fn present(&self) -> Vec<NodeId> {
-        let all = self.controls.iter().filter(|(_, c)| !c.is_away);
-        all.map(|(node, _)| *node).collect()
+        let of_use = self
+            .controls
+            .iter()
+            .filter(|(_, c)| !c.is_away && !c.is_stalled);
+        of_use.map(|(node, _)| *node).collect()
     }
 
     /// Whether a fault lost or spoiled what a node's disk held, at that time or later.
@@ -158,6 +173,17 @@ impl Supervisor {
             ProcessFault::PowerLoss { node, operations } => {
                 self.control(node).held += 1;
                 self.doom(now, node, operations, Crash::PowerLoss)
+            }
+            ProcessFault::PowerLossAtVote { node } => {
+                let term = self.term(node);
+                self.control(node).dooming_term = term;
+                Ok(term.is_some())
+            }
+            ProcessFault::KillAtCut { node } => {
+                let ends = self.log_ends(node);
+                let control = self.control(node);
+                control.dooming_cut = Some(ends);
+                Ok(control.is_up)
             }
             ProcessFault::PowerLossOfAll => {
                 for node in self.present() {
@@ -236,6 +262,12 @@ impl Supervisor {
             Fault::Process(
                 ProcessFault::Kill { node, .. } | ProcessFault::PowerLoss { node, .. },
             ) => self.release(*node),
+            Fault::Process(ProcessFault::PowerLossAtVote { node }) => {
+                self.control(*node).dooming_term = None;
+            }
+            Fault::Process(ProcessFault::KillAtCut { node }) => {
+                self.control(*node).dooming_cut = None;
+            }
             Fault::Process(ProcessFault::PowerLossOfAll) => {
                 for node in self.controls.keys().copied().collect::<Vec<_>>() {
                     self.release(node);
@@ -284,6 +316,7 @@ impl Supervisor {
             }
             let control = self.control(node);
             (control.held, control.pauses, control.failed_starts) = (0, 0, 0);
+            (control.dooming_term, control.dooming_cut) = (None, None);
         }
         Ok(())
     }
@@ -327,8 +360,18 @@ impl Supervisor {
                 }
                 continue;
             }
+            let dooming_term = control.dooming_term;
+            let was_cut = self.was_cut(node);
+            self.look_behind_cuts(node);
             let disk = self.cluster.disk(node).context("no such disk")?;
-            if let Some(doom) = doom
+            if dooming_term.is_some_and(|doomed| self.term(node) > Some(doomed)) {
+                self.control(node).dooming_term = None;
+                self.points.push("power lost right after a vote");
+                self.end_now(sim, now, node, Crash::PowerLoss)?;
+            } else if was_cut {
+                self.points.push("killed right after a cut");
+                self.end_now(sim, now, node, Crash::Process)?;
+            } else if let Some(doom) = doom
                 && (disk.crashes() > doom.crashes_before || now >= doom.deadline)
             {
                 if disk.crashes() > doom.crashes_before {
@@ -342,6 +385,60 @@ impl Supervisor {
             }
         }
         Ok(())
+    }
+
+    fn log_ends(&self, node: NodeId) -> LogEnds {
+        let insides = self.insides.lock();
+        let replicas = insides.get(&node).map(|inside| inside.broker.replicas());
+        let ends = replicas.unwrap_or_default().into_iter();
+        ends.map(|handle| (handle.at(), handle.view().log_end))
+            .collect()
+    }
+
+    /// Whether a log of a node that waits for that ends before where it ended a step ago.
+    fn was_cut(&mut self, node: NodeId) -> bool {
+        if self.control(node).dooming_cut.is_none() {
+            return false;
+        }
+        let ends = self.log_ends(node);
+        let control = self.control(node);
+        let before = control.dooming_cut.replace(ends.clone());
+        let before = before.unwrap_or_default();
+        let is_shorter = |at, end: &Offset| before.get(at).is_some_and(|before| before > end);
+        let cut = ends.iter().filter(|(at, end)| is_shorter(at, end));
+        let cut: LogEnds = cut.map(|(at, end)| (*at, *end)).collect();
+        let was_cut = !cut.is_empty();
+        if was_cut {
+            control.dooming_cut = None;
+            control.cut_at = cut;
+        }
+        was_cut
+    }
+
+    /// What was cut from a log does not come back when it is opened again (S-10). Nothing
+    /// was written to it in between: it is looked at in the first step that it is there.
+    fn look_behind_cuts(&mut self, node: NodeId) {
+        if self.control(node).cut_at.is_empty() {
+            return;
+        }
+        for (at, end) in self.log_ends(node) {
+            if end == Offset::default() {
+                continue;
+            }
+            let cut_at = self.control(node).cut_at.remove(&at);
+            if let Some(before) = cut_at.filter(|before| *before < end) {
+                self.violations.push(format!(
+                    "I12: node {node} was killed when its log of {at} was cut and ended at {before}; opened again it ends at {end}"
+                ));
+            }
+        }
+    }
+
+    /// The term that a node's voter is in, if it runs.
+    fn term(&self, node: NodeId) -> Option<u64> {
+        let insides = self.insides.lock();
+        let progress = insides.get(&node)?.metadata.raft_progress()?;
+        Some(progress.term)
     }
 
     fn judge(&mut self, node: NodeId, why: &str) {
@@ -427,6 +524,13 @@ impl Supervisor {
         self.cluster.start(sim, node)
     }
 
+    /// From now on every operation of a node's disk takes longer than the run.
+    pub(crate) fn stall(&mut self, node: NodeId) {
+        let control = self.control(node);
+        (control.is_stalled, control.is_troubled) = (true, true);
+        self.set_disk_faults(node);
+    }
+
     fn set_disk_faults(&self, node: NodeId) {
         let Some(disk) = self.cluster.disk(node) else {
             return;
@@ -438,6 +542,9 @@ impl Supervisor {
         };
         for fault in self.disk_faults.values().filter(|f| f.node == node) {
             fault.add_to(&mut faults, disk);
+        }
+        if self.controls.get(&node).is_some_and(|c| c.is_stalled) {
+            faults.latency_max = STALL;
         }
         disk.set_faults(faults);
     }

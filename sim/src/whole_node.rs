@@ -9,8 +9,9 @@ use anyhow::{Context, Result};
 use weir::options::{ByteSize, HostPort, NodeOptions, Voter};
 use weir::wire_up::start_node;
 use weir_api::Api;
-use weir_base::{Env, NodeId};
+use weir_base::{Env, NodeId, Uuid};
 use weir_broker::Broker;
+use weir_metadata::Metadata;
 
 use crate::cluster::{Cluster, PEER_PORT, host_name, ip};
 
@@ -101,7 +102,9 @@ pub(crate) struct Insides(Arc<Mutex<BTreeMap<NodeId, Inside>>>);
 pub(crate) struct Inside {
     /// Which run of it.
     pub(crate) start: u64,
+    pub(crate) directory: Uuid,
     pub(crate) broker: Broker,
+    pub(crate) metadata: Metadata,
 }
 
 impl Insides {
@@ -138,8 +141,13 @@ pub(crate) async fn run_watched(
                 return;
             }
         };
-        let broker = running.broker().clone();
-        insides.lock().insert(node, Inside { start, broker });
+        let inside = Inside {
+            start,
+            directory: running.directory(),
+            broker: running.broker().clone(),
+            metadata: running.metadata().clone(),
+        };
+        insides.lock().insert(node, inside);
         if host.stop.wait_for(|asked| *asked).await.is_ok() {
             let stopping = env.timeout(options.node.stop_timeout, running.drain_and_stop());
             let in_time = stopping.await.is_some();

@@ -2,6 +2,7 @@
 
 pub(crate) mod admin;
 pub mod kafka_client;
+pub(crate) mod keeper;
 pub mod produce;
 pub mod queue;
 pub(crate) mod reader;

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::cluster::on_fresh_thread;
+use crate::focus;
 use crate::outcome::Outcome;
 use crate::plan::Plan;
 use crate::simulation::simulate;
@@ -31,6 +32,9 @@ pub(super) struct One {
     /// One acknowledged value is taken out of all that was read: the run must fail
     #[arg(long)]
     pub(super) spoilt: bool,
+    /// What it is about: a class of bugs, by its name in `focus.rs`
+    #[arg(long)]
+    pub(super) focus: Option<String>,
     /// A bug that is planted in the product, by its number (M4)
     #[arg(long)]
     pub(super) mutant: Option<String>,
@@ -47,7 +51,11 @@ impl One {
     /// As it is written on a command line.
     pub(super) fn arguments(&self) -> Vec<String> {
         let mut arguments = vec!["--seed".to_owned(), self.seed.to_string()];
-        for (name, value) in [("--events", &self.events), ("--mutant", &self.mutant)] {
+        for (name, value) in [
+            ("--focus", &self.focus),
+            ("--events", &self.events),
+            ("--mutant", &self.mutant),
+        ] {
             if let Some(value) = value {
                 arguments.extend([name.to_owned(), value.clone()]);
             }
@@ -69,19 +77,20 @@ impl One {
         }
     }
 
-    pub(super) fn plan(&self) -> Plan {
-        let mut plan = Plan::of(self.seed);
+    pub(super) fn plan(&self) -> Result<Plan> {
+        let focus = self.focus.as_deref().map(focus::named).transpose()?;
+        let mut plan = Plan::of(self.seed, focus);
         if let Some(events) = &self.events {
             let numbers = events.split(',').filter_map(|number| number.parse().ok());
             plan.keep(&numbers.collect::<Vec<usize>>());
         }
         plan.syncs_lie = self.lying_fsync;
         plan.is_spoilt = self.spoilt;
-        plan
+        Ok(plan)
     }
 
     fn run(&self, trace: Trace) -> Result<Outcome> {
-        let plan = self.plan();
+        let plan = self.plan()?;
         let mutant = self.mutant.clone();
         on_fresh_thread(move || {
             super::mutants::plant(mutant.as_deref())?;
@@ -115,7 +124,7 @@ impl One {
 
     /// The plan.
     pub(super) fn describe(&self) -> Result<ExitCode> {
-        let plan = self.plan();
+        let plan = self.plan()?;
         let mut out = std::io::stdout().lock();
         let Plan {
             nodes,

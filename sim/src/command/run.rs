@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::one::One;
 use super::stopwatch::Stopwatch;
 use super::worker;
+use crate::focus::{self, Focus};
 use crate::nemesis;
 use crate::outcome::Outcome;
 use crate::points::Points;
@@ -53,6 +54,9 @@ struct With {
     /// Every disk says that it synced and did not: some seeds must fail
     #[arg(long)]
     lying_fsync: bool,
+    /// A class of bugs that it looks for, by its name in `focus.rs`
+    #[arg(long)]
+    focus: Option<String>,
 }
 
 /// What many runs add up to.
@@ -95,12 +99,13 @@ impl Summary {
         }
     }
 
-    fn finish(&mut self, watch: Stopwatch, jobs: usize) {
+    fn finish(&mut self, watch: Stopwatch, jobs: usize, kinds: &[&'static str]) {
         self.wall_seconds = watch.passed().as_secs_f64();
         let jobs = u32::try_from(jobs).map_or(1.0, f64::from);
         self.speed = self.simulated_hours * 3600.0 / self.wall_seconds / jobs;
-        let kinds = nemesis::KINDS.iter().copied();
         self.faults_missing = kinds
+            .iter()
+            .copied()
             .filter(|kind| !self.faults.contains_key(*kind))
             .collect();
         let points = Points::all();
@@ -195,11 +200,13 @@ impl Run {
             Some(path) => saved(path)?,
             None => vec![],
         };
-        let lying_fsync = self.with.lying_fsync;
+        let With { lying_fsync, focus } = self.with;
+        let focus = focus.as_deref().map(focus::named).transpose()?;
         let least = saved.len() as u64 + self.least;
         let total = saved.len() as u64 + self.seeds.end.saturating_sub(self.seeds.start);
         let seeds = saved.into_iter().chain(self.seeds.clone()).map(|seed| One {
             lying_fsync,
+            focus: focus.map(|focus| focus.name.to_owned()),
             ..One::new(seed)
         });
         let jobs = self.jobs.unwrap_or_else(worker::cores);
@@ -210,11 +217,15 @@ impl Run {
         let (mut summary, mut failed) = (Summary::default(), Ok(()));
         worker::all(seeds, jobs, |outcome| {
             summary.add(&outcome);
-            failed = tell(&outcome, summary.seeds, total);
+            failed = tell(&outcome, focus, summary.seeds, total);
             failed.is_ok() && limit.is_none_or(|limit| watch.passed() < limit)
         })?;
         failed?;
-        summary.finish(watch, jobs);
+        summary.finish(
+            watch,
+            jobs,
+            focus.map_or(nemesis::KINDS, |focus| focus.kinds),
+        );
         summary.reject(least);
         let mut out = io::stdout().lock();
         if self.json {
@@ -228,11 +239,15 @@ impl Run {
 }
 
 /// Progress, and what failed with the command that repeats it.
-fn tell(outcome: &Outcome, done: u64, total: u64) -> io::Result<()> {
+fn tell(outcome: &Outcome, focus: Option<&Focus>, done: u64, total: u64) -> io::Result<()> {
     if let Some(first) = outcome.violations.first() {
         let line = first.lines().next().unwrap_or_default();
         let seed = outcome.seed;
-        writeln!(io::stdout(), "FAIL weir-sim replay --seed {seed}: {line}")?;
+        let focus = focus.map_or_else(String::new, |focus| format!(" --focus {}", focus.name));
+        writeln!(
+            io::stdout(),
+            "FAIL weir-sim replay --seed {seed}{focus}: {line}"
+        )?;
     }
     if done.is_multiple_of(20) {
         writeln!(io::stderr(), "{done} of {total} seeds")?;

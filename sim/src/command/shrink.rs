@@ -32,9 +32,15 @@ impl Shrink {
         let events = fewest(&whole.events, fails)?;
         let least = self.one.with_events(&events);
         let outcome = worker::outcome(&least)?;
+        let (left, all) = (events.len(), whole.events.len());
+        ensure!(
+            self::kind(&outcome) == kind,
+            "with {left} of {all} events it failed once and does not again"
+        );
         let mut out = io::stdout().lock();
         writeln!(out, "weir-sim replay {}", least.arguments().join(" "))?;
-        for (number, event) in &least.plan().events {
+        writeln!(out, "{left} of {all} events are left:")?;
+        for (number, event) in &least.plan()?.events {
             writeln!(out, "  {number} {event}")?;
         }
         for violation in &outcome.violations {

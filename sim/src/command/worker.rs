@@ -36,7 +36,7 @@ pub(super) fn outcome(one: &One) -> Result<Outcome> {
             lines.into_iter().rev().collect::<Vec<_>>().join(" / ")
         )],
         events: one
-            .plan()
+            .plan()?
             .events
             .iter()
             .map(|(number, _)| *number)

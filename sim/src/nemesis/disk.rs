@@ -1,6 +1,11 @@
 //! Disks that fail. What spoils or loses what a disk holds happens to the victim alone:
 //! at most one copy of anything is bad, and min ISR 2 promises to outlive that. What only
 //! refuses or delays (errors on writes, no space, slowness) may happen to every node.
+//!
+//! Rot in the log, the vote or a snapshot of the metadata group: the voter does not start
+//! with it and says so (S-17), and the others go on without it. Of the last frame of the
+//! log rot cannot be told from a torn write: it is cut away, and this one voter may forget
+//! what it said last; of what was agreed, a majority still has it.
 
 use std::time::Duration;
 
@@ -89,7 +94,9 @@ impl DiskFault {
     }
 }
 
-/// Flips bits anywhere in the files below a directory. Says how many.
+/// Flips bits anywhere in the files below a directory, each half of a file as likely as
+/// all before it: files are reserved ahead, and what they hold is at their beginning. Says
+/// how many.
 pub(crate) fn rot(disk: &SimDisk, below: &str, flips: u64, dice: &Dice) -> u64 {
     let mut files = disk.files();
     files.retain(|path| path.starts_with(below));
@@ -103,7 +110,7 @@ pub(crate) fn rot(disk: &SimDisk, below: &str, flips: u64, dice: &Dice) -> u64 {
         let bytes = disk.file_bytes(path).unwrap_or(0);
         if bytes > 0 {
             let bit = u8::try_from(dice.between(0, 7)).unwrap_or(0);
-            let offset = dice.between(0, bytes - 1);
+            let offset = dice.magnitude(1, bytes) - 1;
             flipped += u64::from(disk.flip_bit(path, offset, bit).is_ok());
         }
     }
@@ -124,7 +131,9 @@ pub(super) fn plan(setting: &Setting<'_>) -> Vec<Event> {
         (dice.magnitude(200, 3_000), fault(setting.node(), what))
     });
     let syncs = setting.some(2, |dice| {
-        let odds = dice.magnitude(20, 1_000);
+        // An error that is believed is the end of a process: rare ones strike any sync.
+        let least = if setting.focus.is_some() { 4 } else { 20 };
+        let odds = dice.magnitude(least, least * 50);
         let what = DiskFaultKind::SyncErrors { odds };
         (dice.magnitude(200, 3_000), fault(victim, what))
     });
@@ -146,7 +155,7 @@ pub(super) fn plan(setting: &Setting<'_>) -> Vec<Event> {
     let rot = setting.some(3, |dice| {
         let what = DiskFaultKind::BitRot {
             flips: dice.magnitude(1, 64),
-            below: "logs/",
+            below: setting.rots(dice),
         };
         (1, fault(victim, what))
     });

@@ -1,7 +1,7 @@
 //! Processes that end, stop or lose their machine. Whatever ends, and however many at
 //! once: a topic with sync flush and sync replication loses nothing. What the weaker
 //! modes may lose is in `oracle/promise.rs`. A wiped disk is a machine that is gone for
-//! good: only the victim's, and never a voter's of the metadata group.
+//! good: only the victim's, and a voter's of the metadata group only in runs about that.
 
 use weir_base::NodeId;
 
@@ -13,6 +13,11 @@ pub(crate) enum ProcessFault {
     Kill { node: NodeId, operations: u64 },
     /// The machine loses its power, in the same way.
     PowerLoss { node: NodeId, operations: u64 },
+    /// The machine loses its power as soon as its voter is in another term.
+    PowerLossAtVote { node: NodeId },
+    /// The process is killed as soon as one of its logs was cut, before anything is written
+    /// where the end was.
+    KillAtCut { node: NodeId },
     /// All machines lose it at once.
     PowerLossOfAll,
     /// The process stops and goes on later.
@@ -34,6 +39,8 @@ impl ProcessFault {
         match self {
             Self::Kill { .. } => "kill",
             Self::PowerLoss { .. } => "power loss",
+            Self::PowerLossAtVote { .. } => "power loss at a vote",
+            Self::KillAtCut { .. } => "kill at a cut",
             Self::PowerLossOfAll => "power loss of all",
             Self::Pause { .. } => "pause",
             Self::CrashInRecovery { .. } => "crash in recovery",
@@ -86,15 +93,37 @@ pub(super) fn plan(setting: &Setting<'_>) -> Vec<Event> {
         };
         (dice.between(1_000, 4_000), Fault::Process(fault))
     });
+    let mut at_vote = Vec::new();
+    if setting.is_about("power loss at a vote") {
+        at_vote = setting.some(4, |dice| {
+            let node = setting.node();
+            let lasts = dice.between(3_000, 10_000);
+            (
+                lasts,
+                Fault::Process(ProcessFault::PowerLossAtVote { node }),
+            )
+        });
+    }
+    let mut at_cut = Vec::new();
+    if setting.is_about("kill at a cut") {
+        at_cut = setting.some(4, |dice| {
+            let node = setting.node();
+            let lasts = dice.between(5_000, 15_000);
+            (lasts, Fault::Process(ProcessFault::KillAtCut { node }))
+        });
+    }
     let count = setting.nodes.len() as u64;
     let rolling = setting.some(1, |_| {
         let fault = Fault::Process(ProcessFault::RollingRestart);
         (count * ROLL_STEP, fault)
     });
     let mut wiped = Vec::new();
-    if setting.victim.0 > 3 {
+    if setting.victim.0 > 3 || setting.is_about("wiped disk") {
         let node = setting.victim;
         wiped = setting.some(1, |_| (1_000, Fault::Process(ProcessFault::Wiped { node })));
     }
-    [kill, power, long, all, pause, recovery, rolling, wiped].concat()
+    [
+        kill, power, long, all, pause, recovery, rolling, wiped, at_vote, at_cut,
+    ]
+    .concat()
 }

@@ -82,7 +82,7 @@ impl Theatre {
             cluster,
             sim,
             insides,
-            invariants: Invariants::new(),
+            invariants: Invariants::new(None),
             seen: Seen::default(),
             orders,
             ledger: Ledger::default(),

@@ -1,6 +1,8 @@
 //! The clients of a run: a writer and a reader a partition, and an admin, spread over
 //! two machines.
 
+use std::net::SocketAddr;
+
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use weir_base::NodeId;
 
@@ -10,6 +12,7 @@ use crate::nemesis::Change;
 use crate::plan::{CLIENTS, Plan, TOPICS};
 use crate::whole_node::kafka_addresses;
 use crate::workload::admin;
+use crate::workload::keeper::{KEEPERS, Keeper};
 use crate::workload::produce::create_topic;
 use crate::workload::reader::Reader;
 use crate::workload::recorder::Recorder;
@@ -39,6 +42,7 @@ pub(super) fn start(
     let (tell, done) = unbounded_channel();
     let mut orders: Option<Orders> = Some((orders, tell));
     let nodes = kafka_addresses(&plan.nodes);
+    let has_small_files = plan.focus.is_some_and(|focus| focus.has_small_files);
     for (place, client) in CLIENTS.into_iter().enumerate() {
         let mine = keys().filter(|(_, _, key)| key.0 as usize % CLIENTS.len() == place);
         let targets: Vec<Target> = mine
@@ -49,18 +53,33 @@ pub(super) fn start(
                 nodes: nodes.clone(),
                 recorder: recorder.clone(),
                 stage: stage.clone(),
+                repeats_often: plan.focus.is_some_and(|focus| focus.repeats_often),
             })
             .collect();
+        // On the machine that has fewer writers.
+        let is_last = place + 1 == CLIENTS.len();
+        let keepers = if plan.focus.is_some_and(|focus| focus.has_groups) && is_last {
+            KEEPERS
+        } else {
+            0
+        };
+        (0..keepers).for_each(|_| stage.keeper_begins());
         let cluster = cluster.clone();
         let nodes = nodes.clone();
         // Clients are never restarted.
-        let once = std::cell::RefCell::new(Some((targets, orders.take())));
+        let once = std::cell::RefCell::new(Some((targets, orders.take(), keepers)));
         sim.host(ip(client), move || {
             let start = once.borrow_mut().take();
             let (cluster, nodes) = (cluster.clone(), nodes.clone());
             async move {
-                let (targets, orders) = start.unwrap_or_default();
-                software(client, cluster, nodes, targets, orders).await?;
+                let (targets, orders, keepers) = start.unwrap_or_default();
+                let host = Software {
+                    client,
+                    cluster,
+                    nodes,
+                    has_small_files,
+                };
+                host.run(targets, orders, keepers).await?;
                 std::future::pending().await
             }
         });
@@ -68,32 +87,65 @@ pub(super) fn start(
     Admin { changes, done }
 }
 
-async fn software(
+/// What runs on one machine of clients.
+struct Software {
     client: NodeId,
     cluster: Cluster,
-    nodes: Vec<std::net::SocketAddr>,
-    targets: Vec<Target>,
-    orders: Option<Orders>,
-) -> anyhow::Result<()> {
-    let env = cluster.boot(client)?.env;
-    let trace = cluster.trace().clone();
-    if let Some((changes, done)) = orders {
-        let admin = admin::run(env.clone(), nodes.clone(), trace, changes, done);
-        env.tasks.spawn("admin", admin);
+    nodes: Vec<SocketAddr>,
+    has_small_files: bool,
+}
+
+impl Software {
+    async fn run(
+        self,
+        targets: Vec<Target>,
+        orders: Option<Orders>,
+        keepers: u64,
+    ) -> anyhow::Result<()> {
+        let Self {
+            client,
+            cluster,
+            nodes,
+            has_small_files,
+        } = self;
+        let env = cluster.boot(client)?.env;
+        let trace = cluster.trace().clone();
+        if let Some((changes, done)) = orders {
+            let admin = admin::run(env.clone(), nodes.clone(), trace, changes, done);
+            env.tasks.spawn("admin", admin);
+        }
+        for number in 0..keepers {
+            let Some(target) = targets.first().cloned() else {
+                break;
+            };
+            let keeper = Keeper {
+                env: env.clone(),
+                number,
+                topic: target.topic.name,
+                nodes: nodes.clone(),
+                recorder: target.recorder,
+                stage: target.stage,
+            };
+            env.tasks.spawn("keeper", keeper.run());
+        }
+        for target in targets {
+            let (env, nodes) = (env.clone(), nodes.clone());
+            let tasks = env.tasks.clone();
+            tasks.clone().spawn("client", async move {
+                let topic = target.topic;
+                let mut configs = topic.configs().to_vec();
+                if has_small_files {
+                    configs.push(("segment.bytes", "4096"));
+                }
+                while create_topic(&env, &nodes, topic.name, topic.partitions, &configs)
+                    .await
+                    .is_err()
+                {}
+                let writer = Writer::new(&env, target.clone());
+                tasks.spawn("writer", writer.run());
+                tasks.spawn("reader", Reader::new(&env, target).run());
+            });
+        }
+        Ok(())
     }
-    for target in targets {
-        let (env, nodes) = (env.clone(), nodes.clone());
-        let tasks = env.tasks.clone();
-        tasks.clone().spawn("client", async move {
-            let topic = target.topic;
-            while create_topic(&env, &nodes, topic.name, topic.partitions, &topic.configs())
-                .await
-                .is_err()
-            {}
-            let (writer, reader) = (Writer::new(&env, target.clone()), Reader::new(&env, target));
-            tasks.spawn("writer", writer.run());
-            tasks.spawn("reader", reader.run());
-        });
-    }
-    Ok(())
 }

@@ -15,6 +15,8 @@ struct State {
     /// With the end of what was written.
     written: BTreeMap<Key, i64>,
     read: BTreeSet<Key>,
+    /// Keepers that are not done.
+    keepers: u64,
 }
 
 impl Stage {
@@ -39,6 +41,21 @@ impl Stage {
     /// The end of it, once all of it was acknowledged.
     pub(crate) fn written(&self, key: Key) -> Option<i64> {
         self.lock().written.get(&key).copied()
+    }
+
+    /// A keeper begins.
+    pub(crate) fn keeper_begins(&self) {
+        self.lock().keepers += 1;
+    }
+
+    /// A keeper found, or missed, all it was to find.
+    pub(crate) fn keeper_ends(&self) {
+        self.lock().keepers -= 1;
+    }
+
+    /// Whether no keeper is under way.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.lock().keepers == 0
     }
 
     /// Everything was read, and once more from the start.

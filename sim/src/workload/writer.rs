@@ -2,7 +2,10 @@
 //!
 //! It is idempotent and repeats what it has no answer to; now and then it gives up, and
 //! then nobody knows whether the values are stored. After the faults it never gives up.
+//! Now and then it sends a batch again that was acknowledged, as a copy that was late does:
+//! the broker knows the last five of a producer, and where each is.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -24,6 +27,13 @@ const BATCHES_AFTER: u32 = 3;
 /// How long it tries before it may give up.
 const PATIENCE: Duration = Duration::from_secs(8);
 
+/// Acknowledged batches that a broker must know again, the newest included.
+const KNOWN: usize = 5;
+/// How often one of them is sent again: once in that many batches.
+const REPEATS: u64 = 8;
+/// Milliseconds between two batches, at least and at most.
+const PAUSE: (u64, u64) = (20, 300);
+
 /// One partition and what is written down about it.
 #[derive(Clone)]
 pub(crate) struct Target {
@@ -33,6 +43,8 @@ pub(crate) struct Target {
     pub(crate) nodes: Vec<SocketAddr>,
     pub(crate) recorder: Recorder,
     pub(crate) stage: Stage,
+    /// As [`crate::focus::Focus`] says.
+    pub(crate) repeats_often: bool,
 }
 
 /// What became of a batch.
@@ -47,7 +59,10 @@ pub(crate) struct Writer {
     target: Target,
     env: Env,
     dice: Dice,
+    repeats: Dice,
     router: Router,
+    /// What this producer sent last, and where each was stored.
+    known: VecDeque<(RecordBatch, i64)>,
 }
 
 impl Writer {
@@ -55,6 +70,8 @@ impl Writer {
         let purpose = format!("writer {}", target.key.0);
         Self {
             dice: Dice::new(env.entropy.fork(&purpose)),
+            repeats: Dice::new(env.entropy.fork(&format!("{purpose} repeats"))),
+            known: VecDeque::new(),
             router: Router::new(env, &target.nodes),
             env: env.clone(),
             target,
@@ -67,22 +84,29 @@ impl Writer {
         'producer: loop {
             let (process, producer) = (self.target.recorder.process(), self.producer().await);
             let mut sequence = 0;
+            self.known.clear();
             loop {
+                self.repeat(producer).await;
                 let healed = self.target.stage.is_healed();
                 let count = self.dice.between(1, 3);
                 let sends: Vec<Send> = (0..count).map(|_| self.send()).collect();
                 self.told(process, Kind::Invoke, sends.clone());
-                let ended = match batch(&self.env, producer, sequence, &sends) {
-                    Ok(batch) => self.until_ended(&batch, producer, sequence).await,
+                let batch = match batch(&self.env, producer, sequence, &sends) {
+                    Ok(batch) => batch,
                     Err(error) => {
                         self.target.recorder.complain(format!("no batch: {error}"));
                         return;
                     }
                 };
+                let ended = self.until_ended(&batch, producer, sequence).await;
                 let batch_records = i32::try_from(count).unwrap_or(0);
                 sequence += batch_records;
                 match ended {
                     Ended::At(base) => {
+                        self.known.push_back((batch, base));
+                        if self.known.len() > KNOWN {
+                            self.known.pop_front();
+                        }
                         let offsets = u64::try_from(base).unwrap_or(0)..;
                         let stored = sends.iter().zip(offsets).map(|(send, offset)| Send {
                             offset: Some(offset),
@@ -102,10 +126,52 @@ impl Writer {
                         continue 'producer;
                     }
                 }
-                let pause = self.dice.magnitude(20, 300);
+                let (least, most) = PAUSE;
+                let longer = if self.target.repeats_often { 5 } else { 1 };
+                let pause = self.dice.magnitude(least * longer, most * longer);
                 self.env.sleep(Duration::from_millis(pause)).await;
             }
         }
+    }
+
+    /// Sends one of the known batches once more. Any answer but its offset, and any but a
+    /// refusal that says nothing of it, is wrong where nothing is ever lost.
+    async fn repeat(&mut self, producer: (i64, i16)) {
+        let often = if self.target.repeats_often {
+            2
+        } else {
+            REPEATS
+        };
+        let due = self.target.topic.keeps_all() && self.repeats.one_in(often);
+        let Some(last) = self.known.len().checked_sub(1).filter(|_| due) else {
+            return;
+        };
+        let at = self.repeats.between(0, last as u64);
+        let (batch, base) = self.known[usize::try_from(at).unwrap_or(0)].clone();
+        let sequence = batch.header().base_sequence;
+        match self.send_once(&batch).await {
+            Ok(Produced::At(again)) if again != base => {
+                let (name, partition) = (self.target.topic.name, self.target.partition);
+                let what = format!(
+                    "{name}-{partition}: producer {producer:?} was told {base} for sequence {sequence}, and {again} when it sent it again"
+                );
+                self.target.recorder.complain(what);
+            }
+            Ok(Produced::At(_)) => {}
+            Ok(Produced::Refused(error)) => {
+                self.refused(error, producer, sequence);
+                self.router.disconnect();
+            }
+            Err(_) => self.router.disconnect(),
+        }
+    }
+
+    async fn send_once(&mut self, batch: &RecordBatch) -> Result<Produced> {
+        let (name, partition) = (self.target.topic.name, self.target.partition);
+        let leader = self.router.leader(name, partition).await?;
+        leader
+            .produce(name, partition, batch, Duration::from_secs(1))
+            .await
     }
 
     fn send(&self) -> Send {
@@ -136,16 +202,8 @@ impl Writer {
         sequence: i32,
     ) -> Ended {
         let begun = self.env.clock.now();
-        let (name, partition) = (self.target.topic.name, self.target.partition);
         loop {
-            let sent = async {
-                let leader = self.router.leader(name, partition).await?;
-                leader
-                    .produce(name, partition, batch, Duration::from_secs(1))
-                    .await
-            }
-            .await;
-            match sent {
+            match self.send_once(batch).await {
                 Ok(Produced::At(offset)) => return Ended::At(offset),
                 Ok(Produced::Refused(error)) => {
                     self.router.disconnect();

@@ -101,6 +101,8 @@ mod planted {
             M23,
             /// Logs that the image does not name yet are deleted at the start (S-13).
             M24,
+            /// A voter that came back with another disk counts in the group's quorum.
+            M25,
             /// A follower accepts data of lower epochs and old sessions.
             M26,
             /// A reassignment ends with too few in sync (S-18).
@@ -109,6 +111,8 @@ mod planted {
             M29,
             /// A new controller fences who has not reported to it yet.
             M30,
+            /// Voters grant their leader no lease: one late heartbeat unseats it (S-46).
+            L1,
             /// A follower whose stream was reset never opens another.
             L2,
             /// A leader whose disk stalls goes on leading (S-47).

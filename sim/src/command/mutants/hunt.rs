@@ -1,0 +1,179 @@
+//! Where each planted bug is looked for, and the search.
+
+use std::io::{self, Write};
+use std::ops::Range;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use weir_base::mutant::Mutant;
+
+use super::Mutants;
+use crate::command::one::One;
+use crate::command::worker;
+use crate::focus;
+
+/// How many are looked for with each commit.
+const A_COMMIT: usize = 4;
+
+/// Those that a commit may be tried with, and within how many seeds each must be found:
+/// twice what it took at most, in five sweeps with other seeds. What is rarer is looked for by hand
+/// (`mutants.md`), as a gate it would fail for no reason or take too long.
+const SOON: &[(Mutant, u64)] = &[];
+
+/// The planted bug of this name.
+pub(super) fn named(name: &str) -> Result<Mutant> {
+    let mut all = Mutant::NODES.iter().copied();
+    let found = all.find(|mutant| format!("{mutant:?}") == name);
+    found.with_context(|| format!("no mutant {name}"))
+}
+
+/// The focus with which it is looked for; `None` where any seed will do.
+fn ground(mutant: Mutant) -> Option<&'static str> {
+    match mutant {
+        Mutant::M4 | Mutant::M5 | Mutant::M10 | Mutant::M13 | Mutant::M30 => None,
+        Mutant::L2 => None,
+        Mutant::M1 | Mutant::M12 => Some("elections"),
+        Mutant::M2 | Mutant::M3 | Mutant::M9 => Some("joins"),
+        Mutant::M21 | Mutant::M26 => Some("elections"),
+        Mutant::M8 => Some("cuts"),
+        Mutant::M11 => Some("copies"),
+        Mutant::M6 | Mutant::M7 | Mutant::M20 => Some("power"),
+        Mutant::M19 | Mutant::M22 | Mutant::M29 => Some("rot"),
+        Mutant::M23 => Some("votes"),
+        Mutant::M25 => Some("lost voter"),
+        Mutant::M18 => Some("groups"),
+        Mutant::M24 | Mutant::M27 => Some("moves"),
+        Mutant::L1 => Some("slow network"),
+        Mutant::L4 => Some("stall"),
+        Mutant::M14
+        | Mutant::M15
+        | Mutant::M16
+        | Mutant::M17
+        | Mutant::M28
+        | Mutant::CursorLeaps
+        | Mutant::OldReceipts
+        | Mutant::TimeoutsAreFree
+        | Mutant::RetryLetsFollowersPass
+        | Mutant::DeadLettersVanish
+        | Mutant::CancelLies
+        | Mutant::DedupForgets => None, // of the queue machine's own model
+    }
+}
+
+/// One that is to be found.
+struct Hunt {
+    mutant: Mutant,
+    focus: Option<String>,
+    seeds: Range<u64>,
+}
+
+/// The few of a commit: every other commit has others, and the same one the same.
+fn of_commit(commit: &str) -> Vec<(Mutant, u64)> {
+    let mut all = SOON.to_vec();
+    all.sort_by_key(|(mutant, _)| crc32c::crc32c(format!("{commit} {mutant:?}").as_bytes()));
+    all.truncate(A_COMMIT);
+    all
+}
+
+impl Mutants {
+    pub(in crate::command) fn run(self) -> Result<ExitCode> {
+        let (mut found, mut survived) = (0, 0);
+        for hunt in self.hunts()? {
+            if hunt.search()? {
+                found += 1;
+            } else {
+                survived += 1;
+            }
+        }
+        writeln!(io::stdout(), "{found} passed, {survived} failed")?;
+        Ok(ExitCode::from(u8::from(survived > 0 || found == 0)))
+    }
+
+    fn hunts(self) -> Result<Vec<Hunt>> {
+        let ground = |mutant| ground(mutant).map(str::to_owned);
+        if let Some(commit) = &self.commit {
+            let hunts = of_commit(commit).into_iter().map(|(mutant, budget)| Hunt {
+                mutant,
+                focus: ground(mutant),
+                seeds: 0..budget,
+            });
+            return Ok(hunts.collect());
+        }
+        let chosen = match &*self.only {
+            [] => Mutant::NODES.to_vec(),
+            names => names
+                .iter()
+                .map(|name| named(name))
+                .collect::<Result<_>>()?,
+        };
+        let focus = |mutant| match self.focus.as_deref() {
+            None => Ok(ground(mutant)),
+            Some("none") => Ok(None),
+            Some(name) => focus::named(name).map(|focus| Some(focus.name.to_owned())),
+        };
+        let hunts = chosen.into_iter().map(|mutant| {
+            Ok(Hunt {
+                mutant,
+                focus: focus(mutant)?,
+                seeds: self.seeds.clone(),
+            })
+        });
+        hunts.collect()
+    }
+}
+
+impl Hunt {
+    fn one(&self, seed: u64, mutant: Option<Mutant>) -> One {
+        One {
+            focus: self.focus.clone(),
+            mutant: mutant.map(|mutant| format!("{mutant:?}")),
+            ..One::new(seed)
+        }
+    }
+
+    /// Tries seed after seed until one finds it. Says whether one did.
+    fn search(&self) -> Result<bool> {
+        let seeds = self
+            .seeds
+            .clone()
+            .map(|seed| self.one(seed, Some(self.mutant)));
+        let (mut tried, mut proof, mut void) = (0, Ok(None), 0);
+        worker::all(seeds, worker::cores(), |outcome| {
+            if !matches!(proof, Ok(None)) {
+                return false;
+            }
+            tried += 1;
+            let Some(violation) = outcome.violations.into_iter().next() else {
+                return true;
+            };
+            proof = worker::outcome(&self.one(outcome.seed, None)).map(|without| {
+                let is_found = without.violations.is_empty();
+                void += u32::from(!is_found);
+                is_found.then_some((outcome.seed, violation))
+            });
+            matches!(proof, Ok(None))
+        })?;
+        let (mutant, focus) = (self.mutant, self.focus.as_deref().unwrap_or("none"));
+        let mut out = io::stdout().lock();
+        if void > 0 {
+            writeln!(out, "  {void} seeds fail without {mutant:?} too")?;
+        }
+        match proof? {
+            Some((seed, violation)) => {
+                let line = violation.lines().next().unwrap_or_default();
+                writeln!(
+                    out,
+                    "{mutant:?}: found after {tried} seeds, in {seed} of focus {focus}: {line}"
+                )?;
+                Ok(true)
+            }
+            None => {
+                writeln!(
+                    out,
+                    "FAIL {mutant:?} survives {tried} seeds of focus {focus}"
+                )?;
+                Ok(false)
+            }
+        }
+    }
+}

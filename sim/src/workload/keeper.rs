@@ -1,0 +1,136 @@
+//! Clients that commit a position for one consumer group after the other, and after the
+//! faults ask for each: what was acknowledged is there, with its note (C8).
+//!
+//! No group commits twice, so a request that was late cannot hide what is missing. Some
+//! of them at a time: whoever coordinates has several positions under way when it loses
+//! its place.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use kafka_protocol::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
+use kafka_protocol::messages::{
+    FindCoordinatorRequest, GroupId, OffsetCommitRequest, OffsetFetchRequest, TopicName,
+};
+use kafka_protocol::protocol::StrBytes;
+use weir_base::Env;
+
+use super::kafka_client::KafkaClient;
+use super::produce::Router;
+use super::recorder::Recorder;
+use super::stage::Stage;
+
+/// How many commit at a time.
+pub(crate) const KEEPERS: u64 = 8;
+
+const DEADLINE: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(50);
+/// Tries before nobody knows whether a position is stored.
+const TRIES: u32 = 20;
+
+/// One of them.
+pub(crate) struct Keeper {
+    pub(crate) env: Env,
+    /// Its number among all.
+    pub(crate) number: u64,
+    /// The topic whose positions are kept.
+    pub(crate) topic: &'static str,
+    pub(crate) nodes: Vec<SocketAddr>,
+    pub(crate) recorder: Recorder,
+    pub(crate) stage: Stage,
+}
+
+impl Keeper {
+    /// Commits until the faults are over, and then looks for what was acknowledged.
+    pub(crate) async fn run(self) {
+        let mut router = Router::new(&self.env, &self.nodes);
+        let mut kept = Vec::new();
+        for turn in 0_u64.. {
+            if self.stage.is_healed() {
+                break;
+            }
+            let group = format!("group-{}-{turn}", self.number);
+            for _ in 0..TRIES {
+                if self.commit(&mut router, &group).await.is_ok() {
+                    kept.push(group);
+                    break;
+                }
+                self.env.sleep(PAUSE).await;
+            }
+            self.env.sleep(PAUSE).await;
+        }
+        for group in kept {
+            let found = loop {
+                match self.committed(&mut router, &group).await {
+                    Ok(found) => break found,
+                    Err(_) => self.env.sleep(PAUSE).await,
+                }
+            };
+            if found.as_deref() != Some(&*group) {
+                self.recorder.complain(format!(
+                    "C8: {group} was told that its position is stored, and has {found:?}"
+                ));
+            }
+        }
+        self.stage.keeper_ends();
+    }
+
+    /// The node that coordinates a group.
+    async fn coordinator(&self, router: &mut Router, group: &str) -> Result<KafkaClient> {
+        let request = FindCoordinatorRequest::default()
+            .with_key(text(group))
+            .with_key_type(0);
+        let found = router.any().await?.call(&request, 3).await?;
+        ensure!(found.error_code == 0, "error {}", found.error_code);
+        let port = u16::try_from(found.port)?;
+        let at = self.env.net.resolve(&found.host, port).await?;
+        let at = *at.first().context("the coordinator does not resolve")?;
+        KafkaClient::connect(&self.env, at, DEADLINE).await
+    }
+
+    async fn commit(&self, router: &mut Router, group: &str) -> Result<()> {
+        let position = OffsetCommitRequestPartition::default()
+            .with_committed_offset(0)
+            .with_committed_metadata(Some(text(group)));
+        let topic = OffsetCommitRequestTopic::default()
+            .with_name(TopicName(text(self.topic)))
+            .with_partitions(vec![position]);
+        let request = OffsetCommitRequest::default()
+            .with_group_id(GroupId(text(group)))
+            .with_generation_id_or_member_epoch(-1)
+            .with_topics(vec![topic]);
+        let mut coordinator = self.coordinator(router, group).await?;
+        let response = coordinator.call(&request, 7).await?;
+        let topic = response.topics.first().context("no topic")?;
+        let code = topic.partitions.first().context("no partition")?.error_code;
+        ensure!(code == 0, "error {code}");
+        Ok(())
+    }
+
+    /// The note at the group's position, if it has one.
+    async fn committed(&self, router: &mut Router, group: &str) -> Result<Option<String>> {
+        let topic = OffsetFetchRequestTopic::default()
+            .with_name(TopicName(text(self.topic)))
+            .with_partition_indexes(vec![0]);
+        let request = OffsetFetchRequest::default()
+            .with_group_id(GroupId(text(group)))
+            .with_topics(Some(vec![topic]));
+        let mut coordinator = self.coordinator(router, group).await?;
+        let response = coordinator.call(&request, 7).await?;
+        ensure!(response.error_code == 0, "error {}", response.error_code);
+        let topic = response.topics.first().context("no topic")?;
+        let position = topic.partitions.first().context("no partition")?;
+        ensure!(position.error_code == 0, "error {}", position.error_code);
+        let is_there = position.committed_offset >= 0;
+        let note = position.metadata.as_deref().unwrap_or_default();
+        Ok(is_there.then(|| note.to_owned()))
+    }
+}
+
+fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}
