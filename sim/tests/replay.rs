@@ -164,14 +164,10 @@ impl Clients {
                 by: "operator".into(),
             };
             let begun = queues.replay(at, ReplayCommand::Start(start)).await;
-            let under_way = |error: &QueueCallError| {
-                let refused = QueueCallError::Refused;
-                matches!(error, e if *e == refused(QueueError::Replay(
-                    ReplayError::UnderWay(self.newest()))))
-            };
             match begun {
-                Ok(_) => {}
-                Err(error) if under_way(&error) => {}
+                // Or it was begun, and nobody heard.
+                Ok(_)
+                | Err(QueueCallError::Refused(QueueError::Replay(ReplayError::UnderWay(_)))) => {}
                 Err(error) => return Err(error),
             }
             self.board.lock().unwrap().begin = false;

@@ -23,7 +23,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
-use weir_api::log::{Acks, Appended, LogApi};
+use weir_api::log::{Acks, Appended};
 use weir_api::queues::{Cancelled, QueueError, ScheduleHandle};
 use weir_api::{AppendError, NotLeader, QueueApi, QueueCallError};
 use weir_base::limits::BATCH_BYTES_CEILING;
@@ -134,7 +134,7 @@ enum Attempt {
 }
 
 impl Broker {
-    /// See [`LogApi::append_forwarded`].
+    /// See [`weir_api::LogApi::append_forwarded`].
     pub(crate) async fn forward_append(
         self,
         to: TopicPartition,

@@ -322,8 +322,16 @@ fn follow(client: &Client, group: &str, begun: ReplayLine) -> Result<ReplayLine>
                 last.replay
             );
         }
-        std::thread::sleep(LOOK);
+        pause();
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an operator's command is a process of its own, and in no simulation"
+)]
+fn pause() {
+    std::thread::sleep(LOOK);
 }
 
 fn change(one: &OneReplay, word: &str, session: &mut Session<'_>) -> Result<()> {

@@ -10,7 +10,6 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
-use std::io::Write;
 use ureq::http::Method;
 use weir_api::console::{
     DecideHalf, DelayedLine, Done, GapLine, HalfView, LedgerLine, Problem, QueueLine,

@@ -292,7 +292,7 @@ impl LiveGroup {
             (State::Retrying, _, Some(attempts)) => Standing::Retrying(attempts.clone()),
             (State::Retrying, _, None) => Standing::Delayed(message.not_before.unwrap_or(turn.now)),
             (State::Queued, ..) => Standing::Queued,
-            (State::Ready | State::InFlight | State::Retrying, ..) => Standing::Ready,
+            (State::Ready | State::InFlight, ..) => Standing::Ready,
         }
     }
 
