@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use tokio::sync::mpsc::UnboundedSender;
 use weir::options::{ByteSize, NodeOptions};
 use weir_base::image::PartitionRecord;
 use weir_base::{LeaderEpoch, TopicPartition};
@@ -270,7 +269,7 @@ impl Run<'_> {
             self.points.reach("core without one node");
         }
         let stalls = self.plan.focus.is_some_and(|focus| focus.victim_stalls);
-        if stalls && liveness::can_do_without(&self.seen, &self.supervisor, victim) {
+        if stalls && self.standing().can_do_without(victim) {
             self.cluster
                 .trace()
                 .note(&victim, format_args!("its disk stands still"));

@@ -28,9 +28,8 @@ impl Tester {
     /// A topic with a limit and a group on it.
     async fn topic(&self, name: &str, configs: &[(&str, &str)]) -> TopicPartition {
         let limit = LIMIT.to_string();
-        let configs = [("weir.queue.capacity", limit.as_str())]
-            .iter()
-            .chain(configs);
+        let capacity = [("weir.queue.capacity", limit.as_str())];
+        let configs = capacity.iter().chain(configs);
         let topic = NewTopic {
             name: name.to_owned(),
             partitions: Some(1),

@@ -279,7 +279,7 @@ fn simulate(seed: u64, blows: &[Blow]) -> (QueueHistory, ReplayReport, u64) {
             std::future::pending().await
         }
     });
-    let mut step_until = |sim: &mut turmoil::Sim<'_>, what: &str, is: &dyn Fn(&Board) -> bool| {
+    let step_until = |sim: &mut turmoil::Sim<'_>, what: &str, is: &dyn Fn(&Board) -> bool| {
         while !is(&board.lock().unwrap()) {
             assert!(
                 sim.elapsed() < Duration::from_secs(180),

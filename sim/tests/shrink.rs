@@ -9,7 +9,7 @@ const SEED: [&str; 6] = ["--seed", "0", "--focus", "elections", "--mutant", "M4"
 
 fn weir_sim(arguments: &[&str]) -> Output {
     let mut program = Command::new(env!("CARGO_BIN_EXE_weir-sim"));
-    program.args(arguments).output().unwrap()
+    program.args(arguments).output().expect("the program runs")
 }
 
 #[test]

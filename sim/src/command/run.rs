@@ -284,7 +284,7 @@ mod tests {
         };
         let mut summary = Summary::default();
         (0..seeds).for_each(|_| summary.add(&outcome));
-        summary.finish(Stopwatch::start(), 1);
+        summary.finish(Stopwatch::start(), 1, nemesis::KINDS);
         summary.reject(0);
         summary
     }
@@ -323,7 +323,7 @@ mod tests {
         assert!(!failed.is_good());
         let mut silent = Summary::default();
         silent.add(&Outcome::default());
-        silent.finish(Stopwatch::start(), 1);
+        silent.finish(Stopwatch::start(), 1, nemesis::KINDS);
         silent.reject(0);
         assert!(!silent.is_good());
         let mut few = sweep(2, &[]);

@@ -56,7 +56,9 @@ fn ground(mutant: Mutant) -> Option<&'static str> {
         | Mutant::RetryLetsFollowersPass
         | Mutant::DeadLettersVanish
         | Mutant::CancelLies
-        | Mutant::DedupForgets => None, // of the queue machine's own model
+        | Mutant::DedupForgets
+        | Mutant::ReplayForgetsMark
+        | Mutant::ReplaySkips => None, // of the queue machine's own model
     }
 }
 
