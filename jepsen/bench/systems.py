@@ -36,6 +36,12 @@ def resident_mib(pids):
     return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 
 
+def anonymous_mib(pids):
+    """What they keep in memory beside mapped files."""
+    status = "".join(Path(f"/proc/{pid}/status").read_text() for pid in pids)
+    return sum(int(kib) for kib in re.findall(r"RssAnon:\s+(\d+)", status)) / 1024
+
+
 class Weir:
     """`weir dev`; `mode` is the flush mode of its topics, sync or async."""
 

@@ -151,14 +151,24 @@ pub(crate) fn list(
     }
 }
 
+/// Batches of released messages that wait or are under way. What is due while there are
+/// so many becomes one batch, not a queue of small ones, each of which would take the time
+/// of two commits before the next.
+const RELEASES_AT_ONCE: usize = 2;
+
+/// Whether what is due waits for batches that are on their way.
+fn is_releasing(state: &QueueState) -> bool {
+    let outbox = state.outboxes.get(&Destination::Here);
+    outbox.is_some_and(|outbox| outbox.batches.len() >= RELEASES_AT_ONCE)
+}
+
 /// When messages are to be released next: never while enough are on their way.
 pub(crate) fn next_release(state: &QueueState) -> Option<Timestamp> {
     let mut outboxes = state.outboxes.values();
     if outboxes.any(|outbox| !outbox.departing.is_empty() && outbox.room() > 0) {
         return Some(Timestamp(0));
     }
-    let outbox = state.outboxes.get(&Destination::Here);
-    if outbox.is_some_and(|outbox| outbox.room() == 0) {
+    if is_releasing(state) {
         return None;
     }
     state.timeline.first().map(|pending| pending.deliver_at)
@@ -216,6 +226,9 @@ fn depart(turn: &mut Turn<'_>) -> usize {
 pub(crate) fn release(turn: &mut Turn<'_>) {
     let mut room = depart(turn);
     let (state, now) = (turn.state, turn.now);
+    if is_releasing(state) {
+        return;
+    }
     let due = state.timeline.iter();
     let mut due = due.take_while(|p| p.deliver_at <= now).peekable();
     while room > 0 && due.peek().is_some() {

@@ -20,6 +20,8 @@ pub(crate) const CODE_NO_SERVICE: VarInt = VarInt::from_u32(2);
 const LENGTH_BYTES: usize = 4;
 /// Read ahead of a frame whose length is not known yet.
 const READ_AHEAD_BYTES: usize = 16 * 1024;
+/// Frames up to this size are copied out of the buffer.
+const COPY_BYTES_MAX: usize = READ_AHEAD_BYTES / 2;
 
 /// The length prefix of a frame.
 ///
@@ -117,7 +119,7 @@ impl QuicSource {
                 0 => {
                     let len = frame_len(&self.buffer).unwrap_or(0);
                     self.buffer.advance(LENGTH_BYTES);
-                    return Ok(Some(self.buffer.split_to(len).freeze()));
+                    return Ok(Some(take(&mut self.buffer, len)));
                 }
                 missing => missing,
             };
@@ -135,6 +137,16 @@ impl QuicSource {
                 };
             }
         }
+    }
+}
+
+/// The frame at the front of the buffer. A small one is copied: whoever keeps it (the tail
+/// of a log in memory) would keep the whole buffer that was read into, unaccounted for.
+fn take(buffer: &mut BytesMut, len: usize) -> Bytes {
+    let frame = buffer.split_to(len);
+    match len {
+        0..=COPY_BYTES_MAX => Bytes::copy_from_slice(&frame),
+        _ => frame.freeze(),
     }
 }
 
@@ -201,6 +213,17 @@ mod tests {
         assert!(missing(&(limit + 1).to_le_bytes()).is_err());
         assert!(length_prefix(PEER_FRAME_BYTES_MAX).is_ok());
         assert!(length_prefix(PEER_FRAME_BYTES_MAX + 1).is_err());
+    }
+
+    #[test]
+    fn a_small_frame_does_not_keep_the_buffer() {
+        for (len, is_free) in [(COPY_BYTES_MAX, true), (COPY_BYTES_MAX + 1, false)] {
+            let mut buffer = BytesMut::zeroed(READ_AHEAD_BYTES);
+            let frame = take(&mut buffer, len);
+            buffer.clear();
+            assert_eq!(buffer.try_reclaim(READ_AHEAD_BYTES), is_free);
+            assert_eq!(frame.len(), len);
+        }
     }
 
     #[test]
