@@ -1,5 +1,6 @@
 //! I4: every running member of ISR or ELR holds everything below the true high
-//! watermark, on its disk.
+//! watermark, on its disk; but for suspects, which the cluster knows may lack some of it
+//! and does not elect without a look at all others.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +24,8 @@ impl Check for MembersHoldIt {
             self.highest.insert(at, highest(seen, at, Some(&needed)));
             for (node, replica) in seen.replicas(at) {
                 let is_member = record.isr.contains(&node) || record.elr.contains(&node);
-                if is_member && !replica.is_failed && replica.durable_end < needed {
+                let is_relied_on = is_member && !record.suspects.contains(&node);
+                if is_relied_on && !replica.is_failed && replica.durable_end < needed {
                     broken.push(format!(
                         "I4: {at}: node {node} is a member (isr {:?}, elr {:?}) and has {} on its disk; committed is {needed}",
                         record.isr, record.elr, replica.durable_end
@@ -55,5 +57,19 @@ mod tests {
                 .look(&short().isr(&[1]).seen(), &Told::new())
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn an_eligible_leader_is_flagged_too_unless_it_is_a_suspect() {
+        let mut check = MembersHoldIt::default();
+        let whole = Scene::new().leader(1, 1, 5).follower(2, 1, 5).isr(&[1, 2]);
+        assert!(check.look(&whole.seen(), &Told::new()).is_empty());
+        let short = || Scene::new().leader(1, 1, 5).follower(2, 1, 4).elr(&[2]);
+        assert_eq!(check.look(&short().seen(), &Told::new()).len(), 1);
+        let known = short().suspects(&[2]);
+        assert!(check.look(&known.seen(), &Told::new()).is_empty());
+        // A suspicion of one excuses no other.
+        let other = short().suspects(&[3]);
+        assert_eq!(check.look(&other.seen(), &Told::new()).len(), 1);
     }
 }

@@ -22,6 +22,8 @@ pub(crate) struct Scene {
     leader: Option<NodeId>,
     epoch: u64,
     isr: Vec<NodeId>,
+    elr: Vec<NodeId>,
+    suspects: Vec<NodeId>,
     fenced: Vec<NodeId>,
     version: u64,
 }
@@ -58,6 +60,16 @@ impl Scene {
 
     pub(crate) fn isr(mut self, nodes: &[u32]) -> Self {
         self.isr = nodes.iter().copied().map(NodeId).collect();
+        self
+    }
+
+    pub(super) fn elr(mut self, nodes: &[u32]) -> Self {
+        self.elr = nodes.iter().copied().map(NodeId).collect();
+        self
+    }
+
+    pub(super) fn suspects(mut self, nodes: &[u32]) -> Self {
+        self.suspects = nodes.iter().copied().map(NodeId).collect();
         self
     }
 
@@ -104,8 +116,8 @@ impl Scene {
             leader_epoch: LeaderEpoch(self.epoch.try_into().unwrap()),
             partition_epoch: PartitionEpoch(self.version.try_into().unwrap()),
             isr: self.isr,
-            elr: vec![],
-            suspects: vec![],
+            elr: self.elr,
+            suspects: self.suspects,
             last_known_elr: vec![],
             adding: vec![],
             removing: vec![],
