@@ -4,6 +4,7 @@
 use std::io;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use weir_base::{Disk, DiskFile, OpenMode};
@@ -38,22 +39,27 @@ pub(crate) enum Found<T> {
 
 impl TwoSlot {
     /// Opens or makes the files and finds the newest value, durable on return: who wrote it
-    /// may not have lived to sync it, and what follows from it must not outlast it. The
-    /// caller syncs the directory.
+    /// may not have lived to sync it, and what follows from it must not outlast it. Or its
+    /// fsync failed: then it reads well, the next fsync says that all is well, and it is not
+    /// on the disk unless it is written again (S-41). The caller syncs the directory.
     pub(crate) async fn open<T: DeserializeOwned>(
         disk: &Arc<dyn Disk>,
         path: &str,
     ) -> io::Result<(TwoSlot, Found<T>)> {
         let slots = open_slots(disk, path).await?;
         let (newest, bad) = read(&slots).await?;
-        let number = newest.as_ref().map_or(0, |found| found.number);
-        if newest.is_some() {
-            slots[usize::from(number % 2 == 1)].sync_data().await?;
-        }
-        let found = match newest {
-            Some(found) => Found::Value(found.value),
-            None if bad == 2 => Found::Corrupt,
-            None => Found::Nothing,
+        let (number, found) = match newest {
+            Some((found, bytes)) => {
+                let file = &slots[usize::from(found.number % 2 == 1)];
+                if weir_base::mutant!(CacheIsDisk) {
+                    file.sync_data().await?;
+                } else {
+                    file.write_at_and_sync(0, vec![bytes]).await?;
+                }
+                (found.number, Found::Value(found.value))
+            }
+            None if bad == 2 => (0, Found::Corrupt),
+            None => (0, Found::Nothing),
         };
         let slots = TwoSlot {
             disk: disk.clone(),
@@ -87,7 +93,7 @@ impl TwoSlot {
     pub(crate) async fn load<T: DeserializeOwned>(&self) -> io::Result<Option<T>> {
         let slots = open_slots(&self.disk, &self.path).await?;
         let (newest, _) = read(&slots).await?;
-        Ok(newest.map(|found| found.value))
+        Ok(newest.map(|(found, _)| found.value))
     }
 }
 
@@ -98,18 +104,19 @@ async fn open_slots(disk: &Arc<dyn Disk>, path: &str) -> io::Result<[Arc<dyn Dis
     ])
 }
 
-/// The newest intact value, and how many slots hold something that is not.
+/// The newest intact value with its slot's bytes, and how many slots hold something that is
+/// not intact.
 async fn read<T: DeserializeOwned>(
     slots: &[Arc<dyn DiskFile>; 2],
-) -> io::Result<(Option<Numbered<T>>, usize)> {
-    let mut newest: Option<Numbered<T>> = None;
+) -> io::Result<(Option<(Numbered<T>, Bytes)>, usize)> {
+    let mut newest: Option<(Numbered<T>, Bytes)> = None;
     let mut bad = 0;
     for file in slots {
         let size = usize::try_from(file.size().await?).unwrap_or(usize::MAX);
         let bytes = file.read_at(0, size).await?;
         match open::<Numbered<T>>(&bytes) {
-            Some(found) if newest.as_ref().is_none_or(|n| n.number < found.number) => {
-                newest = Some(found);
+            Some(found) if newest.as_ref().is_none_or(|(n, _)| n.number < found.number) => {
+                newest = Some((found, bytes));
             }
             Some(_) => {}
             None => bad += usize::from(!bytes.is_empty()),

@@ -3,7 +3,8 @@
 //! After each crash the recovered log must be a state that its fsync history allows
 //! (I12): after a process crash everything that was answered is there; after a power loss
 //! everything that was told durable is, and what else is there is a prefix of what was
-//! written. An operation that the crash cut short may have happened or not.
+//! written. An operation that the crash cut short may have happened or not. A failed fsync
+//! ends the process, and what it was to cover can still be read, but is not on the disk.
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
@@ -23,16 +24,37 @@ use weir_storage::{
 
 #[derive(Debug, Clone)]
 enum Op {
-    Append { sizes: Vec<usize>, flush: FlushMode },
-    Produce { producer: i64, sequence: i32 },
+    Append {
+        sizes: Vec<usize>,
+        flush: FlushMode,
+    },
+    Produce {
+        producer: i64,
+        sequence: i32,
+    },
     NextEpoch,
-    Truncate { per_mille: u64 },
-    SetStart { per_mille: u64 },
-    Reset { ahead: u64 },
+    Truncate {
+        per_mille: u64,
+    },
+    SetStart {
+        per_mille: u64,
+    },
+    Reset {
+        ahead: u64,
+    },
     Flush,
     Checkpoint,
-    Pause { millis: u64 },
-    Crash { how: Crash, after: Option<u64> },
+    Pause {
+        millis: u64,
+    },
+    Crash {
+        how: Crash,
+        after: Option<u64>,
+    },
+    /// From now on an fsync fails once in that many, until one does.
+    FailSyncs {
+        odds: u64,
+    },
     Restart,
 }
 
@@ -54,6 +76,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Checkpoint),
         2 => (1..150u64).prop_map(|millis| Op::Pause { millis }),
         4 => (crash, prop::option::of(0..25u64)).prop_map(|(how, after)| Op::Crash { how, after }),
+        2 => (1..8u64).prop_map(|odds| Op::FailSyncs { odds }),
         1 => Just(Op::Restart),
     ]
 }
@@ -71,6 +94,8 @@ struct World {
     /// Crashes there had been when the log was opened.
     crashes: u64,
     armed: Option<Crash>,
+    latency: Duration,
+    sync_failure_odds: u64,
 }
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
@@ -93,7 +118,17 @@ impl World {
             starts: 0,
             crashes: 0,
             armed: None,
+            latency: Duration::ZERO,
+            sync_failure_odds: 0,
         }
+    }
+
+    fn set_faults(&self) {
+        self.disk.set_faults(SimFaults {
+            latency_max: self.latency,
+            sync_failure_odds: self.sync_failure_odds,
+            ..SimFaults::default()
+        });
     }
 
     fn log(&self) -> Arc<dyn PartitionLog> {
@@ -148,13 +183,30 @@ impl World {
                 log.reset_to(self.twin.position().end + *ahead).await?;
             }
             Op::Flush => log.flush().await?,
-            Op::NextEpoch | Op::Checkpoint | Op::Pause { .. } | Op::Crash { .. } | Op::Restart => {}
+            Op::NextEpoch
+            | Op::Checkpoint
+            | Op::Pause { .. }
+            | Op::Crash { .. }
+            | Op::FailSyncs { .. }
+            | Op::Restart => {}
         }
         Ok(())
     }
 
-    fn crashed(&self) -> bool {
+    /// Whether the process is gone: it ends itself once its disk failed.
+    fn crashed(&mut self) -> bool {
+        let failed = |storage: &Storage| storage.failure().borrow().is_some();
+        if self.disk.crashes() == self.crashes && self.storage.as_ref().is_some_and(failed) {
+            self.end_failed();
+        }
         self.disk.crashes() != self.crashes
+    }
+
+    fn end_failed(&mut self) {
+        self.sync_failure_odds = 0;
+        self.set_faults();
+        self.disk.crash(Crash::Process);
+        self.armed = Some(Crash::Process);
     }
 
     async fn step(&mut self, op: &Op) {
@@ -171,9 +223,10 @@ impl World {
                 assert!(done.is_ok() || self.crashed(), "{done:?}");
             }
             Op::Restart => {
-                let done = self.storage.take().unwrap().shutdown_clean().await;
+                let done = self.storage.as_ref().unwrap().shutdown_clean().await;
                 assert!(done.is_ok() || self.crashed(), "{done:?}");
                 if done.is_ok() {
+                    self.storage = None;
                     let done = self.start_unless_crashed().await;
                     assert!(done.is_ok(), "{done:?}");
                 }
@@ -185,6 +238,10 @@ impl World {
                     self.disk.call_off_crash();
                     self.disk.crash(*how);
                 }
+            }
+            Op::FailSyncs { odds } => {
+                self.sync_failure_odds = *odds;
+                self.set_faults();
             }
             Op::Append { .. }
             | Op::Produce { .. }
@@ -217,11 +274,12 @@ impl World {
         }
     }
 
-    /// A start that a crash cut short is tried again.
+    /// A start that a crash cut short, or a failed fsync, is tried again.
     async fn start_unless_crashed(&mut self) -> Result<(), String> {
         loop {
             match self.start().await {
                 Err(_) if self.crashed() => {}
+                Err(_) if self.sync_failure_odds > 0 => self.end_failed(),
                 other => return other,
             }
         }
@@ -312,10 +370,8 @@ fn run(seed: u8, segment_bytes: u64, cache: usize, latency: u64, ops: Vec<Op>) {
         .unwrap();
     runtime.block_on(async move {
         let mut world = World::new(seed, segment_bytes, cache);
-        world.disk.set_faults(SimFaults {
-            latency_max: Duration::from_millis(latency),
-            ..SimFaults::default()
-        });
+        world.latency = Duration::from_millis(latency);
+        world.set_faults();
         world.start().await.unwrap();
         for op in ops {
             world.step(&op).await;
@@ -344,7 +400,11 @@ proptest! {
 fn every_mutant_is_found() {
     use proptest::strategy::ValueTree as _;
     use weir_base::mutant::{Mutant, plant};
-    for mutant in [Mutant::M6, Mutant::M8, Mutant::M11] {
+    let directories = Mutant::DIRECTORIES.iter().copied();
+    for mutant in [Mutant::M6, Mutant::M8, Mutant::M11]
+        .into_iter()
+        .chain(directories)
+    {
         let mut runner = proptest::test_runner::TestRunner::deterministic();
         let runs = (any::<u8>(), prop::collection::vec(op(), 1..60));
         let found = (0..2_000).find(|_| {
@@ -528,4 +588,48 @@ fn a_first_start_that_a_crash_cut_short_loses_nothing_later() {
             assert_eq!(world.log().position().end, Offset(2), "{after} {seed}");
         }
     });
+}
+
+/// A process whose fsync failed once left bytes behind that could be read and were not on
+/// the disk; the next one took them for durable, forgot the write-ahead log, and a power
+/// loss took acknowledged batches away.
+#[test]
+fn what_a_failed_fsync_left_behind_is_not_built_on() {
+    let append = || Op::Append {
+        sizes: vec![2],
+        flush: FlushMode::Sync,
+    };
+    let pause = || Op::Pause { millis: 50 };
+    for failing in [
+        Op::Checkpoint,
+        Op::Flush,
+        append(),
+        Op::SetStart { per_mille: 700 },
+        Op::SetStart { per_mille: 1_000 },
+        Op::Truncate { per_mille: 300 },
+        Op::Truncate { per_mille: 0 },
+        Op::Reset { ahead: 0 },
+        Op::Reset { ahead: 1 },
+    ] {
+        for (odds, seed) in (1..6).flat_map(|odds| (0..12).map(move |seed| (odds, seed))) {
+            let ops = vec![
+                append(),
+                append(),
+                append(),
+                pause(),
+                Op::FailSyncs { odds },
+                failing.clone(),
+                pause(),
+                append(),
+                pause(),
+                Op::Crash {
+                    how: Crash::PowerLoss,
+                    after: None,
+                },
+            ];
+            for segment_bytes in [300, 1 << 20] {
+                run(seed, segment_bytes, 0, 0, ops.clone());
+            }
+        }
+    }
 }

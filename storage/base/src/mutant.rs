@@ -118,6 +118,11 @@ mod planted {
             /// A leader whose disk stalls goes on leading (S-47).
             L4,
         }
+        /// Of the data directory alone: for its model.
+        DIRECTORIES {
+            /// A start takes what it reads for what is on the disk, after a failed fsync too (S-41).
+            CacheIsDisk,
+        }
         /// Of the queue machine: for its model.
         QUEUES {
             /// A decision does not check which transaction it is for (S-26).

@@ -30,6 +30,13 @@ impl Monotonic {
     pub fn since(self, earlier: Monotonic) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
+
+    /// The time so long before this one; the start of the process if that is later.
+    #[must_use]
+    pub fn before(self, passed: Duration) -> Monotonic {
+        let nanos = u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX);
+        Monotonic(self.0.saturating_sub(nanos))
+    }
 }
 
 impl Add<Duration> for Monotonic {

@@ -189,7 +189,8 @@ impl Recovery {
     async fn find_end(&mut self) -> Result<(), LogError> {
         self.load_segments().await?;
         self.scan().await?;
-        self.judge_tail().await
+        self.judge_tail().await?;
+        self.write_again().await
     }
 
     /// Finds the segments that the state names, and those behind it.
@@ -394,11 +395,19 @@ impl Recovery {
                 .on_frame(frame.base, position, size, newest.1);
             active.summary.on_frame(frame.end, size, newest, at);
             let segment = active.segment.clone();
-            if !self.touched.iter().any(|held| Arc::ptr_eq(held, &segment)) {
-                self.touched.push(segment);
-            }
+            self.touch(segment);
         }
         self.report.batches_scanned += 1;
+    }
+
+    fn touch(&mut self, segment: Arc<Segment>) {
+        if !self.is_touched(&segment) {
+            self.touched.push(segment);
+        }
+    }
+
+    fn is_touched(&self, segment: &Arc<Segment>) -> bool {
+        self.touched.iter().any(|held| Arc::ptr_eq(held, segment))
     }
 
     /// Goes on in the segment that begins where the log stands, if there is one.
@@ -413,7 +422,7 @@ impl Recovery {
         self.later.remove(&head.base);
         let last_append = self.active().summary.appended_at;
         let summary = SegmentSummary::empty(head.base, head.made_at, last_append);
-        self.touched.push(segment.clone());
+        self.touch(segment.clone());
         self.segments.push(SegmentEntry { segment, summary });
         Ok(true)
     }
@@ -485,7 +494,39 @@ impl Recovery {
             self.shared
                 .health
                 .judge(file.truncate(active.summary.bytes).await)?;
-            self.touched.push(active.segment.clone());
+            self.touch(active.segment.clone());
+        }
+        Ok(())
+    }
+
+    /// Writes what was found behind the stored state once more, for [`Recovery::finish`] to
+    /// sync. If the fsync of an earlier process failed, its bytes can be read until the
+    /// machine restarts and the next fsync says that all is well, but they are not on the
+    /// disk (S-41). The same bytes in the same place: a crash in the midst harms nothing.
+    async fn write_again(&self) -> Result<(), LogError> {
+        if weir_base::mutant!(CacheIsDisk) {
+            return Ok(());
+        }
+        let health = &self.shared.health;
+        for entry in self.segments.iter().filter(|e| self.is_touched(&e.segment)) {
+            let mut stored = self.state.segments.iter();
+            let stored = stored.find(|summary| summary.base == entry.summary.base);
+            // A head may be younger than the state that calls its segment empty.
+            let mut at = stored
+                .map(|summary| summary.bytes)
+                .filter(|bytes| *bytes > SEGMENT_HEAD_BYTES)
+                .unwrap_or(0);
+            let file = health.judge(entry.segment.file().await)?;
+            while at < entry.summary.bytes {
+                let left = usize::try_from(entry.summary.bytes - at).unwrap_or(WALK_BYTES);
+                let bytes = self.read(file.read_at(at, left.min(WALK_BYTES)).await)?;
+                if bytes.is_empty() {
+                    return Err(corrupt(entry.summary.base, "the file became shorter"));
+                }
+                let read = bytes.len() as u64;
+                health.judge(file.write_at(at, vec![bytes]).await)?;
+                at += read;
+            }
         }
         Ok(())
     }
@@ -551,11 +592,8 @@ impl Recovery {
         };
         // Files of idle logs are opened again when they are used: there may be thousands.
         for entry in &mut self.segments {
-            if !self
-                .touched
-                .iter()
-                .any(|held| Arc::ptr_eq(held, &entry.segment))
-            {
+            let mut touched = self.touched.iter();
+            if !touched.any(|held| Arc::ptr_eq(held, &entry.segment)) {
                 let disk = shared.env.disk.clone();
                 entry.segment = Segment::at(disk, &self.directory, entry.summary.base);
             }
