@@ -7,7 +7,8 @@
 //!
 //! Must always hold: what a call reported as durable survives any crash (I12); after a
 //! failed fsync nothing is written any more (S-41), openraft stops, and so does the
-//! node. On crash: the file is read from its start, a torn tail is cut and synced;
+//! node. On crash: the file is read from its start, a torn tail is cut, and what was read
+//! is written again and synced before anything builds on it;
 //! bytes that rotted below the durable point refuse the start rather than vote with a
 //! hole in memory (S-17). Called by openraft alone.
 
@@ -117,7 +118,11 @@ impl LogStore {
     /// The disk's, or `InvalidData` if bytes that were durable are bad.
     pub(crate) async fn open(disk: Arc<dyn Disk>) -> io::Result<Self> {
         disk.create_directory_all(DIRECTORY).await?;
-        disk.sync_directory("").await?;
+        // A file that was renamed, and whose process did not live to sync the name, replaces
+        // the old one from here on.
+        for directory in ["", DIRECTORY] {
+            disk.sync_directory(directory).await?;
+        }
         let names = disk.list(DIRECTORY).await?;
         let mut numbers: Vec<u64> = names.iter().filter_map(|name| number(name)).collect();
         numbers.sort_unstable();
@@ -194,10 +199,13 @@ async fn read(disk: &dyn Disk, number: u64) -> io::Result<(State, Tail)> {
             state.play(record);
         }
     }
-    if scan.end < length(&bytes) {
+    let end = usize::try_from(scan.end).map_err(io::Error::other)?;
+    if end < bytes.len() {
         file.truncate(scan.end).await?;
     }
-    // What was read may not be durable yet: nothing may build on it before it is.
+    // What was read may not be durable yet: nothing may build on it before it is. If the
+    // fsync of an earlier process failed, only writing it again makes it so.
+    file.write_at(0, vec![bytes.slice(..end)]).await?;
     file.sync_data().await?;
     Ok((
         state,

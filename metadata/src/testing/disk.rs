@@ -1,6 +1,7 @@
-//! A disk in memory that forgets what was not synced, when told to crash.
+//! A disk in memory that forgets what was not synced, when told to crash. A failed sync is
+//! told once: what it was to cover can be read, and no later sync saves it (S-41).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex};
 
@@ -11,6 +12,30 @@ use weir_base::{BoxFuture, Disk, DiskFile, OpenMode};
 struct Content {
     now: Vec<u8>,
     synced: Vec<u8>,
+    /// Bytes of `now` that a sync is to save, and whether the length is to be, too.
+    dirty: BTreeSet<usize>,
+    resized: bool,
+}
+
+impl Content {
+    fn resize(&mut self, len: usize) {
+        self.dirty.retain(|at| *at < len);
+        self.dirty.extend(self.now.len()..len);
+        self.now.resize(len, 0);
+        self.resized = true;
+    }
+
+    fn sync(&mut self) {
+        if std::mem::take(&mut self.resized) {
+            self.synced.resize(self.now.len(), 0);
+        }
+        for at in std::mem::take(&mut self.dirty) {
+            if self.synced.len() <= at {
+                self.synced.resize(at + 1, 0);
+            }
+            self.synced[at] = self.now[at];
+        }
+    }
 }
 
 type FileRef = Arc<Mutex<Content>>;
@@ -20,6 +45,8 @@ struct Tree {
     now: BTreeMap<String, FileRef>,
     synced: BTreeMap<String, FileRef>,
     fail_sync: bool,
+    /// Syncs of names are those that a process did not live to make.
+    lose_name_syncs: bool,
 }
 
 #[derive(Default, Clone)]
@@ -33,11 +60,17 @@ impl MemoryDisk {
         for file in tree.now.values() {
             let mut content = file.lock().unwrap();
             content.now = content.synced.clone();
+            content.dirty.clear();
+            content.resized = false;
         }
     }
 
-    pub(crate) fn fail_syncs(&self) {
-        self.0.lock().unwrap().fail_sync = true;
+    pub(crate) fn fail_syncs(&self, fail: bool) {
+        self.0.lock().unwrap().fail_sync = fail;
+    }
+
+    pub(crate) fn lose_name_syncs(&self, lose: bool) {
+        self.0.lock().unwrap().lose_name_syncs = lose;
     }
 
     pub(crate) fn names(&self) -> Vec<String> {
@@ -50,6 +83,7 @@ impl MemoryDisk {
         let mut content = file.lock().unwrap();
         change(&mut content.now);
         content.synced = content.now.clone();
+        content.dirty.clear();
     }
 }
 
@@ -128,6 +162,9 @@ impl Disk for MemoryDisk {
         if tree.fail_sync {
             return done(Err(io::Error::other("injected")));
         }
+        if tree.lose_name_syncs {
+            return done(Ok(()));
+        }
         tree.synced.retain(|name, _| directory_of(name) != path);
         let now: Vec<_> = tree
             .now
@@ -155,9 +192,10 @@ impl DiskFile for MemoryFile {
         for chunk in chunks {
             let end = at + chunk.len();
             if content.now.len() < end {
-                content.now.resize(end, 0);
+                content.resize(end);
             }
             content.now[at..end].copy_from_slice(&chunk);
+            content.dirty.extend(at..end);
             at = end;
         }
         done(Ok(()))
@@ -181,11 +219,13 @@ impl DiskFile for MemoryFile {
     }
 
     fn sync_data(&self) -> BoxFuture<'static, io::Result<()>> {
+        let mut content = self.0.lock().unwrap();
         if self.1.lock().unwrap().fail_sync {
+            content.dirty.clear();
+            content.resized = false;
             return done(Err(io::Error::other("injected")));
         }
-        let mut content = self.0.lock().unwrap();
-        content.synced = content.now.clone();
+        content.sync();
         done(Ok(()))
     }
 
@@ -193,14 +233,14 @@ impl DiskFile for MemoryFile {
         let mut content = self.0.lock().unwrap();
         let len = usize::try_from(len).unwrap();
         if content.now.len() < len {
-            content.now.resize(len, 0);
+            content.resize(len);
         }
         done(Ok(()))
     }
 
     fn truncate(&self, len: u64) -> BoxFuture<'static, io::Result<()>> {
         let len = usize::try_from(len).unwrap();
-        self.0.lock().unwrap().now.resize(len, 0);
+        self.0.lock().unwrap().resize(len);
         done(Ok(()))
     }
 

@@ -141,10 +141,46 @@ fn after_a_failed_sync_nothing_is_written() {
     run(|disk| async move {
         let mut log = open(&disk).await.unwrap();
         log.blocking_append([entry(1, 0)]).await.unwrap();
-        disk.fail_syncs();
+        disk.fail_syncs(true);
         assert!(log.blocking_append([entry(1, 1)]).await.is_err());
         assert!(log.save_committed(Some(entry(1, 0).log_id)).await.is_err());
         assert!(log.save_vote(&Vote::new(9, 9)).await.is_err());
+    });
+}
+
+/// The next process on the same boot reads what the failed sync was to save. It may be part
+/// of a majority: then it has to be on the disk.
+#[test]
+fn what_a_start_read_after_a_failed_sync_survives_power_loss() {
+    run(|disk| async move {
+        let mut log = open(&disk).await.unwrap();
+        log.blocking_append([entry(1, 0)]).await.unwrap();
+        disk.fail_syncs(true);
+        assert!(log.blocking_append([entry(1, 1)]).await.is_err());
+        disk.fail_syncs(false);
+        let mut log = open(&disk).await.unwrap();
+        assert_eq!(indices(&mut log).await, [(1, 0), (1, 1)]);
+        disk.crash();
+        let mut log = open(&disk).await.unwrap();
+        assert_eq!(indices(&mut log).await, [(1, 0), (1, 1)]);
+        log.blocking_append([entry(1, 2)]).await.unwrap();
+    });
+}
+
+/// A process that ended between the renaming of a rewritten file and the sync of its name.
+#[test]
+fn a_rewritten_file_that_the_next_start_uses_keeps_its_name() {
+    run(|disk| async move {
+        let mut log = open(&disk).await.unwrap();
+        log.blocking_append([entry(1, 0)]).await.unwrap();
+        disk.lose_name_syncs(true);
+        log.compact().await.unwrap();
+        disk.lose_name_syncs(false);
+        let mut log = open(&disk).await.unwrap();
+        log.blocking_append([entry(1, 1)]).await.unwrap();
+        disk.crash();
+        let mut log = open(&disk).await.unwrap();
+        assert_eq!(indices(&mut log).await, [(1, 0), (1, 1)]);
     });
 }
 
