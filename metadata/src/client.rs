@@ -120,7 +120,8 @@ pub(crate) struct Inner {
 
 /// Small things under one lock, never held across a wait.
 pub(crate) struct State {
-    /// When the last acknowledged heartbeat was sent.
+    /// When the last acknowledged heartbeat was sent, or before that by as much as what its
+    /// controller knew of its own office was old.
     pub(crate) lease: Option<Monotonic>,
     /// When an entry was last applied.
     pub(crate) applied: Monotonic,
@@ -262,7 +263,9 @@ impl Metadata {
 
     /// Until when this node may act as leader without asking (acks of async
     /// replication, end-offset answers, timers): 0.7 of a session from when the last
-    /// acknowledged heartbeat was *sent*. `None` before the first.
+    /// acknowledged heartbeat was *sent*, less the age of what its controller knew of its own
+    /// office. A controller elected since then waits for a whole session. `None` before the
+    /// first.
     #[must_use]
     pub fn lease_until(&self) -> Option<Monotonic> {
         let sent = self.lock().lease?;

@@ -259,6 +259,12 @@ pub enum Outcome {
     ProducerIds(i64, i64),
     /// A document's new version.
     Document(u64),
+    /// Answer to a heartbeat: a lease. So long ago the controller knew last that nobody else
+    /// was controller.
+    Lease {
+        /// In milliseconds.
+        stale_ms: u32,
+    },
 }
 
 /// Why a command was not carried out: definitely nothing was changed. Append-only.

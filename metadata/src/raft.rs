@@ -92,8 +92,9 @@ pub(crate) struct Group {
     voters: BTreeSet<NodeId>,
     /// When this voter last heard from a leader.
     heard: Arc<Mutex<Monotonic>>,
-    /// When, leading, it last asked something that a majority answered.
-    acknowledged: Arc<Mutex<Monotonic>>,
+    /// When, leading, it last asked something that a majority answered; `None` before that:
+    /// clocks begin with the process, and a restarted leader leads at once.
+    acknowledged: Arc<Mutex<Option<Monotonic>>>,
     standing: watch::Receiver<Standing>,
     options: MetadataOptions,
     _watcher: TaskHandle,
@@ -133,7 +134,7 @@ impl Group {
         )
         .await
         .map_err(io::Error::other)?;
-        let acknowledged = Arc::new(Mutex::new(Monotonic::default()));
+        let acknowledged = Arc::new(Mutex::new(None));
         let (standing, _watcher) = watch_standing(&env, &raft, Arc::clone(&acknowledged));
         let heard = Arc::new(Mutex::new(env.clock.now()));
         let group = Arc::new(Self {
@@ -218,13 +219,27 @@ impl Group {
         }
     }
 
-    /// Completes once a majority confirmed this node as leader and everything
-    /// committed before is applied here. `false` if it leads no more, or the deadline
-    /// passed.
+    /// Completes once a majority confirmed this node as leader and everything in its log
+    /// is applied here. `false` if it leads no more, or the deadline passed.
+    ///
+    /// What was committed before is not enough: a leader that restarts in its old term, or
+    /// gave up waiting for a proposal, still has entries that will be committed, and whoever
+    /// plans must know what they decide.
     pub(crate) async fn ensure_linearizable(&self) -> bool {
-        let asked = self.scope(self.raft.ensure_linearizable());
+        let asked = async {
+            let confirmed = self.scope(self.raft.ensure_linearizable()).await;
+            confirmed.is_ok() && self.applied_all().await
+        };
         let deadline = self.options.election_max;
-        matches!(self.env.timeout(deadline, asked).await, Some(Ok(_)))
+        self.env.timeout(deadline, asked).await == Some(true)
+    }
+
+    /// Completes once what is in the log now is applied; `false` if the group stopped.
+    async fn applied_all(&self) -> bool {
+        let mut metrics = self.raft.metrics();
+        let last = metrics.borrow().last_log_index;
+        let applied = metrics.wait_for(|now| now.last_applied.map(|at| at.index) >= last);
+        applied.await.is_ok()
     }
 
     /// The configured voters.
@@ -252,17 +267,22 @@ impl Group {
     /// majority that answered lately.
     pub(crate) fn is_in_touch(&self) -> bool {
         let metrics = self.raft.metrics().borrow().clone();
-        let is_fresh = |at: &Mutex<Monotonic>| {
-            let at = *at.lock().unwrap_or_else(PoisonError::into_inner);
-            self.env.clock.now().since(at) <= self.options.election_max
-        };
+        let is_fresh = |at: Monotonic| self.env.clock.now().since(at) <= self.options.election_max;
         match metrics.state {
             // Not by the age that openraft told last: it does not grow while nobody tells,
             // as in a process that was stopped for a while.
-            ServerState::Leader => is_fresh(&self.acknowledged),
-            ServerState::Follower => metrics.current_leader.is_some() && is_fresh(&self.heard),
+            ServerState::Leader => self.acknowledged().is_some_and(is_fresh),
+            ServerState::Follower => metrics.current_leader.is_some() && is_fresh(self.heard()),
             ServerState::Candidate | ServerState::Learner | ServerState::Shutdown => false,
         }
+    }
+
+    /// When, leading, it last asked something that a majority answered: nobody else led then.
+    pub(crate) fn acknowledged(&self) -> Option<Monotonic> {
+        *self
+            .acknowledged
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn heard(&self) -> Monotonic {
@@ -369,7 +389,7 @@ impl Group {
 fn watch_standing(
     env: &Env,
     raft: &Raft<TypeConfig>,
-    acknowledged: Arc<Mutex<Monotonic>>,
+    acknowledged: Arc<Mutex<Option<Monotonic>>>,
 ) -> (watch::Receiver<Standing>, TaskHandle) {
     let clock = Arc::clone(&env.clock);
     let mut metrics = raft.metrics();
@@ -385,10 +405,8 @@ fn watch_standing(
                 }
             }
             if let Some(millis) = now.millis_since_quorum_ack {
-                let age = Duration::from_millis(millis).as_nanos();
-                let age = u64::try_from(age).unwrap_or(u64::MAX);
-                let at = Monotonic(clock.now().0.saturating_sub(age));
-                *acknowledged.lock().unwrap_or_else(PoisonError::into_inner) = at;
+                let at = clock.now().before(Duration::from_millis(millis));
+                *acknowledged.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
             }
             let leads = (now.state == ServerState::Leader).then_some(now.current_term);
             let standing = Standing {

@@ -60,7 +60,14 @@ impl Metadata {
                 return;
             }
             match self.beat_once().await {
-                Ok(_) => self.lock().lease = Some(sent),
+                Ok(stale) => {
+                    let mut state = self.lock();
+                    if state.left {
+                        // It said good-bye while it waited: the answer is no lease (I10).
+                        return;
+                    }
+                    state.lease = Some(sent.before(stale));
+                }
                 Err(MetadataError::Refused(
                     Refusal::StaleNodeEpoch { .. } | Refusal::UnknownNode(_),
                 )) => {
@@ -77,7 +84,8 @@ impl Metadata {
         }
     }
 
-    async fn beat_once(&self) -> Result<Outcome, MetadataError> {
+    /// One heartbeat: how old what the controller knew was when it granted the lease.
+    async fn beat_once(&self) -> Result<Duration, MetadataError> {
         let disk = self.lock().disk;
         let bounded = |count: u128| u32::try_from(count).unwrap_or(u32::MAX);
         let heartbeat = Heartbeat {
@@ -88,7 +96,18 @@ impl Metadata {
             fsync_p99_us: disk.fsync_p99.map(|p99| bounded(p99.as_micros())),
         };
         let limit = self.inner().options.session / 2;
-        self.ask(Ask::Heartbeat(heartbeat), limit).await
+        match self.ask(Ask::Heartbeat(heartbeat), limit).await? {
+            Outcome::Lease { stale_ms } => Ok(Duration::from_millis(stale_ms.into())),
+            other @ (Outcome::Done
+            | Outcome::Node(_)
+            | Outcome::Topic(_)
+            | Outcome::Partition(_)
+            | Outcome::ProducerIds(..)
+            | Outcome::Document(_)) => {
+                let said = format!("no answer to a heartbeat: {other:?}");
+                Err(MetadataError::Unavailable(said))
+            }
+        }
     }
 
     /// A hint that `node` may be gone: its link was lost. Its control port is probed at

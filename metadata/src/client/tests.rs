@@ -384,6 +384,40 @@ async fn a_controller_without_its_majority_grants_no_lease_not_even_to_itself() 
     assert!(lease < now, "I10: fenced with a lease of {:?}", lease - now);
 }
 
+/// Voters that restart forget what they granted the controller, and elect another at once.
+#[tokio::test(start_paused = true)]
+async fn no_lease_of_a_former_controller_outlasts_the_session_its_successor_waits_for() {
+    for phase in (0..1000).step_by(125) {
+        let mut cluster = Cluster::start(4).await;
+        let first = cluster.controller();
+        let mut others = VOTERS.into_iter().filter(|id| *id != first);
+        let (forgetful, next) = (others.next().unwrap(), others.next().unwrap());
+        // The next one stands for election for a while: another still has the first's word.
+        cluster.net.isolate(&[next], &[first, 4]);
+        pause(3000 + phase).await;
+        cluster.net.heal();
+        cluster.net.isolate(&[first, 4], &[1, 2, 3, 4]);
+        cluster.kill(forgetful);
+        cluster.boot(forgetful, StartKind::SameBoot).await;
+        let from = clock();
+        let active = |id: u32| cluster.on(next).image().nodes[&NodeId(id)].is_active();
+        while active(4) {
+            pause(1).await;
+            assert!(clock() - from < Duration::from_secs(10));
+        }
+        for id in [first, 4] {
+            let lease = cluster.on(id).lease_until().unwrap();
+            let now = cluster.on(id).inner().env.clock.now();
+            assert!(
+                lease < now,
+                "I10: node {id} is fenced with a lease of {:?} after {:?}, phase {phase}",
+                lease - now,
+                clock() - from
+            );
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_minority_answers_nothing_and_the_majority_goes_on() {
     let cluster = Cluster::start(3).await;
@@ -422,6 +456,29 @@ async fn a_drained_node_leads_nothing_and_leaves_without_a_gap() {
     let image = cluster.on(1).image();
     assert_eq!(image.nodes[&NodeId(victim)].state, NodeState::Fenced);
     assert!(image.partitions().all(|(_, p)| p.isr.len() == 2));
+}
+
+/// Whenever it leaves: a heartbeat may be under way.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_left_takes_no_lease_from_a_late_answer() {
+    let cluster = Cluster::start(3).await;
+    let victim = VOTERS
+        .into_iter()
+        .find(|id| *id != cluster.controller())
+        .unwrap();
+    let node = cluster.on(victim);
+    let before = node.lease_until();
+    while node.lease_until() == before {
+        pause(1).await;
+    }
+    let options = &node.inner().options;
+    let sent = node.lock().lease.unwrap();
+    let next = sent + options.heartbeat + Duration::from_millis(1);
+    node.inner().env.clock.sleep_until(next).await;
+    let left = node.leave(SECOND);
+    let (left, ()) = tokio::join!(left, pause(100));
+    left.unwrap();
+    assert_eq!(node.lease_until(), None);
 }
 
 #[tokio::test(start_paused = true)]

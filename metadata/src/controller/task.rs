@@ -157,9 +157,10 @@ impl Controller {
     fn on_heartbeat(&self, heartbeat: Heartbeat) -> Answer {
         // The answer is a lease. Whoever lost touch with its majority may be controller no
         // more, and another may be about to fence the asker (I10).
-        if !self.group.is_in_touch() {
+        let (true, Some(acknowledged)) = (self.group.is_in_touch(), self.group.acknowledged())
+        else {
             return Answer::NotController(None);
-        }
+        };
         let image = self.store.image();
         let Some(node) = image.nodes.get(&heartbeat.node) else {
             return Answer::Refused(Refusal::UnknownNode(heartbeat.node));
@@ -195,7 +196,12 @@ impl Controller {
             // A full mailbox is busy and looks again at its next tick.
             drop(self.mailbox.try_send(Mail::Look));
         }
-        self.seen(Outcome::Done)
+        // Another controller may have been elected since a majority answered, by voters that
+        // forgot what they granted this one: it counts a session from then on.
+        let stale = self.env.clock.now().since(acknowledged).as_millis();
+        self.seen(Outcome::Lease {
+            stale_ms: u32::try_from(stale).unwrap_or(u32::MAX),
+        })
     }
 
     async fn run(self: Arc<Self>, mut rx: mpsc::Receiver<Mail>) {

@@ -167,6 +167,29 @@ async fn a_minority_commits_nothing() {
     }
 }
 
+/// It goes on in its old term, with an entry that was decided and not committed yet. Who is
+/// told that it leads would plan on an image that lacks it.
+#[tokio::test(start_paused = true)]
+async fn a_restarted_leader_is_confirmed_with_all_that_it_decided() {
+    let mut cluster = Cluster::start(MetadataOptions::default()).await;
+    let old = cluster.leader(&ALL).await;
+    cluster.put(old, "a").await.unwrap();
+    cluster.net.isolate(&[old], &ALL);
+    let decided = cluster.put(old, "b");
+    #[expect(clippy::disallowed_methods, reason = "paused test time")]
+    let decided = tokio::time::timeout(Duration::from_millis(50), decided).await;
+    assert!(decided.is_err(), "{decided:?}");
+    cluster.kill(old);
+    cluster.boot(old).await;
+    let group = cluster.voters[&old].group.clone();
+    pause(10).await;
+    assert!(group.standing().borrow().leads.is_some(), "in its old term");
+    assert!(!group.is_in_touch(), "nobody answered it yet");
+    cluster.net.heal();
+    assert_eq!(cluster.leader(&[old]).await, old);
+    assert_eq!(cluster.keys(old), ["test/a", "test/b"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn everything_committed_survives_power_loss_of_all() {
     let mut cluster = Cluster::start(MetadataOptions::default()).await;
