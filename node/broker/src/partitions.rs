@@ -122,7 +122,7 @@ impl Partitions {
             if !is_new && !all_changed {
                 continue;
             }
-            let config = log_config(&settings(image, topic));
+            let config = log_config(&settings(image, topic), topic.internal);
             for (index, record) in (0..).zip(&topic.partitions) {
                 let at = TopicPartition::new(topic.id, index);
                 let Some(replica) = record.replica(me).map(|replica| replica.id) else {
@@ -249,7 +249,9 @@ impl Partitions {
     }
 }
 
-fn log_config(settings: &TopicSettings) -> LogConfig {
+/// A topic of Weir's own may use the space kept back: acknowledgements, offsets and
+/// decisions are what lets others be removed (reliability 3.5).
+fn log_config(settings: &TopicSettings, is_internal: bool) -> LogConfig {
     let defaults = LogConfig::default();
     LogConfig {
         segment_bytes: settings.segment_bytes.min(defaults.segment_bytes),
@@ -262,7 +264,7 @@ fn log_config(settings: &TopicSettings) -> LogConfig {
         compact: settings.cleanup_compact,
         tombstone_retention: Duration::from_millis(settings.delete_retention_ms),
         batch_bytes_max: settings.max_message_bytes,
-        ..defaults
+        uses_reserve: is_internal,
     }
 }
 
