@@ -87,7 +87,8 @@ public class QueueBench {
 
     static void fillByKafka(int count, int size) {
         try (KafkaProducer<byte[], byte[]> producer = kafkaProducer(5)) {
-            for (int n = 0; n < count; n++) producer.send(new ProducerRecord<>(text("topic"), null, null, body(size, n, 0)));
+            int partitions = producer.partitionsFor(text("topic")).size();
+            for (int n = 0; n < count; n++) producer.send(new ProducerRecord<>(text("topic"), n % partitions, null, body(size, n, 0)));
         }
     }
 
