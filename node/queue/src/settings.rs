@@ -96,7 +96,8 @@ pub enum Backoff {
         /// Each is longer or shorter by up to this much: 0 to 50.
         jitter_percent: u8,
     },
-    /// RocketMQ's: 10 s, 30 s, 1 to 10 min, 20 min, 30 min, 1 h, 2 h.
+    /// RocketMQ's: 10 s, 30 s, 1 to 10 min, 20 min, 30 min, 1 h, 2 h; none after a lease
+    /// that ran out, which was a pause itself.
     Ladder,
 }
 

@@ -15,7 +15,7 @@ use crate::record::{
     AttemptEnd, DeadLetter, Destination, Ending, OutgoingMessage, QueueRecord, StoredAttempts,
 };
 use crate::reply::Returned;
-use crate::settings::{BACKOFF_MAX, Target};
+use crate::settings::{BACKOFF_MAX, Backoff, Target};
 use crate::timers::Timer;
 use crate::turn::Turn;
 
@@ -133,7 +133,10 @@ impl LiveGroup {
             let invisible = lease.invisible;
             self.extend(turn, offset, invisible);
         } else {
-            self.end_attempt(turn, offset, None, EndCause::LeaseTimeout, None);
+            // RocketMQ's ladder is for what was returned; here the lease was the pause.
+            let on_ladder = matches!(self.settings.backoff, Backoff::Ladder);
+            let delay = on_ladder.then_some(Duration::ZERO);
+            self.end_attempt(turn, offset, delay, EndCause::LeaseTimeout, None);
         }
     }
 
