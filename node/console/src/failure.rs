@@ -272,7 +272,6 @@ impl From<QueueError> for Failure {
             | QueueError::Settings(_)
             | QueueError::InvisibleDuration { .. }
             | QueueError::RetryDelay { .. }
-            | QueueError::EmptyBatch
             | QueueError::DelayTooLong { .. }
             | QueueError::PayloadTooLarge { .. } => {
                 (S::BAD_REQUEST, "refused", "stay within the limit")

@@ -233,7 +233,8 @@ pub struct Receive {
     pub group: GroupName,
     /// Who: its leases end when it leaves.
     pub member: MemberName,
-    /// Most messages, at least 1.
+    /// Most messages. With 0 the caller only watches: it is answered empty as soon as there
+    /// is something to receive, which stays where it is.
     pub batch_max: usize,
     /// Lease; `None`: the group's.
     pub invisible: Option<Duration>,

@@ -168,9 +168,6 @@ pub enum QueueError {
         /// Most allowed.
         most: Duration,
     },
-    /// A receive for no message.
-    #[error("batch size 0 asks for nothing")]
-    EmptyBatch,
     /// Too many receives wait on the group.
     #[error("{max} receives wait on the group, the most allowed (waiting_max)")]
     TooManyWaiting {
@@ -247,7 +244,6 @@ impl QueueError {
             | QueueError::Settings(_)
             | QueueError::InvisibleDuration { .. }
             | QueueError::RetryDelay { .. }
-            | QueueError::EmptyBatch
             | QueueError::Receipt(_)
             | QueueError::DelayTooLong { .. }
             | QueueError::PayloadTooLarge { .. }

@@ -126,7 +126,6 @@ fn refused_by_queue(error: &QueueError) -> Refusal {
         QueueError::InvisibleDuration { .. } | QueueError::RetryDelay { .. } => {
             Code::IllegalInvisibleTime
         }
-        QueueError::EmptyBatch => Code::BadRequest,
         QueueError::Receipt(error) => return bad_receipt(error),
         QueueError::DelayTooLong { .. } => Code::IllegalDeliveryTime,
         QueueError::PayloadTooLarge { .. } => Code::MessageBodyTooLarge,

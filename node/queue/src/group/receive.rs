@@ -39,9 +39,6 @@ impl LiveGroup {
     ) -> Result<(), QueueError> {
         let invisible = check_invisible(receive.invisible.unwrap_or(self.settings.invisible))?;
         let options = &turn.core.options;
-        if receive.batch_max == 0 {
-            return Err(QueueError::EmptyBatch);
-        }
         let batch_max = receive.batch_max.min(options.batch_max);
         let (least, most) = (turn.now + options.wait_min, turn.now + options.wait_max);
         let until = receive.wait_until.max(least).min(most);
@@ -137,7 +134,12 @@ impl LiveGroup {
                 self.pace(turn.now);
                 self.deliver(turn, offset);
             }
-            if given.is_empty() {
+            // Who only watches is told that there is something, and leaves it to others.
+            let is_told = batch_max == 0
+                && !self.ready.is_empty()
+                && self.leases.len() < in_flight_max
+                && self.pace_allows(turn.now);
+            if given.is_empty() && !is_told {
                 break;
             }
             let Some(waiting) = self.waiting.pop_front() else {
@@ -147,7 +149,7 @@ impl LiveGroup {
                 let timer = Timer::Wait(self.number, waiting.token);
                 turn.core.timers.disarm(waiting.until, timer);
             }
-            if let Some(id) = waiting.attempt_id {
+            if let Some(id) = waiting.attempt_id.filter(|_| !is_told) {
                 self.repeats.insert(id, given.clone());
             }
             let leased = given.into_iter();

@@ -2,15 +2,16 @@
 //!
 //! A receive that waits on a queue is answered with leases, so it cannot be waited on at
 //! several queues for one caller: the first to answer would leave the others' leases to
-//! nobody. One partition is therefore waited on there. Several are asked in turn without
-//! waiting, again whenever one of them grew, and twice a second for what comes back by
-//! itself: retries, leases that ended.
+//! nobody. One partition is therefore waited on there. Several are watched, which leases
+//! nothing, until any has something; that one is then asked.
 
+use std::future::{Future, poll_fn};
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use weir_api::image::TopicRecord;
-use weir_api::log::{OffsetQuery, Read, ReadPartition};
-use weir_api::queues::Delivery;
+use weir_api::queues::{Delivery, MemberName, Receive};
 use weir_base::{Monotonic, TopicPartition};
 
 use super::super::queue;
@@ -19,13 +20,13 @@ use crate::context::Call;
 use crate::errors::Refusal;
 use crate::proto::Code;
 
-/// Longest pause between two rounds over several partitions.
-const ROUND: Duration = Duration::from_millis(500);
-
 /// How long leadership may move before the client is told: it then asks for its route.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Pause while it moves.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// A wait so short that its end does not say that there was nothing.
+const MOMENT: Duration = Duration::from_millis(100);
 
 type Deliveries = Vec<(TopicPartition, Vec<Delivery>)>;
 
@@ -87,26 +88,21 @@ async fn once(
             false => vec![(*only, found)],
         });
     }
-    let ends = ends(call, led).await;
-    let found = round(call, topic, led, asked).await?;
-    if found.is_empty() && !left.is_zero() {
-        grown(call, ends, left.min(ROUND)).await;
-    }
-    Ok(found)
+    let ready = watch(call, topic, led, asked, left).await;
+    round(call, topic, &ready, asked).await
 }
 
-/// Asks each partition once, beginning with another one every time.
+/// Asks each partition once, without waiting.
 async fn round(
     call: &Call,
     topic: &TopicRecord,
-    led: &[TopicPartition],
+    ready: &[TopicPartition],
     asked: &Asked,
 ) -> Result<Deliveries, Refusal> {
-    let first = first(clock_now(call), led.len());
     let mut found = Vec::new();
     let mut room = asked.batch_max;
     let mut refusal = None;
-    for at in led.iter().cycle().skip(first).take(led.len()) {
+    for at in ready {
         if room == 0 {
             break;
         }
@@ -128,57 +124,71 @@ async fn round(
     }
 }
 
-fn clock_now(call: &Call) -> Monotonic {
-    call.shared.env.clock.now()
+/// The partitions that have something, at least one if any has within `left`; one that
+/// cannot say is among them. Begins with another one every time, so that one that always
+/// has something does not keep the others from their turn.
+async fn watch(
+    call: &Call,
+    topic: &TopicRecord,
+    led: &[TopicPartition],
+    asked: &Asked,
+    left: Duration,
+) -> Vec<TopicPartition> {
+    let clock = &call.shared.env.clock;
+    let began = clock.now();
+    let first = first(began, led.len());
+    let until = call.shared.api.cluster.now() + left;
+    // Not the client: the end of a watch must not end its leases.
+    let watcher: MemberName = format!("{}#{}", call.client, began.0).into();
+    let mut waiting = led.to_vec();
+    waiting.rotate_left(first);
+    let watches = waiting.iter().map(|at| {
+        let watching = Receive {
+            member: Arc::clone(&watcher),
+            attempt_id: None,
+            ..asked.receive(call, 0, until)
+        };
+        async move {
+            let told = receive_at(call, topic, *at, watching).await;
+            let in_time = left <= MOMENT || clock.now().since(began) < left;
+            (*at, told.is_err() || in_time)
+        }
+    });
+    let told = any(watches).await;
+    waiting.retain(|at| told.iter().all(|(done, _)| done != at));
+    if !waiting.is_empty() {
+        let (queues, tasks) = (Arc::clone(&call.shared.api.queues), &call.shared.env.tasks);
+        tasks.spawn("rocketmq-watched", async move {
+            for at in waiting {
+                // Otherwise it ends when its time is over.
+                let _left = queues.leave(at, Arc::clone(&watcher)).await;
+            }
+        });
+    }
+    let ready = told.into_iter().filter(|(_, has_some)| *has_some);
+    ready.map(|(at, _)| at).collect()
 }
 
-/// Spreads the beginnings of rounds without drawing numbers.
+/// Spreads the beginnings without drawing numbers.
 fn first(now: Monotonic, count: usize) -> usize {
     let count = u64::try_from(count.max(1)).unwrap_or(u64::MAX);
     usize::try_from((now.0 / 1_000) % count).unwrap_or(0)
 }
 
-/// Where the partitions end now.
-async fn ends(call: &Call, led: &[TopicPartition]) -> Vec<ReadPartition> {
-    let mut ends = Vec::with_capacity(led.len());
-    for at in led {
-        let end = call
-            .shared
-            .api
-            .log
-            .offset(*at, OffsetQuery::Latest, None)
-            .await;
-        // One that cannot say is asked again by the next round.
-        if let Ok(Some(from)) = end.map(|end| end.offset) {
-            ends.push(ReadPartition {
-                at: *at,
-                from,
-                bytes_max: 1,
-                leader_epoch: None,
-                last_fetched_epoch: None,
-            });
+/// The outputs of those futures that are ready as soon as one is.
+async fn any<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut futures: Vec<_> = futures.map(Box::pin).collect();
+    poll_fn(|cx| {
+        let mut done = Vec::new();
+        for future in &mut futures {
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                done.push(output);
+            }
         }
-    }
-    ends
-}
-
-/// Completes when a partition grew beyond its end, or the time is over.
-async fn grown(call: &Call, ends: Vec<ReadPartition>, wait_max: Duration) {
-    if ends.is_empty() {
-        call.shared.env.sleep(wait_max).await;
-        return;
-    }
-    let read = Read {
-        partitions: ends,
-        bytes_min: 1,
-        bytes_max: 1,
-        wait_max,
-    };
-    let began = clock_now(call);
-    let outcomes = call.shared.api.log.read(read).await;
-    if outcomes.iter().any(|outcome| outcome.result.is_err()) {
-        // An error answers at once: without a pause this would be a busy loop.
-        let spent = clock_now(call).since(began);
-        call.shared.env.sleep(wait_max.saturating_sub(spent)).await;
-    }
+        match done.is_empty() && !futures.is_empty() {
+            true => Poll::Pending,
+            false => Poll::Ready(done),
+        }
+    })
+    .await
 }
