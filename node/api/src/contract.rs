@@ -39,6 +39,10 @@ pub async fn check_queues(env: &Env, api: &Api) {
         .await
         .nothing_comes_before_its_time()
         .await;
+    check("contract-start")
+        .await
+        .a_subscription_misses_nothing()
+        .await;
     check("contract-half")
         .await
         .halves_are_seen_when_committed()
@@ -105,7 +109,11 @@ impl<'a> Check<'a> {
     }
 
     async fn append(&self, values: &[&str]) {
-        let batch = BatchBuilder::new(self.env.clock.wall());
+        self.append_at(self.env.clock.wall(), values).await;
+    }
+
+    async fn append_at(&self, time: Timestamp, values: &[&str]) {
+        let batch = BatchBuilder::new(time);
         let batch = values
             .iter()
             .fold(batch, |batch, v| batch.record(None, Some(v.as_bytes())));
@@ -214,6 +222,47 @@ impl<'a> Check<'a> {
         let (got, ()) = both(waiting, appending).await;
         assert_eq!(self.bodies(&got).await, ["late"]);
         assert!(self.env.clock.now().since(started) < PATIENCE, "it woke");
+    }
+
+    async fn subscribe(&self) {
+        let subscribe = || {
+            let (group, settings) = (self.group.clone(), GroupSettings::default());
+            self.api
+                .queues
+                .subscribe(self.at.topic, group, settings, PATIENCE)
+        };
+        let settings = self.settled(subscribe).await.expect("subscribed");
+        assert_eq!(settings, GroupSettings::default());
+    }
+
+    async fn a_subscription_misses_nothing(mut self) {
+        self.append_at(Timestamp(0), &["old"]).await;
+        self.subscribe().await;
+        self.append(&["new"]).await;
+        // The first one counts, whoever asks again.
+        self.subscribe().await;
+        let got = self.receive(9, PATIENCE).await;
+        assert_eq!(self.bodies(&got).await, ["new"]);
+        // A log without its beginning is not young, whatever its age.
+        let (log, end) = (&self.api.log, Offset(2));
+        assert_eq!(log.delete_records(self.at, Some(end)).await, Ok(end));
+        self.append(&["newer"]).await;
+        self.group = "others".into();
+        self.subscribe().await;
+        assert_eq!(self.receive(9, MOMENT).await, []);
+        let young = Check::new(self.env, self.api, "contract-young").await;
+        young.append(&["a", "b"]).await;
+        young.subscribe().await;
+        young.append(&["c"]).await;
+        let mut got = Vec::new();
+        while got.len() < 3 {
+            got.extend(young.receive(9, PATIENCE).await);
+        }
+        assert_eq!(young.bodies(&got).await, ["a", "b", "c"]);
+        let nothing = weir_base::Uuid([9; 16]);
+        let (group, settings) = (self.group.clone(), GroupSettings::default());
+        let unknown = self.api.queues.subscribe(nothing, group, settings, MOMENT);
+        assert_eq!(unknown.await, Err(QueueCallError::UnknownPartition));
     }
 
     async fn attempts_are_counted_and_end_in_dead_letters(&self) {

@@ -21,8 +21,8 @@ use weir_base::image::{
     TopicRecord,
 };
 use weir_base::{
-    BoxFuture, Entropy, Env, LeaderEpoch, NodeEpoch, NodeId, PartitionEpoch, Timestamp, TopicId,
-    TopicPartition,
+    BoxFuture, Entropy, Env, LeaderEpoch, NodeEpoch, NodeId, Offset, PartitionEpoch, Timestamp,
+    TopicId, TopicPartition,
 };
 
 use crate::{Api, ClusterApi};
@@ -52,6 +52,8 @@ struct State {
     ended: BTreeSet<NodeId>,
     gone: BTreeSet<NodeId>,
     queues: BTreeMap<TopicPartition, queues::FakeQueue>,
+    /// Where groups begin at each partition of a topic.
+    starts: BTreeMap<(TopicId, Arc<str>), Vec<Offset>>,
     /// Who coordinates all groups, if not this node.
     coordinator: Option<NodeId>,
 }

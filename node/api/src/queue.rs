@@ -4,8 +4,10 @@
 //! the machine of one partition, which is where the partition is led; what is delivered
 //! stays in the partition's log and is read there.
 
+use std::time::Duration;
+
 use weir_base::batch::Record;
-use weir_base::{BoxFuture, Offset, Timestamp, TopicPartition};
+use weir_base::{BoxFuture, Offset, Timestamp, TopicId, TopicPartition};
 
 use thiserror::Error;
 
@@ -53,6 +55,10 @@ pub enum QueueCallError {
     Refused(#[from] QueueError),
 }
 
+/// How old the first record of a partition may be, with nothing removed before it, for a
+/// new group to begin there ([`QueueApi::subscribe`]).
+pub const YOUNG: Duration = Duration::from_secs(3_600);
+
 /// What comes of a call.
 pub type QueueCall<T> = BoxFuture<'static, Result<T, QueueCallError>>;
 
@@ -73,8 +79,35 @@ pub trait QueueApi: Send + Sync {
         &self,
         at: TopicPartition,
         handle: ScheduleHandle,
-        timeout: std::time::Duration,
+        timeout: Duration,
     ) -> QueueCall<Cancelled>;
+
+    /// Decides on a half message wherever its partition is led, as
+    /// [`QueueApi::cancel_forwarded`]: success is the leader's word that it is decided so.
+    fn resolve_forwarded(
+        &self,
+        at: TopicPartition,
+        handle: HalfHandle,
+        decision: Decision,
+        source: DecisionSource,
+        timeout: Duration,
+    ) -> QueueCall<()>;
+
+    /// Fixes where `group` begins at every partition of a topic, unless that was done
+    /// before, and makes the group where this node leads; gives the settings in force.
+    ///
+    /// From its success on the group gets every message that is sent, whoever leads the
+    /// message's partition and however late the group is made there (by this call, at a
+    /// later leader). It begins at the beginning of a partition that has all its records
+    /// and is [`YOUNG`], else at the end. While a partition has a leader that does not
+    /// answer, a group that is new is [`QueueCallError::NotAvailable`] after `timeout`.
+    fn subscribe(
+        &self,
+        topic: TopicId,
+        group: GroupName,
+        settings: GroupSettings,
+        timeout: Duration,
+    ) -> QueueCall<GroupSettings>;
 
     /// The records at `offsets` of a partition led here, in that order, compressed batches
     /// opened; `None` where there is none (any more). At most 64 MiB are read at once: what
@@ -147,7 +180,7 @@ impl dyn QueueApi {
         at: TopicPartition,
         group: GroupName,
         receipt: Receipt,
-        delay: Option<std::time::Duration>,
+        delay: Option<Duration>,
     ) -> QueueCall<Returned> {
         let command = QueueCommand::Nack {
             group,
@@ -165,7 +198,7 @@ impl dyn QueueApi {
         at: TopicPartition,
         group: GroupName,
         receipt: Receipt,
-        invisible: std::time::Duration,
+        invisible: Duration,
     ) -> QueueCall<Timestamp> {
         let command = QueueCommand::Renew {
             group,

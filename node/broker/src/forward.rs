@@ -17,6 +17,8 @@
 //! nothing: is somebody there?                             answer: nothing
 //! ```
 
+mod queue_calls;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +33,7 @@ use weir_base::{BoxFuture, LeaderEpoch, Monotonic, NodeId, RecordBatch, TopicPar
 use weir_peer::{FrameStream, PeerError, PeerService, Peers, Service};
 
 use crate::Broker;
+use queue_calls::{QueueAnswer, QueueRequest};
 
 /// Bytes of batches on their way to other nodes, in KiB; more is refused as overload.
 const KIB_ON_THE_WAY_MAX: u32 = 2 * BATCH_BYTES_CEILING / 1024;
@@ -56,6 +59,8 @@ enum Request {
         acks: Acks,
         timeout: Duration,
     },
+    /// A call on its queues.
+    Queue(QueueRequest),
 }
 
 /// What it says. Goes over the wire: append-only.
@@ -63,6 +68,7 @@ enum Request {
 enum Answer {
     Append(Result<Appended, AppendError>),
     Cancel(CancelAnswer),
+    Queue(QueueAnswer),
 }
 
 /// What became of a message that was to be taken back. Append-only, as [`Answer`].
@@ -225,7 +231,9 @@ impl Broker {
         match asked.await {
             Ok(answer) => match postcard::from_bytes(&answer) {
                 Ok(Answer::Append(result)) => result,
-                Ok(Answer::Cancel(_)) | Err(_) => Err(AppendError::Unanswered(leader)),
+                Ok(Answer::Cancel(_) | Answer::Queue(_)) | Err(_) => {
+                    Err(AppendError::Unanswered(leader))
+                }
             },
             Err(PeerError::Lost { .. } | PeerError::Frame(_)) => {
                 Err(AppendError::Unanswered(leader))
@@ -271,6 +279,7 @@ impl PeerService for ForwardService {
                 Request::Cancel { at, handle } => {
                     Answer::Cancel(broker.cancel_for(at, &handle).await)
                 }
+                Request::Queue(request) => Answer::Queue(broker.queue_for(request).await),
             };
             postcard::to_stdvec(&answer)
                 .map(Bytes::from)
@@ -329,7 +338,9 @@ impl Broker {
         match asked.await {
             Ok(answer) => match postcard::from_bytes(&answer) {
                 Ok(Answer::Cancel(answer)) => answer.result(),
-                Ok(Answer::Append(_)) | Err(_) => Err(QueueCallError::Indeterminate),
+                Ok(Answer::Append(_) | Answer::Queue(_)) | Err(_) => {
+                    Err(QueueCallError::Indeterminate)
+                }
             },
             Err(PeerError::Lost { .. } | PeerError::Frame(_)) => Err(QueueCallError::Indeterminate),
             Err(PeerError::Unreachable { .. } | PeerError::Refused { .. }) => {

@@ -269,7 +269,7 @@ fn log_config(settings: &TopicSettings, is_internal: bool) -> LogConfig {
 }
 
 /// Awaits all, in order of arrival of their results; keeps the order of the inputs.
-async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+pub(crate) async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
     let mut running: Vec<_> = futures.map(|f| (Box::pin(f), None)).collect();
     std::future::poll_fn(|cx| {
         let mut waiting = false;

@@ -18,6 +18,7 @@ mod carrier;
 mod feed;
 pub(crate) mod gate;
 mod read;
+mod subscribe;
 pub(crate) mod watch;
 
 use std::collections::BTreeMap;
@@ -29,10 +30,11 @@ use weir_api::queue::{QueueApi, QueueCall, QueueCallError, begins, dead_letter_t
 use weir_api::{AdminApi, AdminError, NewTopic};
 use weir_base::batch::Record;
 use weir_base::env::TaskHandle;
-use weir_base::{Entropy, Env, Offset, TopicPartition, companion, ids};
+use weir_base::{Entropy, Env, Offset, TopicId, TopicPartition, companion, ids};
 use weir_queue::{
-    Gate, Payload, QueueCommand, QueueLive, QueueMachine, QueueOptions, QueueRecord, QueueReply,
-    QueueState, Want,
+    Cancelled, Decision, DecisionSource, Gate, GroupName, GroupSettings, HalfHandle, Payload,
+    QueueCommand, QueueLive, QueueMachine, QueueOptions, QueueRecord, QueueReply, QueueState,
+    ScheduleHandle, Want,
 };
 use weir_replication::{PartitionHandle, ReadError};
 
@@ -44,6 +46,7 @@ use carrier::{QueueCarrier, QueueParcel, payload_of};
 use feed::Feeder;
 use gate::{Limited, Trimmer};
 use read::{FindError, find};
+pub(crate) use subscribe::Standing;
 use watch::Watched;
 
 /// How long a call waits for the journals that it is the first to need.
@@ -198,7 +201,12 @@ impl Broker {
         at: TopicPartition,
         command: QueueCommand,
     ) -> Result<QueueReply, QueueCallError> {
-        check_group_name(&command)?;
+        if let QueueCommand::EnsureGroup {
+            group, settings, ..
+        } = &command
+        {
+            check_group_name(group, settings)?;
+        }
         let journal = self.queue_of(at)?;
         if let Some(journal) = journal {
             return self.ask_queue(at, journal, command).await;
@@ -272,13 +280,8 @@ impl Broker {
 }
 
 /// A group whose dead letters would have nowhere to go is refused before it is made.
-fn check_group_name(command: &QueueCommand) -> Result<(), QueueCallError> {
-    if let QueueCommand::EnsureGroup {
-        group, settings, ..
-    } = command
-        && settings.dead_letter.is_none()
-        && !ids::is_topic_name(&dead_letter_topic(group))
-    {
+fn check_group_name(group: &GroupName, settings: &GroupSettings) -> Result<(), QueueCallError> {
+    if settings.dead_letter.is_none() && !ids::is_topic_name(&dead_letter_topic(group)) {
         return Err(QueueCallError::IllegalGroupName(group.clone()));
     }
     Ok(())
@@ -288,10 +291,34 @@ impl QueueApi for Broker {
     fn cancel_forwarded(
         &self,
         at: TopicPartition,
-        handle: weir_api::queues::ScheduleHandle,
+        handle: ScheduleHandle,
         timeout: Duration,
-    ) -> QueueCall<weir_api::queues::Cancelled> {
+    ) -> QueueCall<Cancelled> {
         Box::pin(self.clone().forward_cancel(at, handle, timeout))
+    }
+
+    fn resolve_forwarded(
+        &self,
+        at: TopicPartition,
+        handle: HalfHandle,
+        decision: Decision,
+        source: DecisionSource,
+        timeout: Duration,
+    ) -> QueueCall<()> {
+        let decided = self
+            .clone()
+            .forward_decision(at, handle, (decision, source), timeout);
+        Box::pin(decided)
+    }
+
+    fn subscribe(
+        &self,
+        topic: TopicId,
+        group: GroupName,
+        settings: GroupSettings,
+        timeout: Duration,
+    ) -> QueueCall<GroupSettings> {
+        Box::pin(self.clone().subscribe_all(topic, group, settings, timeout))
     }
 
     fn call(&self, at: TopicPartition, command: QueueCommand) -> QueueCall<QueueReply> {

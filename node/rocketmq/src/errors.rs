@@ -6,7 +6,7 @@
 //! send is repeated at once, at another queue.
 
 use weir_api::queues::{QueueError, Receipt, ReceiptError};
-use weir_api::{AdminError, AppendError, QueueCallError, ReadError};
+use weir_api::{AdminError, AppendError, QueueCallError};
 
 use crate::proto::{
     AckMessageResponse, ChangeInvisibleDurationResponse, Code, QueryAssignmentResponse,
@@ -78,20 +78,6 @@ pub(crate) fn append(error: &AppendError) -> Refusal {
         | AppendError::UnknownProducer
         | AppendError::DiskFull
         | AppendError::Storage => Code::InternalServerError,
-    };
-    Refusal::new(code, error.to_string())
-}
-
-/// A failed read or offset query.
-pub(crate) fn read(error: &ReadError) -> Refusal {
-    let code = match error {
-        ReadError::UnknownPartition => Code::TopicNotFound,
-        ReadError::NotLeader(_)
-        | ReadError::FencedEpoch(_)
-        | ReadError::UnknownEpoch
-        | ReadError::NotReady => Code::HaNotAvailable,
-        ReadError::OutOfRange { .. } => Code::OffsetNotFound,
-        ReadError::Storage => Code::InternalServerError,
     };
     Refusal::new(code, error.to_string())
 }

@@ -9,16 +9,16 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use weir_base::batch::{BatchBuilder, Record};
 use weir_base::machine::{Decision, Machine, Token};
-use weir_base::{LeaderEpoch, Offset, RecordBatch, Timestamp, TopicPartition, ids};
+use weir_base::{LeaderEpoch, Offset, RecordBatch, Timestamp, TopicId, TopicPartition, ids};
 
 use super::partition::FakePartition;
 use super::{FakeBroker, State};
 use crate::outgoing::{OutgoingSources, kept_payload, outgoing_payload};
-use crate::queue::{QueueApi, QueueCall, QueueCallError, begins, dead_letter_topic};
+use crate::queue::{QueueApi, QueueCall, QueueCallError, YOUNG, begins, dead_letter_topic};
 use crate::queues::{
-    Cancelled, Destination, Feed, GroupNumber, MessageFacts, Outgoing, Payload, QueueCommand,
-    QueueLive, QueueMachine, QueueOptions, QueueRecord, QueueReply, QueueState, ScheduleHandle,
-    Want,
+    Cancelled, DecisionSource, Destination, Feed, GroupName, GroupNumber, GroupSettings,
+    HalfHandle, MessageFacts, Outgoing, Payload, QueueCommand, QueueLive, QueueMachine,
+    QueueOptions, QueueRecord, QueueReply, QueueState, ScheduleHandle, Want,
 };
 use crate::{ClusterApi, records};
 
@@ -268,6 +268,35 @@ impl FakeBroker {
         leads.map(drop).map_err(QueueCallError::NotLeader)
     }
 
+    /// Where a group begins at each partition: for ever what it was when first asked.
+    fn starts(&self, topic: TopicId, group: &GroupName) -> Result<Vec<Offset>, QueueCallError> {
+        let image = self.image();
+        let record = image.topic(topic);
+        let partitions = record.ok_or(QueueCallError::UnknownPartition)?;
+        let partitions = (0..).zip(&partitions.partitions).map(|(index, _)| index);
+        let young = i64::try_from(YOUNG.as_millis()).unwrap_or(i64::MAX);
+        let young = Timestamp(self.now().0.saturating_sub(young));
+        let mut state = self.state();
+        let now: Vec<Offset> = partitions
+            .map(|index| {
+                let log = state.partitions.get(&TopicPartition::new(topic, index));
+                log.map_or(Offset::ZERO, |log| {
+                    let first = log.read(Offset::ZERO, 1, true).into_iter().next();
+                    let is_young = first.is_some_and(|b| b.header().max_timestamp >= young);
+                    match is_young && log.start == Offset::ZERO {
+                        true => Offset::ZERO,
+                        false => log.end(),
+                    }
+                })
+            })
+            .collect();
+        let count = now.len();
+        let of = (topic, group.clone());
+        let mut starts = state.starts.entry(of).or_insert(now).clone();
+        starts.resize(count, Offset::ZERO);
+        Ok(starts)
+    }
+
     fn pump_and_wait(&self, at: TopicPartition) -> Duration {
         let mut state = self.state();
         self.pump(at, &mut state);
@@ -288,6 +317,42 @@ impl QueueApi for FakeBroker {
     ) -> QueueCall<Cancelled> {
         let queues: &dyn QueueApi = self;
         queues.cancel(at, handle)
+    }
+
+    fn resolve_forwarded(
+        &self,
+        at: TopicPartition,
+        handle: HalfHandle,
+        decision: crate::queues::Decision,
+        source: DecisionSource,
+        _timeout: Duration,
+    ) -> QueueCall<()> {
+        let queues: &dyn QueueApi = self;
+        queues.resolve(at, handle, decision, source)
+    }
+
+    fn subscribe(
+        &self,
+        topic: TopicId,
+        group: GroupName,
+        settings: GroupSettings,
+        _timeout: Duration,
+    ) -> QueueCall<GroupSettings> {
+        let broker = self.clone();
+        Box::pin(async move {
+            let queues: &dyn QueueApi = &broker;
+            let starts = broker.starts(topic, &group)?;
+            let mut in_force = settings.clone();
+            for (index, start) in (0..).zip(starts) {
+                let at = TopicPartition::new(topic, index);
+                if broker.leads_queue(at).is_ok() {
+                    let settings = settings.clone();
+                    let made = queues.ensure_group(at, group.clone(), settings, start, false);
+                    in_force = made.await?.settings;
+                }
+            }
+            Ok(in_force)
+        })
     }
 
     fn call(&self, at: TopicPartition, command: QueueCommand) -> QueueCall<QueueReply> {

@@ -1,7 +1,9 @@
-//! EndTransaction: a half message becomes a message, or never was.
+//! EndTransaction: a half message becomes a message, or never was. Clients ask the node that
+//! took the half message; the decision is made where its partition is led by now.
 
 use std::time::Duration;
 
+use weir_api::QueueCallError;
 use weir_api::queues::{Decision, DecisionSource, HalfHandle};
 
 use super::queue;
@@ -52,7 +54,12 @@ pub(crate) async fn handle(
     };
     let at = queue::partition(&topic, handle.partition);
     let queues = &call.shared.api.queues;
-    let resolve = || queues.resolve(at, handle, decision, source);
-    queue::patiently(&call, PATIENCE, resolve).await?;
+    let left = call.remaining(PATIENCE);
+    let resolve = || queues.resolve_forwarded(at, handle, decision, source, left);
+    // The first decision stands, so that one whose fate is unknown may be repeated.
+    let again = |error: &QueueCallError| {
+        queue::moves(error) || matches!(error, QueueCallError::Indeterminate)
+    };
+    queue::patiently_while(&call, PATIENCE, again, resolve).await?;
     Ok(ok().into())
 }

@@ -1,24 +1,20 @@
-//! Consumer groups as RocketMQ clients expect to find them: made on first use, from the
-//! end of the topic on, with RocketMQ's ladder of retries.
+//! Consumer groups as RocketMQ clients expect to find them: made on first use, with
+//! RocketMQ's ladder of retries. Where they begin: decisions/0003.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use weir_api::QueueCallError;
 use weir_api::image::TopicRecord;
-use weir_api::log::OffsetQuery;
-use weir_api::queues::{Backoff, GroupSettings, GroupView, QueueError};
-use weir_api::{QueueCallError, ReadError};
-use weir_base::{Offset, TopicPartition};
+use weir_api::queues::{Backoff, GroupSettings, QueueError};
 
-use super::{queue, topics};
+use super::topics;
 use crate::context::Call;
 use crate::errors::{self, Refusal};
 use crate::proto::MessageType;
 
-/// How long making a group waits for its queue to be made and led.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// Pause before a partition that is not served yet is asked for its end again.
-const PAUSE: Duration = Duration::from_millis(10);
+/// How long a receive waits for its group to be made.
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Settings of a group that nobody made: ordered where the topic takes ordered messages
 /// alone.
@@ -30,38 +26,17 @@ fn settings(topic: &TopicRecord) -> GroupSettings {
     }
 }
 
-/// Makes `group` on a partition led here, if there is none; gives it as it is.
-pub(super) async fn ensure(
+/// Has the group get every message that is sent to `topic` from now on; gives it as it is.
+pub(super) async fn subscribe(
     call: &Call,
     topic: &TopicRecord,
-    at: TopicPartition,
     group: &Arc<str>,
-) -> Result<GroupView, Refusal> {
-    let api = &call.shared.api;
-    let start = end(call, at).await?;
-    let ensure = || {
-        let group = Arc::clone(group);
-        api.queues
-            .ensure_group(at, group, settings(topic), start, false)
-    };
-    queue::patiently(call, PATIENCE, ensure).await
-}
-
-/// The end of a partition. A topic is in the image a moment before its leaders serve: a
-/// group that was given up then would begin later, and miss what was sent in between.
-async fn end(call: &Call, at: TopicPartition) -> Result<Offset, Refusal> {
-    let clock = &call.shared.env.clock;
-    let deadline = clock.now() + call.remaining(PATIENCE) * 9 / 10;
-    loop {
-        let end = call.shared.api.log.offset(at, OffsetQuery::Latest, None);
-        match end.await {
-            Ok(end) => return Ok(end.offset.unwrap_or_default()),
-            Err(ReadError::NotLeader(_) | ReadError::NotReady) if clock.now() < deadline => {
-                call.shared.env.sleep(PAUSE).await;
-            }
-            Err(error) => return Err(errors::read(&error)),
-        }
-    }
+    most: Duration,
+) -> Result<GroupSettings, Refusal> {
+    let left = call.remaining(most) * 9 / 10;
+    let queues = &call.shared.api.queues;
+    let subscribed = queues.subscribe(topic.id, Arc::clone(group), settings(topic), left);
+    subscribed.await.map_err(|error| errors::queue(&error))
 }
 
 /// Whether a call failed because the group is not there yet.

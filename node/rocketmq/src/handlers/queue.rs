@@ -53,11 +53,21 @@ pub(super) async fn patiently<T>(
     most: Duration,
     ask: impl Fn() -> QueueCall<T>,
 ) -> Result<T, Refusal> {
+    patiently_while(call, most, moves, ask).await
+}
+
+/// As [`patiently`], again after every error that `again` says may pass.
+pub(super) async fn patiently_while<T>(
+    call: &Call,
+    most: Duration,
+    again: impl Fn(&QueueCallError) -> bool,
+    ask: impl Fn() -> QueueCall<T>,
+) -> Result<T, Refusal> {
     let clock = &call.shared.env.clock;
     let deadline = clock.now() + call.remaining(most) * 9 / 10;
     loop {
         match ask().await {
-            Err(error) if moves(&error) && clock.now() < deadline => {
+            Err(error) if again(&error) && clock.now() < deadline => {
                 call.shared.env.sleep(PAUSE).await;
             }
             done => return done.map_err(|error| errors::queue(&error)),
@@ -66,7 +76,7 @@ pub(super) async fn patiently<T>(
 }
 
 /// Whether a call did nothing, for a reason that passes.
-fn moves(error: &QueueCallError) -> bool {
+pub(super) fn moves(error: &QueueCallError) -> bool {
     match error {
         QueueCallError::NotLeader(_) | QueueCallError::NotAvailable | QueueCallError::Loading => {
             true

@@ -9,6 +9,7 @@ mod wait;
 use std::sync::Arc;
 use std::time::Duration;
 
+use weir_api::QueueCallError;
 use weir_api::image::TopicRecord;
 use weir_api::queues::{self, Delivery, Filter, QueueCommand, Receive};
 use weir_base::batch::Record;
@@ -257,9 +258,13 @@ async fn receive_at(
     let queues = &call.shared.api.queues;
     match queues.receive(at, receive.clone()).await {
         Err(error) if groups::is_missing(&error) => {
-            groups::ensure(call, topic, at, &receive.group).await?;
+            groups::subscribe(call, topic, &receive.group, groups::PATIENCE).await?;
             let received = queues.receive(at, receive).await;
-            received.map_err(|error| errors::queue(&error))
+            received.map_err(|error| match groups::is_missing(&error) {
+                // It is to be made, but was not in time.
+                true => errors::queue(&QueueCallError::NotAvailable),
+                false => errors::queue(&error),
+            })
         }
         received => received.map_err(|error| errors::queue(&error)),
     }

@@ -13,7 +13,7 @@ use tonic::Streaming;
 use weir_api::queues::{Backoff, GroupSettings};
 
 use super::notify_client_termination::leave;
-use super::{groups, queue, topics};
+use super::{groups, topics};
 use crate::clients::{Outgoing, Role, StreamId, Takes};
 use crate::connection::UnderWay;
 use crate::context::Call;
@@ -40,7 +40,7 @@ pub(super) const POLLING: Duration = Duration::from_secs(20);
 const LADDER: [u64; 18] = [
     1, 5, 10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1_200, 1_800, 3_600, 7_200,
 ];
-/// How long the answer to settings waits for a group to be made: clients wait three
+/// How long the answer to settings waits for topics and their leaders: clients wait three
 /// seconds and more.
 const GROUP_WAIT: Duration = Duration::from_millis(2_800);
 /// How long a client may be without a stream.
@@ -116,7 +116,7 @@ async fn on_settings(
         Some(PubSub::Subscription(subscription)) => {
             let takes = takes(settings.client_type())?;
             let role = consumer(&subscription, takes)?;
-            let group = group_of(call, &subscription).await;
+            let group = group_of(call, &subscription).await?;
             (
                 role,
                 subscription_in_force(&group, subscription),
@@ -191,35 +191,21 @@ fn consumer(subscription: &Subscription, takes: Takes) -> Result<Role, Refusal> 
     })
 }
 
-/// The group's settings. It is made wherever its topics are led here, so that it misses
-/// nothing that is sent once its first member has started.
-async fn group_of(call: &Call, subscription: &Subscription) -> GroupSettings {
+/// The group's settings. Once they are told the group misses nothing that is sent: some
+/// clients count as started when the first of all nodes answered.
+async fn group_of(call: &Call, subscription: &Subscription) -> Result<GroupSettings, Refusal> {
+    let group: Arc<str> = names::group(subscription.group.as_ref())?.into();
+    let clock = &call.shared.env.clock;
+    let deadline = clock.now() + GROUP_WAIT;
     let mut found = GroupSettings::default();
-    let making = async {
-        let Ok(group) = names::group(subscription.group.as_ref()) else {
-            return;
-        };
-        let group: Arc<str> = group.into();
-        let image = call.shared.image();
-        for entry in &subscription.subscriptions {
-            let Ok(name) = names::topic(entry.topic.as_ref()) else {
-                continue;
-            };
-            let Some(topic) = topics::find(&image, &name) else {
-                continue;
-            };
-            for at in queue::led_by(topic, call.shared.node()) {
-                match groups::ensure(call, topic, at, &group).await {
-                    Ok(view) => found = view.settings,
-                    Err(refusal) => {
-                        tracing::debug!(%at, why = refusal.message, "group is made later");
-                    }
-                }
-            }
-        }
-    };
-    let _in_time: Option<()> = call.shared.env.timeout(GROUP_WAIT, making).await;
-    found
+    for entry in &subscription.subscriptions {
+        let name = names::topic(entry.topic.as_ref())?;
+        let left = deadline.since(clock.now());
+        let topic = topics::find_within(&call.shared, &name, left).await?;
+        let left = deadline.since(clock.now());
+        found = groups::subscribe(call, &topic, &group, left).await?;
+    }
+    Ok(found)
 }
 
 fn bounded(topics: usize) -> Result<(), Refusal> {

@@ -1,6 +1,7 @@
 //! Topics as RocketMQ sees them: found or made, with the message types they take.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use weir_api::image::{ClusterImage, TopicRecord};
 use weir_api::{AdminError, NewTopic};
@@ -35,6 +36,24 @@ pub(super) fn not_found(name: &str) -> Refusal {
         Code::TopicNotFound,
         format!("topic '{name}' does not exist: make it with `weir topic create {name}`"),
     )
+}
+
+/// The topic `name` once it is in this node's image: a client may have it from another
+/// node, which heard of it earlier.
+pub(super) async fn find_within(
+    shared: &Shared,
+    name: &str,
+    wait: Duration,
+) -> Result<Arc<TopicRecord>, Refusal> {
+    let mut images = shared.api.cluster.images();
+    let known = async {
+        let known = images.wait_for(|image| find(image, name).is_some()).await;
+        known.map(|image| find(&image, name).cloned())
+    };
+    match shared.env.timeout(wait, known).await {
+        Some(Ok(Some(topic))) => Ok(topic),
+        Some(Ok(None) | Err(_)) | None => Err(not_found(name)),
+    }
 }
 
 /// The message types that a topic takes.

@@ -38,8 +38,17 @@ pub(super) fn publishing(topics: &[&str]) -> TelemetryCommand {
 }
 
 pub(super) fn subscribing(kind: ClientType, group: &str) -> TelemetryCommand {
+    subscribing_to(kind, group, &[])
+}
+
+pub(super) fn subscribing_to(kind: ClientType, group: &str, topics: &[&str]) -> TelemetryCommand {
+    let entries = topics.iter().map(|topic| SubscriptionEntry {
+        topic: resource(topic),
+        expression: None,
+    });
     let subscription = Subscription {
         group: resource(group),
+        subscriptions: entries.collect(),
         ..Subscription::default()
     };
     settings(kind, Some(PubSub::Subscription(subscription)))
@@ -176,6 +185,31 @@ fn settings_that_cannot_be_served_end_the_stream_with_the_reason() {
             heartbeat(&client).await,
             i32::from(Code::UnrecognizedClientType)
         );
+    });
+}
+
+#[test]
+fn a_consumer_waits_for_its_topic_to_be_known_here() {
+    run(async {
+        let fixture = Fixture::start().await;
+        let client = fixture.client("c1").await;
+        let kind = ClientType::PushConsumer;
+        let unknown = subscribing_to(kind, "g", &["t"]);
+        let (_sender, mut incoming) = client.telemetry(unknown.clone()).await.unwrap();
+        let refused = incoming.message().await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+        let (_sender, mut incoming) = client.telemetry(unknown).await.unwrap();
+        let making = async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            fixture
+                .topic("t", 1, &[("weir.message.type", "fifo")])
+                .await;
+        };
+        let (answer, ()) = tokio::join!(incoming.message(), making);
+        let Some(PubSub::Subscription(subscription)) = told(answer.unwrap()).pub_sub else {
+            panic!("the other arm came back");
+        };
+        assert_eq!(subscription.fifo, Some(true));
     });
 }
 

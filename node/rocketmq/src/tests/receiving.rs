@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use weir_api::Acks;
-use weir_base::TopicPartition;
 use weir_base::batch::BatchBuilder;
+use weir_base::{NodeId, Timestamp, TopicPartition};
 
-use super::handshake::{publishing, subscribing, told};
+use super::handshake::{publishing, subscribing, subscribing_to, told};
 use super::sending::{message, send, system};
 use super::{Client, Fixture, code, resource, run};
 use crate::proto::{
@@ -247,6 +247,29 @@ fn what_a_kafka_producer_wrote_reads_as_a_message() {
         assert_eq!(got.user_properties["h"], "1");
         assert_eq!(system.store_timestamp, Some(now.into()));
         assert_eq!(system.born_timestamp, Some(now.into()));
+    });
+}
+
+#[test]
+fn a_group_that_was_accepted_misses_nothing_where_another_node_led_then() {
+    run(async {
+        let fixture = Fixture::start().await;
+        let at = TopicPartition::new(fixture.topic("t", 2, &[]).await, 1);
+        let log = fixture.broker.api().log;
+        let sent = |value: &'static [u8]| {
+            // So old that the partition is not young.
+            let batch = BatchBuilder::new(Timestamp(0)).record(None, Some(value));
+            log.append_forwarded(at, batch.build(), Acks::All, Duration::from_secs(1))
+        };
+        sent(b"before").await.unwrap();
+        fixture.broker.set_leader("t", 1, Some(NodeId(9)));
+        let consumer = subscribing_to(ClientType::SimpleConsumer, "g", &["t"]);
+        let member = Member::start(&fixture, "c1", consumer).await;
+        sent(b"after").await.unwrap();
+        fixture.broker.set_leader("t", 1, Some(NodeId(1)));
+        let got = receive_some(&member.client, "t").await;
+        let bodies: Vec<&[u8]> = got.iter().map(|message| &message.body[..]).collect();
+        assert_eq!(bodies, [b"after"]);
     });
 }
 

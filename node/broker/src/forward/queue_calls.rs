@@ -1,0 +1,196 @@
+//! Queue calls carried to the leader: what it says of a group, a decision on a half message.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use weir_api::queues::{Decision, DecisionSource, GroupName, HalfHandle, QueueError};
+use weir_api::{QueueApi, QueueCallError};
+use weir_base::{NodeId, TopicPartition};
+use weir_peer::{PeerError, Service};
+
+use super::{Answer, Request};
+use crate::Broker;
+use crate::partitions::join_all;
+use crate::queues::Standing;
+
+/// What is asked of a leader. Goes over the wire: append-only.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum QueueRequest {
+    /// Where a group stands at some partitions.
+    Standings {
+        at: Vec<TopicPartition>,
+        group: GroupName,
+    },
+    /// Decide on a half message; the handle in its text form.
+    Resolve {
+        at: TopicPartition,
+        handle: String,
+        decision: Decision,
+        source: DecisionSource,
+    },
+}
+
+/// What it says. Goes over the wire: append-only.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum QueueAnswer {
+    /// In the order of the question.
+    Standings(Vec<Standing>),
+    Resolve(ResolveAnswer),
+}
+
+/// What became of a decision. Goes over the wire: append-only.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum ResolveAnswer {
+    Decided,
+    Forged,
+    NotRemembered,
+    DecidedBefore(Decision),
+    /// Nothing was done: not led here, loading, or overloaded.
+    NotNow,
+    Indeterminate,
+}
+
+impl ResolveAnswer {
+    fn of(done: Result<(), QueueCallError>) -> Self {
+        match done {
+            Ok(()) => ResolveAnswer::Decided,
+            Err(QueueCallError::Refused(QueueError::AlreadyDecided(decision))) => {
+                ResolveAnswer::DecidedBefore(decision)
+            }
+            Err(QueueCallError::Refused(QueueError::NoSuchHalf) | QueueCallError::NoQueue) => {
+                ResolveAnswer::NotRemembered
+            }
+            Err(QueueCallError::Refused(_)) => ResolveAnswer::Forged,
+            Err(QueueCallError::Indeterminate) => ResolveAnswer::Indeterminate,
+            Err(
+                QueueCallError::UnknownPartition
+                | QueueCallError::NotLeader(_)
+                | QueueCallError::NotAvailable
+                | QueueCallError::Loading
+                | QueueCallError::Overloaded
+                | QueueCallError::IllegalGroupName(_)
+                | QueueCallError::Unreadable(_),
+            ) => ResolveAnswer::NotNow,
+        }
+    }
+
+    fn result(self) -> Result<(), QueueCallError> {
+        match self {
+            ResolveAnswer::Decided => Ok(()),
+            ResolveAnswer::Forged => Err(QueueError::ForgedHandle.into()),
+            ResolveAnswer::NotRemembered => Err(QueueError::NoSuchHalf.into()),
+            ResolveAnswer::DecidedBefore(decision) => {
+                Err(QueueError::AlreadyDecided(decision).into())
+            }
+            ResolveAnswer::NotNow => Err(QueueCallError::NotAvailable),
+            ResolveAnswer::Indeterminate => Err(QueueCallError::Indeterminate),
+        }
+    }
+}
+
+impl Broker {
+    /// Carries a request; a broken link leaves open whether it was heard.
+    async fn ask_queue_of(
+        &self,
+        leader: NodeId,
+        request: QueueRequest,
+        timeout: Duration,
+    ) -> Result<QueueAnswer, QueueCallError> {
+        let Ok(request) = postcard::to_stdvec(&Request::Queue(request)) else {
+            return Err(QueueCallError::NotAvailable);
+        };
+        let peers = &self.0.forwarding.peers;
+        let asked = peers.request(leader, Service::Broker, request.into(), timeout);
+        match asked.await {
+            Ok(answer) => match postcard::from_bytes(&answer) {
+                Ok(Answer::Queue(answer)) => Ok(answer),
+                Ok(Answer::Append(_) | Answer::Cancel(_)) | Err(_) => {
+                    Err(QueueCallError::Indeterminate)
+                }
+            },
+            Err(PeerError::Lost { .. } | PeerError::Frame(_)) => Err(QueueCallError::Indeterminate),
+            Err(PeerError::Unreachable { .. } | PeerError::Refused { .. }) => {
+                Err(QueueCallError::NotAvailable)
+            }
+        }
+    }
+
+    /// What another leader says of a group, a word for each partition.
+    pub(crate) async fn ask_standings(
+        &self,
+        leader: NodeId,
+        at: Vec<TopicPartition>,
+        group: GroupName,
+        timeout: Duration,
+    ) -> Vec<Standing> {
+        let unknown = vec![Standing::Unknown; at.len()];
+        let request = QueueRequest::Standings { at, group };
+        match self.ask_queue_of(leader, request, timeout).await {
+            Ok(QueueAnswer::Standings(told)) if told.len() == unknown.len() => told,
+            Ok(QueueAnswer::Standings(_) | QueueAnswer::Resolve(_)) | Err(_) => unknown,
+        }
+    }
+
+    /// What this node says of a group, a word for each partition.
+    pub(crate) async fn standings_here(
+        &self,
+        at: Vec<TopicPartition>,
+        group: GroupName,
+    ) -> Vec<Standing> {
+        let each = at.into_iter().map(|at| self.standing(at, group.clone()));
+        join_all(each).await
+    }
+
+    /// See [`QueueApi::resolve_forwarded`].
+    pub(crate) async fn forward_decision(
+        self,
+        at: TopicPartition,
+        handle: HalfHandle,
+        (decision, source): (Decision, DecisionSource),
+        timeout: Duration,
+    ) -> Result<(), QueueCallError> {
+        let queues: &dyn QueueApi = &self;
+        let hint = match queues.resolve(at, handle, decision, source).await {
+            Err(QueueCallError::NotLeader(hint)) => hint,
+            done => return done,
+        };
+        let Some(leader) = hint.leader.filter(|leader| *leader != self.0.node) else {
+            return Err(QueueCallError::NotAvailable);
+        };
+        let handle = handle.to_string();
+        let request = QueueRequest::Resolve {
+            at,
+            handle,
+            decision,
+            source,
+        };
+        match self.ask_queue_of(leader, request, timeout).await? {
+            QueueAnswer::Resolve(answer) => answer.result(),
+            QueueAnswer::Standings(_) => Err(QueueCallError::Indeterminate),
+        }
+    }
+
+    /// Answers another node.
+    pub(super) async fn queue_for(&self, request: QueueRequest) -> QueueAnswer {
+        match request {
+            QueueRequest::Standings { at, group } => {
+                QueueAnswer::Standings(self.standings_here(at, group).await)
+            }
+            QueueRequest::Resolve {
+                at,
+                handle,
+                decision,
+                source,
+            } => {
+                let queues: &dyn QueueApi = self;
+                QueueAnswer::Resolve(match HalfHandle::parse(&handle) {
+                    Some(handle) => {
+                        let resolved = queues.resolve(at, handle, decision, source);
+                        ResolveAnswer::of(resolved.await)
+                    }
+                    None => ResolveAnswer::Forged,
+                })
+            }
+        }
+    }
+}

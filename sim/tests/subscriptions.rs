@@ -1,0 +1,232 @@
+//! A group that one node accepted gets all that is sent from then on, at partitions whose
+//! leaders hear of it late, are other ones by then, or were not there.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use weir_api::queues::{GroupSettings, Receive};
+use weir_api::{Acks, Api, NewTopic, QueueCallError};
+use weir_base::batch::BatchBuilder;
+use weir_base::{Env, NodeId, Timestamp, TopicPartition};
+use weir_sim::cluster::{Cluster, ip, on_fresh_thread};
+use weir_sim::trace::Trace;
+use weir_sim::whole_node::{node_options, run_node_with};
+
+const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
+/// Led by each node, and one that node 3 has alone.
+const PARTITIONS: u32 = 4;
+const WAIT: Duration = Duration::from_secs(3);
+
+fn at(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// How far the story has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Chapter {
+    #[default]
+    Begun,
+    OldAreSent,
+    /// Node 3 is in the state that the test wants it in.
+    Prepared,
+    Accepted,
+    /// Node 3 is up.
+    Restored,
+    NewAreSent,
+}
+
+#[derive(Default)]
+struct Told {
+    chapter: Chapter,
+    got: BTreeMap<u32, BTreeSet<String>>,
+    /// Whether nothing is on record any more.
+    is_forgotten: bool,
+}
+
+#[derive(Clone, Default)]
+struct Story(Arc<Mutex<Told>>);
+
+impl Story {
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.0.lock().unwrap()
+    }
+
+    async fn wait(&self, env: &Env, chapter: Chapter) {
+        while self.told().chapter < chapter {
+            env.sleep(at(10)).await;
+        }
+    }
+}
+
+async fn make_topic(env: &Env, api: &Api) {
+    let [one, two, three] = NODES;
+    loop {
+        let topic = NewTopic {
+            name: "t".to_owned(),
+            assignment: Some(vec![
+                vec![one, two, three],
+                vec![two, three, one],
+                vec![three, one, two],
+                vec![three],
+            ]),
+            ..NewTopic::default()
+        };
+        if api.admin.create_topic(topic, false, WAIT).await.is_ok() {
+            return;
+        }
+        env.sleep(at(50)).await;
+    }
+}
+
+async fn send(env: &Env, api: &Api, value: &str) {
+    let topic = api.cluster.image().topics["t"].id;
+    for index in 0..PARTITIONS {
+        loop {
+            // As old as can be: no partition is young.
+            let batch = BatchBuilder::new(Timestamp(0)).record(None, Some(value.as_bytes()));
+            let to = TopicPartition::new(topic, index);
+            let sent = api.log.append_forwarded(to, batch.build(), Acks::All, WAIT);
+            if sent.await.is_ok() {
+                break;
+            }
+            env.sleep(at(50)).await;
+        }
+    }
+}
+
+async fn subscribe(api: &Api) -> Result<GroupSettings, QueueCallError> {
+    let topic = api.cluster.image().topics["t"].id;
+    let settings = GroupSettings::default();
+    let subscribed = api.queues.subscribe(topic, "g".into(), settings, WAIT);
+    subscribed.await
+}
+
+/// What the first member does, at node 1.
+async fn tell(env: Env, api: Api, story: Story) {
+    make_topic(&env, &api).await;
+    send(&env, &api, "old").await;
+    story.told().chapter = Chapter::OldAreSent;
+    story.wait(&env, Chapter::Prepared).await;
+    while subscribe(&api).await.is_err() {}
+    story.told().chapter = Chapter::Accepted;
+    story.wait(&env, Chapter::Restored).await;
+    send(&env, &api, "new").await;
+    story.told().chapter = Chapter::NewAreSent;
+}
+
+/// What members at every node do, who come when all is sent.
+async fn listen(env: Env, api: Api, story: Story) {
+    story.wait(&env, Chapter::NewAreSent).await;
+    loop {
+        env.sleep(at(20)).await;
+        let image = api.cluster.image();
+        let is_start = |key: &String| key.starts_with("queue-start/");
+        story.told().is_forgotten = !image.documents.keys().any(is_start);
+        let Some(topic) = image.topics.get("t") else {
+            continue;
+        };
+        for (index, partition) in (0..).zip(&topic.partitions) {
+            if partition.leader != Some(api.cluster.node()) || subscribe(&api).await.is_err() {
+                continue;
+            }
+            let at = TopicPartition::new(topic.id, index);
+            let receive = Receive {
+                group: "g".into(),
+                member: "m".into(),
+                batch_max: 8,
+                invisible: None,
+                wait_until: api.cluster.now(),
+                filter: None,
+                attempt_id: None,
+                auto_renew: false,
+            };
+            let Ok(got) = api.queues.receive(at, receive).await else {
+                continue;
+            };
+            let offsets = got.iter().map(|delivery| delivery.offset).collect();
+            let Ok(records) = api.queues.records(at, offsets).await else {
+                continue;
+            };
+            let values = records.into_iter().map(|record| record.unwrap().value);
+            let values = values.map(|value| String::from_utf8(value.unwrap().into()).unwrap());
+            story.told().got.entry(index).or_default().extend(values);
+        }
+    }
+}
+
+/// Runs the story; `is_down`: node 3 is dead while the group is accepted.
+fn simulate(seed: u64, is_down: bool) -> BTreeMap<u32, BTreeSet<String>> {
+    let cluster = Cluster::new(seed, &NODES, Trace::new()).unwrap();
+    let mut sim = Cluster::builder(seed, at(120_000)).build();
+    let story = Story::default();
+    for node in NODES {
+        let (cluster, story) = (cluster.clone(), story.clone());
+        sim.host(ip(node), move || {
+            let story = story.clone();
+            let options = node_options(node, &NODES);
+            let software = run_node_with(cluster.clone(), options, move |env, api| {
+                let listening = listen(env.clone(), api.clone(), story.clone());
+                env.tasks.spawn("listen", listening);
+                if node == NodeId(1) {
+                    env.tasks.spawn("tell", tell(env.clone(), api, story));
+                }
+            });
+            async move { Ok(software.await?) }
+        });
+    }
+    let three = NODES[2];
+    let mut settled = None;
+    loop {
+        assert!(sim.elapsed() < at(100_000), "seed {seed}: not done");
+        let chapter = story.told().chapter;
+        match chapter {
+            Chapter::OldAreSent => {
+                if is_down {
+                    cluster.kill(&mut sim, three).unwrap();
+                }
+                story.told().chapter = Chapter::Prepared;
+            }
+            Chapter::Accepted => {
+                if is_down {
+                    cluster.start(&mut sim, three).unwrap();
+                }
+                story.told().chapter = Chapter::Restored;
+            }
+            Chapter::Begun | Chapter::Prepared | Chapter::Restored | Chapter::NewAreSent => {}
+        }
+        sim.step().unwrap();
+        let told = story.told();
+        let all = told.got.values().filter(|got| got.contains("new")).count();
+        if settled.is_none() && all == PARTITIONS as usize && told.is_forgotten {
+            // What comes too much comes now.
+            settled = Some(sim.elapsed() + at(2_000));
+        }
+        if settled.is_some_and(|settled| settled < sim.elapsed()) {
+            return told.got.clone();
+        }
+    }
+}
+
+fn check(seed: u64, is_down: bool) {
+    let got = on_fresh_thread(move || simulate(seed, is_down));
+    let new: BTreeSet<String> = ["new".to_owned()].into();
+    let expected = (0..PARTITIONS).map(|index| (index, new.clone())).collect();
+    assert_eq!(got, expected, "seed {seed}");
+}
+
+#[test]
+fn leaders_that_hear_of_a_group_late_begin_it_where_it_was_accepted() {
+    for seed in 1..4 {
+        check(seed, false);
+    }
+}
+
+#[test]
+fn a_group_begins_behind_the_last_epoch_of_a_partition_that_nobody_led() {
+    for seed in 4..7 {
+        check(seed, true);
+    }
+}
