@@ -142,24 +142,30 @@ func main() {
 	if given := os.Getenv("CLIENT"); given != "" {
 		name = given
 	}
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: rocketmq-go HOST:PORT,...")
+	if len(os.Args) < 2 {
+		fmt.Fprintln(os.Stderr, "usage: rocketmq-go [prepare] HOST:PORT,...")
 		os.Exit(2)
 	}
 	mixed, one = name+"-mixed", name+"-fifo"
-	endpoints = strings.ReplaceAll(os.Args[1], ",", ";")
+	endpoints = strings.ReplaceAll(os.Args[len(os.Args)-1], ",", ";")
 	// The client logs to a file under the root directory unless told otherwise, or to stdout, where results go.
 	for key, value := range map[string]string{rocketmq.CLIENT_LOG_ROOT: "/dev", rocketmq.CLIENT_LOG_FILENAME: "stderr", rocketmq.CLIENT_LOG_LEVEL: "error"} {
 		os.Setenv(key, value)
 	}
 	rocketmq.ResetLogger()
+	if os.Args[1] == "prepare" {
+		fmt.Fprintln(os.Stderr, prepareAndHang())
+		os.Exit(1)
+	}
 	code := 0
 	check := func(what string, action func(context.Context) (string, error)) {
 		ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 		defer cancel()
 		detail, err := action(ctx)
 		result := "PASS"
-		if err != nil {
+		if errors.Is(err, errSkip) {
+			result, detail = "SKIP", err.Error()
+		} else if err != nil {
 			result, detail, code = "FAIL", strings.ReplaceAll(err.Error(), "\n", " "), 1
 		}
 		fmt.Println(name, what, result, detail)
@@ -170,5 +176,7 @@ func main() {
 	check("fifo", fifo)
 	check("delay", delay)
 	check("transaction", transaction)
+	check("producer-kill", producerKill)
+	check("leader-kill", leaderKill)
 	os.Exit(code)
 }

@@ -3,6 +3,7 @@ import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.*;
 import java.util.concurrent.*;
+import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.function.Predicate;
 import org.apache.rocketmq.client.apis.*;
 import org.apache.rocketmq.client.apis.consumer.*;
@@ -84,6 +85,23 @@ public class Check {
         }
     }
 
+    static final List<Thread> CLOSING = new ArrayList<>();
+
+    /** Closes beside the checks that follow: a push consumer waits for its receives, which wait 20 s for messages. */
+    static AutoCloseable beside(PushConsumer consumer) {
+        return () -> {
+            Thread closing = new Thread(() -> {
+                try {
+                    consumer.close();
+                } catch (Exception error) {
+                    error.printStackTrace();
+                }
+            });
+            closing.start();
+            CLOSING.add(closing);
+        };
+    }
+
     static PushConsumer push(String group, String topic, String expression, Listener listener) throws ClientException {
         return PROVIDER.newPushConsumerBuilder().setClientConfiguration(configuration).setConsumerGroup(group)
             .setSubscriptionExpressions(Map.of(topic, new FilterExpression(expression)))
@@ -124,7 +142,7 @@ public class Check {
 
     static String pushRetry() throws Exception {
         Listener listener = new Listener(view -> !body(view).equals("fails once") || view.getDeliveryAttempt() > 1);
-        try (PushConsumer consumer = push("java-push", TOPIC, "push", listener); Producer sender = producer(TOPIC)) {
+        try (AutoCloseable consumer = beside(push("java-push", TOPIC, "push", listener)); Producer sender = producer(TOPIC)) {
             MessageId bad = sender.send(message(TOPIC, "fails once").setTag("push").build()).getMessageId();
             for (int n = 0; n < 10; n++) sender.send(message(TOPIC, "" + n).setTag("push").build());
             listener.await(12);
@@ -138,7 +156,7 @@ public class Check {
 
     static String fifo() throws Exception {
         Listener listener = new Listener(view -> true);
-        try (PushConsumer consumer = push("java-fifo", FIFO, "*", listener); Producer sender = producer(FIFO)) {
+        try (AutoCloseable consumer = beside(push("java-fifo", FIFO, "*", listener)); Producer sender = producer(FIFO)) {
             for (int n = 0; n < 10; n++)
                 for (String group : List.of("x", "y", "z")) sender.send(message(FIFO, "" + n).setMessageGroup(group).build());
             listener.await(30);
@@ -190,15 +208,108 @@ public class Check {
         return "commit, rollback, and a check-back answered by another producer";
     }
 
-    public static void main(String[] arguments) {
-        configuration = ClientConfiguration.newBuilder().setEndpoints(arguments[arguments.length - 1].replace(',', ';'))
+    static void kill(int node) throws Exception {
+        Process process = new ProcessBuilder("sh", "-c", System.getenv("KILL"), "kill", "" + node).inheritIO().start();
+        require(process.waitFor() == 0, "node " + node + " not killed");
+    }
+
+    /** Every node is killed in turn while three message groups are produced and consumed. */
+    static String leaderKill() throws Exception {
+        Listener listener = new Listener(view -> true);
+        AtomicBoolean ended = new AtomicBoolean();
+        Map<String, Integer> sent = new ConcurrentHashMap<>();
+        List<Thread> senders = new ArrayList<>();
+        try (AutoCloseable consumer = beside(push("java-kill", FIFO, "kill", listener)); Producer sender = producer(FIFO)) {
+            for (String group : List.of("r", "s", "t")) {
+                Thread thread = new Thread(() -> {
+                    for (int n = 0; !ended.get(); ) {
+                        try {
+                            sender.send(message(FIFO, "" + n).setTag("kill").setMessageGroup(group).build());
+                            sent.put(group, ++n);
+                            Thread.sleep(20);
+                        } catch (Exception error) { /* a node is gone: again, until it is stored */ }
+                    }
+                });
+                thread.start();
+                senders.add(thread);
+            }
+            try {
+                for (int node = 1; node <= 3; node++) {
+                    Thread.sleep(6_000);
+                    kill(node);
+                }
+                Thread.sleep(3_000);
+            } finally {
+                ended.set(true);
+                for (Thread thread : senders) thread.join();
+            }
+            Map<String, Integer> came = new TreeMap<>();
+            long deadline = System.currentTimeMillis() + 45_000;
+            for (int seen = 0; !came.equals(new TreeMap<>(sent)) && System.currentTimeMillis() < deadline; Thread.sleep(100)) {
+                List<MessageView> views;
+                synchronized (listener) { views = List.copyOf(listener.got.subList(seen, listener.got.size())); }
+                seen += views.size();
+                for (MessageView view : views) {
+                    String group = view.getMessageGroup().get();
+                    int number = Integer.parseInt(body(view)), next = came.getOrDefault(group, 0);
+                    // What came before may come again: a settlement can be lost with the leader that was told.
+                    require(number <= next, "number " + number + " of group " + group + " before number " + next);
+                    if (number == next) came.put(group, next + 1);
+                }
+            }
+            require(came.equals(new TreeMap<>(sent)), "came: " + came + ", sent: " + sent);
+            return sent.values().stream().mapToInt(n -> n).sum() + " messages in order through three kills";
+        }
+    }
+
+    /** What the killed producer does: one half message, and no word on it. */
+    static void prepareAndHang() throws Exception {
+        Producer first = PROVIDER.newProducerBuilder().setClientConfiguration(configuration).setTopics(TOPIC)
+            .setTransactionChecker(view -> TransactionResolution.UNKNOWN).build();
+        Transaction open = first.beginTransaction();
+        first.send(message(TOPIC, "orphaned").setTag("orphan").build(), open);
+        System.out.println("prepared");
+        Thread.sleep(Long.MAX_VALUE);
+    }
+
+    /** The process of a transaction's producer is killed, and another of the topic's producers is asked. */
+    static String producerKill(String endpoints) throws Exception {
+        BlockingQueue<String> asked = new LinkedBlockingQueue<>();
+        try (SimpleConsumer consumer = simple("java-orphan", "orphan")) {
+            Process first = new ProcessBuilder(ProcessHandle.current().info().command().get(), "-Xmx128m", "-cp",
+                System.getProperty("java.class.path"), "Check", "prepare", endpoints).redirectError(ProcessBuilder.Redirect.INHERIT).start();
+            String said;
+            try {
+                said = first.inputReader().readLine();
+            } finally {
+                first.destroyForcibly().waitFor();
+            }
+            require("prepared".equals(said), said);
+            try (Producer second = PROVIDER.newProducerBuilder().setClientConfiguration(configuration).setTopics(TOPIC)
+                     .setTransactionChecker(view -> { asked.add(body(view)); return TransactionResolution.COMMIT; }).build()) {
+                receive(consumer, 1, 45);
+                require(List.copyOf(asked).equals(List.of("orphaned")), asked);
+            }
+        }
+        return "kill -9 of the producer, and the check-back answered by another";
+    }
+
+    public static void main(String[] arguments) throws Exception {
+        String endpoints = arguments[arguments.length - 1];
+        configuration = ClientConfiguration.newBuilder().setEndpoints(endpoints.replace(',', ';'))
             .setRequestTimeout(Duration.ofSeconds(5)).enableSsl(TLS).build();
+        if (arguments[0].equals("prepare")) prepareAndHang();
         check("send-receive", Check::sendAndReceive);
         check("tag-filter", Check::tagFilter);
         check("push-retry", Check::pushRetry);
         check("fifo", Check::fifo);
         check("delay-recall", Check::delay);
         check("transaction", Check::transaction);
+        if (!TLS) check("producer-kill", () -> producerKill(endpoints));
+        if (TLS) System.out.println(CLIENT + " leader-kill SKIP done without TLS");
+        else if (System.getenv().getOrDefault("KILL", "").isEmpty()) System.out.println(CLIENT + " leader-kill SKIP no way to kill a node was given");
+        else check("leader-kill", Check::leaderKill);
+        for (Thread closing : CLOSING) closing.join();
         System.exit(failed ? 1 : 0);
     }
 }

@@ -1,5 +1,5 @@
 """Apache RocketMQ's own Python client against a cluster: `check.py HOST:PORT,...` (see ../README.md)."""
-import collections, os, sys, threading, time, traceback
+import collections, os, subprocess, sys, threading, time, traceback
 
 from rocketmq import (ClientConfiguration, ConsumeResult, Credentials, FilterExpression, Message, MessageListener,
                       Producer, PushConsumer, SimpleConsumer, TransactionChecker, TransactionResolution)
@@ -184,7 +184,27 @@ def transaction():
     return "commit, rollback, and a check-back answered by another producer"
 
 
-for name, action in (("send-receive", send_and_receive), ("tag-filter", tag_filter), ("push-retry", push_with_retry),
-                     ("fifo", fifo), ("delay-recall", delay), ("transaction", transaction)):
+def untrusted():
+    """Without the authority this client must not come up: `send-receive` shows that with it it does."""
+    environment = {name: value for name, value in os.environ.items() if name != "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"}
+    child = subprocess.run([sys.executable, __file__, "start", ENDPOINTS], env=environment, capture_output=True, text=True, timeout=60)
+    assert child.returncode == 3, child.stderr[-300:]
+    return "a certificate of an unknown authority is refused"
+
+
+def only_start():
+    try:
+        producer((TOPIC,))
+    except Exception:
+        os._exit(3)
+    os._exit(0)
+
+
+ALL = {"send-receive": send_and_receive, "tag-filter": tag_filter, "push-retry": push_with_retry, "fifo": fifo,
+       "delay-recall": delay, "transaction": transaction}
+ENCRYPTED = {"send-receive": send_and_receive, "untrusted": untrusted}
+if "start" in sys.argv:
+    only_start()
+for name, action in (ENCRYPTED if TLS else ALL).items():
     check(name, action)
 os._exit(1 if failed else 0)  # the client's threads do not all end by themselves
