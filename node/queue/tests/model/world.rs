@@ -346,9 +346,14 @@ impl World {
         if dice.is_multiple_of(2) {
             return self.send_on();
         }
-        let outgoing = self.safe.outgoing();
-        let mut outgoing = outgoing.filter(|(to, ..)| **to != Destination::Here);
-        let Some((to, sequence, batch)) = outgoing.next() else {
+        let head = {
+            let outgoing = self.safe.outgoing();
+            let mut outgoing = outgoing.filter(|(to, ..)| **to != Destination::Here);
+            outgoing
+                .next()
+                .map(|(to, sequence, batch)| (to.clone(), sequence, batch.clone()))
+        };
+        let Some((to, sequence, batch)) = head else {
             return Ok(());
         };
         // What it took before it cannot refuse.
@@ -362,7 +367,7 @@ impl World {
                 let kept = self.journal[payload_at.0 as usize].payload();
                 kept.unwrap().clone()
             }
-            message => postcard::to_stdvec(&(to, message)).unwrap().into(),
+            message => postcard::to_stdvec(&(&to, message)).unwrap().into(),
         });
         let command = QueueCommand::OutboxRefused {
             destination: to.clone(),

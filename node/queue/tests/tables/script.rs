@@ -454,19 +454,19 @@ impl Script {
     /// The first batch of a destination that is not the partition itself is refused.
     fn refuse(&mut self, line: &str, words: &Words<'_>) {
         self.pass(Duration::ZERO);
-        let outgoing = self.state.outgoing();
-        let mut outgoing = outgoing.filter(|(to, ..)| **to != Destination::Here);
-        let head = outgoing.next();
-        let Some((to, sequence, batch)) = head else {
+        let head = {
+            let outgoing = self.state.outgoing();
+            let mut outgoing = outgoing.filter(|(to, ..)| **to != Destination::Here);
+            outgoing
+                .next()
+                .map(|(to, sequence, batch)| (to.clone(), sequence, batch.messages.len()))
+        };
+        let Some((destination, sequence, messages)) = head else {
             return;
         };
-        let messages = if words.has("short") {
-            0
-        } else {
-            batch.messages.len()
-        };
+        let messages = if words.has("short") { 0 } else { messages };
         let command = QueueCommand::OutboxRefused {
-            destination: to.clone(),
+            destination,
             sequence,
             reason: "gone".into(),
             payloads: vec![vec![3; 10].into(); messages],
@@ -674,8 +674,7 @@ impl Script {
             lines.push(line);
         }
         if words.at(0) == "replays" {
-            let among = report.among.iter().map(ToString::to_string);
-            let among = among.collect::<Vec<_>>().join(" ");
+            let among = ranges(&report.among);
             let (back, going) = (report.moved_back, report.on_the_way);
             lines.push(format!("{back} back ({among}), {going} on the way"));
         }
@@ -735,6 +734,25 @@ fn count(counts: &Counts) -> String {
         .map(|(name, count)| format!("{count} {name}"))
         .collect();
     some.join(", ")
+}
+
+/// Offsets in order, neighbours as one.
+fn ranges(offsets: &[Offset]) -> String {
+    let mut ranges: Vec<(u64, u64)> = Vec::new();
+    for offset in offsets {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == offset.0 => *last = offset.0,
+            _ => ranges.push((offset.0, offset.0)),
+        }
+    }
+    let ranges = ranges.iter().map(|(first, last)| {
+        if first == last {
+            first.to_string()
+        } else {
+            format!("{first}-{last}")
+        }
+    });
+    ranges.collect::<Vec<_>>().join(" ")
 }
 
 /// A dead letter: `letter=<topic>`, or `letter=-` for one that tells of none.
