@@ -495,6 +495,33 @@ pub struct StandingView {
     pub until: Option<i64>,
 }
 
+/// A line of `GET /v1/queues/{topic}/find?id=&key=`: a message of a partition that the
+/// answering node leads.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct FoundMessage {
+    /// Its partition.
+    pub partition: u32,
+    /// Its offset.
+    pub offset: u64,
+    /// When it was stored.
+    pub at: i64,
+    /// Its id.
+    pub id: String,
+    /// Its keys, message group first.
+    pub keys: Vec<String>,
+    /// The dead letter that it was before it was replayed.
+    pub replayed_from: Option<String>,
+}
+
+/// A line of `GET /v1/queues/{topic}/story/{partition}/{offset}`: what the journal tells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoryLine {
+    /// When.
+    pub at: i64,
+    /// What happened, for people.
+    pub what: String,
+}
+
 /// A line of `GET /v1/queues/{topic}/ledger/{group}`: an hour in which messages were
 /// stored, and how they ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

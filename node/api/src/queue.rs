@@ -12,6 +12,7 @@ use weir_base::{BoxFuture, Offset, Timestamp, TopicId, TopicPartition};
 use thiserror::Error;
 
 use crate::NotLeader;
+use crate::queues::trace::{Fact, Subject};
 use crate::queues::{
     Cancelled, Check, Decision, DecisionSource, Delivery, EndCause, GroupName, GroupSettings,
     GroupView, HalfHandle, HalfLine, MemberName, Payload, Prepare, QueueCommand, QueueError,
@@ -114,6 +115,10 @@ pub trait QueueApi: Send + Sync {
     /// is behind that is left out of the answer, which then is shorter than `offsets`, but
     /// never empty.
     fn records(&self, at: TopicPartition, offsets: Vec<Offset>) -> QueueCall<Vec<Option<Record>>>;
+
+    /// What the journal of a partition led here tells of one subject, oldest first: the
+    /// records as far back as they are kept, each with its time. At most 256 MiB are read.
+    fn story(&self, at: TopicPartition, subject: Subject) -> QueueCall<Vec<(Timestamp, Fact)>>;
 
     /// What the journal of a partition led here keeps of delayed or half messages
     /// (`payload_at` of a [`Check`], a `HalfLine`, a `ScheduledLine`); as

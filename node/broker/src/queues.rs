@@ -30,7 +30,8 @@ use weir_api::queue::{QueueApi, QueueCall, QueueCallError, begins, dead_letter_t
 use weir_api::{AdminApi, AdminError, NewTopic};
 use weir_base::batch::Record;
 use weir_base::env::TaskHandle;
-use weir_base::{Entropy, Env, Offset, TopicId, TopicPartition, companion, ids};
+use weir_base::{Entropy, Env, Offset, Timestamp, TopicId, TopicPartition, companion, ids};
+use weir_queue::trace::{Fact, Subject};
 use weir_queue::{
     Cancelled, Decision, DecisionSource, Gate, GroupName, GroupSettings, HalfHandle, Payload,
     QueueCommand, QueueLive, QueueMachine, QueueOptions, QueueRecord, QueueReply, QueueState,
@@ -328,6 +329,16 @@ impl QueueApi for Broker {
     fn records(&self, at: TopicPartition, offsets: Vec<Offset>) -> QueueCall<Vec<Option<Record>>> {
         let broker = self.clone();
         Box::pin(async move { broker.queue_records(at, at, offsets).await })
+    }
+
+    fn story(&self, at: TopicPartition, subject: Subject) -> QueueCall<Vec<(Timestamp, Fact)>> {
+        let broker = self.clone();
+        Box::pin(async move {
+            let journal = broker.queue_of(at)?.ok_or(QueueCallError::NoQueue)?;
+            let partition = broker.0.replication.partition(journal);
+            let partition = partition.ok_or(QueueCallError::NotAvailable)?;
+            read::story(&partition, subject).await.map_err(find_error)
+        })
     }
 
     fn kept(&self, at: TopicPartition, places: Vec<Offset>) -> QueueCall<Vec<Option<Payload>>> {

@@ -90,7 +90,7 @@ pub enum Command {
         #[command(subcommand)]
         command: dlq::DlqCommand,
     },
-    /// Tell where a message stands with every queue group
+    /// Tell what befell a message, and where it stands with every queue group
     Trace {
         /// Where and how.
         #[command(flatten)]

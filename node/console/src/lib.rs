@@ -21,6 +21,7 @@ mod queue_groups;
 mod queues;
 mod routes;
 mod serve;
+mod stories;
 mod topics;
 
 use std::io;

@@ -13,7 +13,8 @@ use serde::de::DeserializeOwned;
 
 use crate::failure::Failure;
 use crate::{
-    ConsoleOptions, ConsoleState, cluster, groups, letters, measure, queue_groups, queues, topics,
+    ConsoleOptions, ConsoleState, cluster, groups, letters, measure, queue_groups, queues, stories,
+    topics,
 };
 
 /// The state, as handlers take it.
@@ -65,6 +66,11 @@ pub(crate) fn router(state: Arc<ConsoleState>, options: &ConsoleOptions) -> Rout
         .route(
             "/v1/queues/{topic}/trace/{partition}/{offset}",
             get(queues::trace),
+        )
+        .route("/v1/queues/{topic}/find", get(stories::find))
+        .route(
+            "/v1/queues/{topic}/story/{partition}/{offset}",
+            get(stories::story),
         )
         .route("/v1/queues/{topic}/ledger/{group}", get(queues::ledger))
         .route(

@@ -5,6 +5,7 @@
 //! say ([`QueueCommand::TraceOf`](crate::QueueCommand::TraceOf)).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
 use weir_base::{Offset, Timestamp};
@@ -64,6 +65,41 @@ pub enum Fact {
     Parked,
     /// It was decided.
     Decided(Decision),
+}
+
+impl fmt::Display for Fact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = |to: &Destination| match to {
+            Destination::Here => "its partition".to_owned(),
+            Destination::There(to) => format!("{}-{}", to.topic, to.partition),
+        };
+        match self {
+            Fact::AttemptEnded {
+                group,
+                ended,
+                cause,
+                note,
+                ..
+            } => {
+                write!(f, "attempt {ended} of {group} ended: {}", cause.name())?;
+                note.as_ref().map_or(Ok(()), |note| write!(f, " ({note})"))
+            }
+            Fact::Final(group) => write!(f, "final for {group}"),
+            Fact::PendingAgain(group) => write!(f, "pending again for {group}"),
+            Fact::DeadLettered(group, to) => write!(f, "{group} gave it up, to {}", place(to)),
+            Fact::Forwarded(to) => write!(f, "moved to {}", place(to)),
+            Fact::Replayed(to) => write!(f, "replayed to {}", place(to)),
+            Fact::Kept(until) => write!(f, "kept until {} ms", until.0),
+            Fact::Cancelled => write!(f, "taken back"),
+            Fact::Released(_) => write!(f, "released"),
+            Fact::Appended => write!(f, "appended"),
+            Fact::Prepared(producers) => write!(f, "prepared by {producers}"),
+            Fact::Asked(checks) => write!(f, "asked about, {checks} times by now"),
+            Fact::Parked => write!(f, "parked"),
+            Fact::Decided(Decision::Commit) => write!(f, "committed"),
+            Fact::Decided(Decision::Rollback) => write!(f, "rolled back"),
+        }
+    }
 }
 
 /// Reads a journal for one subject.

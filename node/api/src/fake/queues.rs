@@ -15,6 +15,7 @@ use super::partition::FakePartition;
 use super::{FakeBroker, State};
 use crate::outgoing::{OutgoingSources, kept_payload, outgoing_payload};
 use crate::queue::{QueueApi, QueueCall, QueueCallError, YOUNG, begins, dead_letter_topic};
+use crate::queues::trace::{Fact, Subject, Trace};
 use crate::queues::{
     Cancelled, DecisionSource, Destination, Feed, GroupName, GroupNumber, GroupSettings,
     HalfHandle, MessageFacts, Outgoing, Payload, QueueCommand, QueueLive, QueueMachine,
@@ -389,6 +390,19 @@ impl QueueApi for FakeBroker {
             offsets.map(|offset| record_at(log?, offset)).collect()
         });
         Box::pin(std::future::ready(found))
+    }
+
+    fn story(&self, at: TopicPartition, subject: Subject) -> QueueCall<Vec<(Timestamp, Fact)>> {
+        let now = self.now();
+        let story = self.leads_queue(at).and_then(|()| {
+            let state = self.state();
+            let queue = state.queues.get(&at).ok_or(QueueCallError::NoQueue)?;
+            let mut trace = Trace::new(subject);
+            let facts = queue.journal.values().flat_map(|record| trace.read(record));
+            // Its records have no times.
+            Ok(facts.map(|fact| (now, fact)).collect())
+        });
+        Box::pin(std::future::ready(story))
     }
 
     fn kept(&self, at: TopicPartition, places: Vec<Offset>) -> QueueCall<Vec<Option<Payload>>> {

@@ -4,13 +4,19 @@ use std::collections::BTreeMap;
 
 use weir_api::records;
 use weir_base::batch::Record;
-use weir_base::{Offset, RecordBatch};
+use weir_base::{Offset, RecordBatch, Timestamp};
+use weir_queue::QueueRecord;
+use weir_queue::trace::{Fact, Subject, Trace};
 use weir_replication::{PartitionHandle, ReadError};
 
 /// Bytes read for a record that is asked for, with what lies behind it.
 const READ_BYTES: usize = 64 * 1024;
 /// Bytes of logs that one call reads before it gives what it has.
 const CALL_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Bytes of a journal that are read at once, and at all, for one story.
+const STORY_READ_BYTES: usize = 1024 * 1024;
+const STORY_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -85,6 +91,42 @@ pub(crate) async fn find(
         }
     }
     Ok(found)
+}
+
+/// What a journal tells of one subject. A record that does not decode is passed over: the
+/// machine would not run on it.
+pub(crate) async fn story(
+    journal: &PartitionHandle,
+    subject: Subject,
+) -> Result<Vec<(Timestamp, Fact)>, FindError> {
+    let (mut trace, mut story) = (Trace::new(subject), Vec::new());
+    let (mut next, mut bytes) = (journal.view().log_start, 0);
+    while next < journal.view().high_watermark && bytes < STORY_BYTES_MAX {
+        let fetched = match journal.read(next, STORY_READ_BYTES).await {
+            Ok(fetched) => fetched,
+            // Retention was faster.
+            Err(ReadError::OutOfRange { start, .. }) if start > next => {
+                next = start;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        bytes += fetched.chunk.bytes.max(1);
+        let end = fetched.chunk.end.max(next + 1);
+        for batch in batches(fetched.chunk.chunks, next)? {
+            if batch.header().attributes.is_control() {
+                continue;
+            }
+            for record in open(&batch)? {
+                let decoded = QueueRecord::decode(record.key.as_deref(), record.value.as_deref());
+                let facts = decoded.map(|decoded| trace.read(&decoded));
+                let facts = facts.unwrap_or_default().into_iter();
+                story.extend(facts.map(|fact| (record.timestamp, fact)));
+            }
+        }
+        next = end;
+    }
+    Ok(story)
 }
 
 /// The batches of a chunk that was read at `near`.
