@@ -637,12 +637,12 @@ impl World {
         let newest = self.twin.replays.keys().next_back().copied();
         let newest = newest.unwrap_or_default();
         let change = match dice % 8 {
-            0..4 => {
+            0..3 => {
                 let dry_run = (dice >> 12).is_multiple_of(4);
                 let rate = (dice >> 16).is_multiple_of(2).then_some(20 + pick % 200);
                 return self.start_replay(filter, rate, dry_run);
             }
-            4 => ReplayChange::Pause,
+            3..5 => ReplayChange::Pause,
             5 | 6 => ReplayChange::Resume,
             _ => ReplayChange::Cancel,
         };
