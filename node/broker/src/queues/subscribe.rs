@@ -331,13 +331,12 @@ impl Subscription {
             start: start.min(view.high_watermark).max(view.log_start),
             replace: false,
         };
-        match broker.clone().queue_call(at, command).await? {
-            QueueReply::EnsureGroup(made) => Ok(made?.settings),
-            other => {
-                tracing::error!(?other, "a queue answered another question");
-                Err(QueueCallError::Indeterminate)
-            }
-        }
+        let reply = broker.clone().queue_call(at, command).await?;
+        let QueueReply::EnsureGroup(made) = reply else {
+            tracing::error!("a queue answered another question");
+            return Err(QueueCallError::Indeterminate);
+        };
+        Ok(made?.settings)
     }
 
     /// Deletes the document: every partition has the group.
