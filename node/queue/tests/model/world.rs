@@ -362,12 +362,12 @@ impl World {
             return Ok(());
         }
         target.refused.insert(sequence, batch.messages.len() as u64);
-        let payloads = batch.messages.iter().map(|message| match message {
-            OutgoingMessage::Aside { payload_at, .. } => {
+        let payloads = batch.messages.iter().map(|message| {
+            if let OutgoingMessage::Aside { payload_at, .. } = message {
                 let kept = self.journal[payload_at.0 as usize].payload();
-                kept.unwrap().clone()
+                return kept.unwrap().clone();
             }
-            message => postcard::to_stdvec(&(&to, message)).unwrap().into(),
+            postcard::to_stdvec(&(&to, message)).unwrap().into()
         });
         let command = QueueCommand::OutboxRefused {
             destination: to.clone(),

@@ -287,7 +287,7 @@ impl Script {
                 version: words.number("version"),
                 not_before: words.named("due").map(|due| self.now + duration(due)),
                 only: words.named("only").map(|only| KeyHash::of(only.as_bytes())),
-                letter: words.named("letter").map(|home| letter(&words, home)),
+                letter: words.named("letter").map(|home| letter(words, home)),
                 at: self.now,
             };
             self.log.push((!words.has("hole")).then_some(stored));
