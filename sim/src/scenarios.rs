@@ -11,4 +11,5 @@ mod isolation;
 mod isr;
 mod moves;
 mod restarts;
+mod space;
 mod theatre;

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use weir_base::{Disk, NodeId, OpenMode};
 use weir_storage::{SimDisk, SimFaults};
 
-use super::theatre::{Setting, Theatre, VOTERS, play};
+use super::theatre::{Setting, Theatre, VOTERS, play, record};
 
 /// Leads the partition and has no part in the metadata group.
 const LEADER: NodeId = NodeId(4);
@@ -190,6 +190,28 @@ fn stalled_disk(theatre: &mut Theatre) -> Result<()> {
     theatre.recover()
 }
 
+/// S-47 again: no fsync of the leader lasts for long, and all of them for longer than the
+/// others'.
+fn slow_disk(theatre: &mut Theatre) -> Result<()> {
+    theatre.write(30, 10_000)?;
+    let disk = theatre.disk(LEADER)?;
+    disk.set_faults(SimFaults {
+        latency_max: Duration::from_millis(400),
+        ..SimFaults::default()
+    });
+    theatre.begin_writing(200);
+    theatre.until("a node with a better disk leads", 15_000, |seen| {
+        record(seen).is_some_and(|record| record.leader.is_some_and(|node| node != LEADER))
+    })?;
+    let node = theatre.seen.newest.nodes.get(&LEADER);
+    let is_active = node.is_some_and(|node| node.is_active());
+    ensure!(is_active, "it may follow, it was fenced");
+    // While it is in sync, it holds the others up as a follower, too.
+    disk.set_faults(SimFaults::default());
+    theatre.until_written(20_000)?;
+    theatre.recover()
+}
+
 /// S-47 of the metadata group: its leader's disk stalls, and its heartbeats do not.
 fn stalled_controller(theatre: &mut Theatre) -> Result<()> {
     theatre.write(30, 10_000)?;
@@ -254,6 +276,11 @@ fn s47_a_leader_whose_disk_stalls_is_relieved() {
 }
 
 #[test]
+fn s47_a_leader_whose_disk_is_slower_than_the_others_is_relieved() {
+    play(led_beside_the_voters(), slow_disk).unwrap();
+}
+
+#[test]
 fn s47_a_controller_whose_disk_stalls_stops_nobody() {
     let setting = Setting {
         replicas: &[4, 5, 2],
@@ -296,5 +323,7 @@ mod planted {
     fn s47_finds_a_leader_that_does_not_resign() {
         let why = objection(Mutant::L4, led_beside_the_voters(), stalled_disk);
         assert!(why.contains("values acknowledged after"), "{why}");
+        let why = objection(Mutant::L4, led_beside_the_voters(), slow_disk);
+        assert!(why.contains("a node with a better disk leads"), "{why}");
     }
 }

@@ -259,10 +259,10 @@ fn whole_batches(mut bytes: Bytes) -> Result<Vec<RecordBatch>> {
     Ok(batches)
 }
 
-fn text(text: &str) -> StrBytes {
+pub(crate) fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
 }
 
-fn topic_name(name: &str) -> TopicName {
+pub(crate) fn topic_name(name: &str) -> TopicName {
     TopicName(text(name))
 }
