@@ -5,7 +5,7 @@ use std::fmt::Write;
 use weir_base::image::PartitionRecord;
 use weir_base::{NodeId, TopicPartition};
 
-use super::stranded::{Membership, is_stranded};
+use super::stranded::{Membership, can_do_without, is_stranded};
 use crate::plan::VOTERS;
 use crate::probe::Seen;
 use crate::supervisor::Supervisor;
@@ -21,9 +21,7 @@ impl Standing<'_> {
     /// Whether every partition and the metadata group can do without a node.
     pub(super) fn can_do_without(&self, node: NodeId) -> bool {
         let enough = |at, record: &PartitionRecord| {
-            let eligible = record.isr.iter().chain(&record.elr);
-            let left = eligible.filter(|member| **member != node).count();
-            left >= usize::try_from(record.min_isr).unwrap_or(usize::MAX)
+            can_do_without(record, node, |node| self.lost_power(at, node))
                 || self.is_stranded(at, record)
         };
         let votes = VOTERS
@@ -35,15 +33,25 @@ impl Standing<'_> {
 
     /// Whether only an operator can bring a partition back.
     pub(super) fn is_stranded(&self, at: TopicPartition, record: &PartitionRecord) -> bool {
-        let joined = |node| self.membership.joined(at, node);
-        let lost_power =
-            |node| joined(node).is_some_and(|since| self.supervisor.lost_power_since(node, since));
-        let lost_disk = |node| {
-            let is_spoilt =
-                joined(node).is_some_and(|since| self.supervisor.was_spoilt_since(node, since));
-            is_spoilt && !self.is_usable(at, node)
-        };
-        is_stranded(record, lost_power, lost_disk)
+        is_stranded(
+            record,
+            |node| self.lost_power(at, node),
+            |node| self.lost_disk(at, node),
+        )
+    }
+
+    /// Whether a node's machine lost its power since its copy of a partition joined.
+    fn lost_power(&self, at: TopicPartition, node: NodeId) -> bool {
+        let joined = self.membership.joined(at, node);
+        joined.is_some_and(|since| self.supervisor.lost_power_since(node, since))
+    }
+
+    /// Whether a node's disk was spoilt since its copy of a partition joined, and the
+    /// copy is not in use.
+    fn lost_disk(&self, at: TopicPartition, node: NodeId) -> bool {
+        let joined = self.membership.joined(at, node);
+        joined.is_some_and(|since| self.supervisor.was_spoilt_since(node, since))
+            && !self.is_usable(at, node)
     }
 
     /// Whether a node is there and its copy of a partition is in use.

@@ -91,6 +91,19 @@ pub(super) fn is_stranded(
     taken >= usize::try_from(record.min_isr.max(1)).unwrap_or(usize::MAX)
 }
 
+/// Whether enough copies may lead without the one on `node`. One whose machine lost its
+/// power since it joined is no member of an async log any more as soon as it is back.
+pub(super) fn can_do_without(
+    record: &PartitionRecord,
+    node: NodeId,
+    lost_power: impl Fn(NodeId) -> bool,
+) -> bool {
+    let is_async = record.durability.flush == FlushMode::Async;
+    let members = record.isr.iter().chain(&record.elr).copied();
+    let left = members.filter(|member| *member != node && !(is_async && lost_power(*member)));
+    left.count() >= usize::try_from(record.min_isr).unwrap_or(usize::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,6 +161,18 @@ mod tests {
         assert!(!judge(&none, &[1], &[]), "node 2 was dropped for nothing");
         let nobody = record(FlushMode::Async, 1, &[], &[]);
         assert!(!judge(&nobody, &[1, 2, 3], &[]), "all were forgotten (I7)");
+    }
+
+    #[test]
+    fn who_lost_its_power_is_not_counted_on_where_flush_is_async() {
+        let can = |flush, power: &[u32]| {
+            let power = nodes(power);
+            let whole = record(flush, 2, &[1, 2, 3], &[]);
+            can_do_without(&whole, NodeId(1), |node| power.contains(&node))
+        };
+        assert!(can(FlushMode::Async, &[]) && can(FlushMode::Async, &[1]));
+        assert!(!can(FlushMode::Async, &[3]));
+        assert!(can(FlushMode::Sync, &[2, 3]));
     }
 
     #[test]
