@@ -2,8 +2,9 @@
 //! seems to. Reached by what nodes look like, by what they log, or by what faults did.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use weir_base::image::NodeState;
+use weir_base::image::{ClusterImage, NodeState, PartitionRecord};
 
 use crate::probe::Seen;
 
@@ -101,9 +102,27 @@ const TOLD: &[&str] = &[
     "copies of a log compared",
 ];
 
+/// States that no number of runs has to reach: the design rules them out, or no client
+/// here does what leads there. They are counted all the same.
+const NOT_DEMANDED: &[&str] = &[
+    // A start ends every epoch that the node led before.
+    "elected in an epoch led before",
+    "leadership refused after a restart",
+    // No log of a run is shortened at its start.
+    "follower behind the log start",
+    // Topics are made before they are used.
+    "topic not auto-created",
+    // Only of a metadata group that is being stopped.
+    "no candidate",
+];
+
 /// Which states one run reached.
 #[derive(Default)]
-pub(crate) struct Points(BTreeMap<&'static str, u64>);
+pub(crate) struct Points {
+    reached: BTreeMap<&'static str, u64>,
+    /// The newest image at the look before.
+    image: Arc<ClusterImage>,
+}
 
 impl Points {
     /// Every state there is a name for.
@@ -114,8 +133,13 @@ impl Points {
             .chain(TOLD.iter().copied())
     }
 
+    /// The states that a long enough row of runs has to reach.
+    pub(crate) fn demanded() -> impl Iterator<Item = &'static str> {
+        Self::all().filter(|point| !NOT_DEMANDED.contains(point))
+    }
+
     pub(crate) fn reach(&mut self, point: &'static str) {
-        *self.0.entry(point).or_default() += 1;
+        *self.reached.entry(point).or_default() += 1;
     }
 
     /// Takes in how often each message was logged.
@@ -123,13 +147,13 @@ impl Points {
         for (message, count) in said {
             let known = HEARD.iter().find(|(begins, _)| message.starts_with(begins));
             if let Some((_, point)) = known {
-                *self.0.entry(point).or_default() += count;
+                *self.reached.entry(point).or_default() += count;
             }
         }
     }
 
     pub(crate) fn counts(&self) -> BTreeMap<String, u64> {
-        let counts = self.0.iter();
+        let counts = self.reached.iter();
         counts
             .map(|(point, count)| ((*point).to_owned(), *count))
             .collect()
@@ -137,7 +161,12 @@ impl Points {
 
     /// Looks at all nodes.
     pub(crate) fn look(&mut self, seen: &Seen) {
+        let before = std::mem::replace(&mut self.image, Arc::clone(&seen.newest));
         for (at, record) in seen.newest.partitions() {
+            let known = before.partition(at);
+            if known.is_some_and(|known| was_elected_from_elr(known, record)) {
+                self.reach("election from the elr");
+            }
             let reached = [
                 (
                     record.isr.len() < record.min_isr as usize,
@@ -206,5 +235,44 @@ impl Points {
         {
             self.reach("image behind by 10");
         }
+    }
+}
+
+/// Whether an eligible leader outside the ISR came to lead between two records.
+fn was_elected_from_elr(before: &PartitionRecord, now: &PartitionRecord) -> bool {
+    let is_elected = now.leader_epoch > before.leader_epoch;
+    is_elected
+        && now
+            .leader
+            .is_some_and(|leader| before.elr.contains(&leader))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::invariants::testing::{AT, Scene};
+    use weir_base::NodeId;
+
+    #[test]
+    fn what_is_not_demanded_has_a_name() {
+        for point in NOT_DEMANDED {
+            assert!(Points::all().any(|named| named == *point), "{point}");
+        }
+    }
+
+    #[test]
+    fn an_election_from_the_elr_is_told_from_one_of_the_isr() {
+        let look = |eligible: &[u32], leader: u32| {
+            let mut before = (*Scene::new().isr(&[]).seen().newest).clone();
+            for topic in before.topics.values_mut() {
+                let record = &mut Arc::make_mut(topic).partitions[0];
+                record.elr = eligible.iter().copied().map(NodeId).collect();
+            }
+            let before = before.partition(AT).unwrap().clone();
+            let now = Scene::new().leader(leader, 1, 5).seen().newest;
+            was_elected_from_elr(&before, now.partition(AT).unwrap())
+        };
+        assert!(look(&[1, 2], 2));
+        assert!(!look(&[1], 2));
     }
 }

@@ -108,7 +108,7 @@ impl Summary {
             .copied()
             .filter(|kind| !self.faults.contains_key(*kind))
             .collect();
-        let points = Points::all();
+        let points = Points::demanded();
         self.points_never = points
             .filter(|point| !self.points.contains_key(*point))
             .collect();
