@@ -59,7 +59,7 @@ impl Seen {
         let mut nodes = BTreeMap::new();
         let mut newest = newest;
         for (node, inside) in insides.lock().iter() {
-            let image = inside.broker.api().cluster.image();
+            let image = inside.api.cluster.image();
             if image.version > newest.version {
                 newest = Arc::clone(&image);
             }

@@ -105,6 +105,8 @@ pub(crate) struct Inside {
     pub(crate) directory: Uuid,
     pub(crate) broker: Broker,
     pub(crate) metadata: Metadata,
+    /// The broker's waist: made once, looked through often.
+    pub(crate) api: Api,
 }
 
 impl Insides {
@@ -141,11 +143,14 @@ pub(crate) async fn run_watched(
                 return;
             }
         };
+        let broker = running.broker().clone();
+        let api = broker.api();
         let inside = Inside {
             start,
             directory: running.directory(),
-            broker: running.broker().clone(),
+            broker,
             metadata: running.metadata().clone(),
+            api,
         };
         insides.lock().insert(node, inside);
         if host.stop.wait_for(|asked| *asked).await.is_ok() {
