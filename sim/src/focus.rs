@@ -113,6 +113,7 @@ pub(crate) const FOCI: &[Focus] = &[
             "leader transfer",
             "reassignment",
             "slow link",
+            "split",
         ],
         nodes: 5,
         ..PLAIN
@@ -165,7 +166,7 @@ pub(crate) const FOCI: &[Focus] = &[
     // A disk that stands still under a node that lives.
     Focus {
         name: "stall",
-        kinds: &["kill", "leader transfer"],
+        kinds: &["leader transfer", "slow disk"],
         victim_stalls: true,
         ..PLAIN
     },

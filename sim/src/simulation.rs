@@ -44,12 +44,12 @@ use stranded::Membership;
 pub(crate) const LIVENESS: Duration = Duration::from_secs(60);
 /// How long a partition that seems stranded has to show that it is not.
 const STRANDED_AFTER: Duration = Duration::from_secs(15);
-/// How long a message may take in a network that stays slow: with the answer, more than a
-/// few heartbeats and less than the shortest timeout.
-const SLOW: Duration = Duration::from_millis(300);
+/// How long a message may take in a network that stays slow: a few heartbeats, and less
+/// than the shortest timeout. Most take a fifth of it.
+const SLOW: Duration = Duration::from_millis(450);
 /// Leaders that the metadata group may have when faults are over: a few, until those that
 /// come back have found each other.
-const CONTROLLERS_MAX: u64 = 10;
+const CONTROLLERS_MAX: u64 = 5;
 /// Simulated milliseconds between two looks at the invariants.
 const LOOK_EVERY: u64 = 5;
 

@@ -74,7 +74,8 @@ async fn make_topic(env: &Env, api: &Api) {
             ]),
             ..NewTopic::default()
         };
-        if api.admin.create_topic(topic, false, WAIT).await.is_ok() {
+        let made = api.admin.create_topic(topic, false, WAIT).await;
+        if made.is_ok() || api.cluster.image().topics.contains_key("t") {
             return;
         }
         env.sleep(at(50)).await;
@@ -85,8 +86,9 @@ async fn send(env: &Env, api: &Api, value: &str) {
     let topic = api.cluster.image().topics["t"].id;
     for index in 0..PARTITIONS {
         loop {
-            // As old as can be: no partition is young.
-            let batch = BatchBuilder::new(Timestamp(0)).record(None, Some(value.as_bytes()));
+            // Two hours old: no partition is young.
+            let time = Timestamp(api.cluster.now().0 - 7_200_000);
+            let batch = BatchBuilder::new(time).record(None, Some(value.as_bytes()));
             let to = TopicPartition::new(topic, index);
             let sent = api.log.append_forwarded(to, batch.build(), Acks::All, WAIT);
             if sent.await.is_ok() {

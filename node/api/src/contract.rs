@@ -236,7 +236,8 @@ impl<'a> Check<'a> {
     }
 
     async fn a_subscription_misses_nothing(mut self) {
-        self.append_at(Timestamp(0), &["old"]).await;
+        let old = Timestamp(self.env.clock.wall().0 - 7_200_000);
+        self.append_at(old, &["old"]).await;
         self.subscribe().await;
         self.append(&["new"]).await;
         // The first one counts, whoever asks again.

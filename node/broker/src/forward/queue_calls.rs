@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use weir_api::queues::{Decision, DecisionSource, GroupName, HalfHandle, QueueError};
 use weir_api::{QueueApi, QueueCallError};
-use weir_base::{NodeId, TopicPartition};
+use weir_base::{BoxFuture, NodeId, TopicPartition};
 use weir_peer::{PeerError, Service};
 
 use super::{Answer, Request};
@@ -137,8 +137,11 @@ impl Broker {
         at: Vec<TopicPartition>,
         group: GroupName,
     ) -> Vec<Standing> {
-        let each = at.into_iter().map(|at| self.standing(at, group.clone()));
-        join_all(each).await
+        let mut each: Vec<BoxFuture<'_, Standing>> = Vec::with_capacity(at.len());
+        for at in at {
+            each.push(Box::pin(self.standing(at, group.clone())));
+        }
+        join_all(each.into_iter()).await
     }
 
     /// See [`QueueApi::resolve_forwarded`].

@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use weir_api::ReadError;
 use weir_api::queue::{QueueCallError, YOUNG};
 use weir_base::image::{ClusterImage, TopicRecord};
-use weir_base::{LeaderEpoch, NodeId, Offset, Timestamp, TopicId, TopicPartition};
+use weir_base::{BoxFuture, LeaderEpoch, NodeId, Offset, Timestamp, TopicId, TopicPartition};
 use weir_metadata::MetadataError;
 use weir_queue::{GroupName, GroupSettings, QueueCommand, QueueError, QueueReply};
 
@@ -209,18 +209,19 @@ impl Subscription {
         standings: &mut [Standing],
         starts: &[Start],
     ) -> Result<(), QueueCallError> {
-        let mine = (0..).zip(&record.partitions).zip(&*standings);
-        let mine = mine.filter_map(|((index, partition), standing)| match standing {
-            Standing::Missing(here) if partition.leader == Some(self.broker.0.node) => {
-                Some((index, *here))
+        let mut making: Vec<BoxFuture<'_, (usize, Result<GroupSettings, QueueCallError>)>> =
+            Vec::new();
+        for (index, partition) in record.partitions.iter().enumerate() {
+            if partition.leader == Some(self.broker.0.node)
+                && let Some(Standing::Missing(here)) = standings.get(index)
+            {
+                let (here, start) = (*here, starts.get(index));
+                making.push(Box::pin(async move {
+                    (index, self.make(self.at(index), start, here).await)
+                }));
             }
-            Standing::Missing(_) | Standing::Made(_) | Standing::Unknown => None,
-        });
-        let made = mine.map(|(index, here)| async move {
-            let made = self.make(self.at(index), starts.get(index), here).await;
-            (index, made)
-        });
-        for (index, made) in join_all(made).await {
+        }
+        for (index, made) in join_all(making.into_iter()).await {
             let settings = made?;
             if let Some(standing) = standings.get_mut(index) {
                 *standing = Standing::Made(settings);
@@ -239,18 +240,22 @@ impl Subscription {
             }
         }
         let broker = &self.broker;
-        let asked = leaders.into_iter().map(|(leader, indexes)| async move {
+        let mut asking: Vec<BoxFuture<'_, (Vec<usize>, Vec<Standing>)>> = Vec::new();
+        for (leader, indexes) in leaders {
             let at = indexes.iter().map(|index| self.at(*index)).collect();
             let group = self.group.clone();
-            let told = if leader == broker.0.node {
-                broker.standings_here(at, group).await
-            } else {
-                let wait = left.min(ASK_WAIT);
-                broker.ask_standings(leader, at, group, wait).await
-            };
-            indexes.into_iter().zip(told).collect::<Vec<_>>()
-        });
-        for (index, standing) in join_all(asked).await.into_iter().flatten() {
+            asking.push(Box::pin(async move {
+                let told = if leader == broker.0.node {
+                    broker.standings_here(at, group).await
+                } else {
+                    let wait = left.min(ASK_WAIT);
+                    broker.ask_standings(leader, at, group, wait).await
+                };
+                (indexes, told)
+            }));
+        }
+        let told = join_all(asking.into_iter()).await.into_iter();
+        for (index, standing) in told.flat_map(|(indexes, told)| indexes.into_iter().zip(told)) {
             if let Some(place) = standings.get_mut(index) {
                 *place = standing;
             }

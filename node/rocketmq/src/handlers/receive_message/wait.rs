@@ -5,14 +5,14 @@
 //! nobody. One partition is therefore waited on there. Several are watched, which leases
 //! nothing, until any has something; that one is then asked.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use weir_api::image::TopicRecord;
 use weir_api::queues::{Delivery, MemberName, Receive};
-use weir_base::{Monotonic, TopicPartition};
+use weir_base::{BoxFuture, Monotonic, TopicPartition};
 
 use super::super::queue;
 use super::{Asked, receive_at};
@@ -142,18 +142,19 @@ async fn watch(
     let watcher: MemberName = format!("{}#{}", call.client, began.0).into();
     let mut waiting = led.to_vec();
     waiting.rotate_left(first);
-    let watches = waiting.iter().map(|at| {
+    let mut watches: Vec<BoxFuture<'_, (TopicPartition, bool)>> = Vec::new();
+    for at in waiting.iter().copied() {
         let watching = Receive {
             member: Arc::clone(&watcher),
             attempt_id: None,
             ..asked.receive(call, 0, until)
         };
-        async move {
-            let told = receive_at(call, topic, *at, watching).await;
+        watches.push(Box::pin(async move {
+            let told = receive_at(call, topic, at, watching).await;
             let in_time = left <= MOMENT || clock.now().since(began) < left;
-            (*at, told.is_err() || in_time)
-        }
-    });
+            (at, told.is_err() || in_time)
+        }));
+    }
     let told = any(watches).await;
     waiting.retain(|at| told.iter().all(|(done, _)| done != at));
     if !waiting.is_empty() {
@@ -176,8 +177,7 @@ fn first(now: Monotonic, count: usize) -> usize {
 }
 
 /// The outputs of those futures that are ready as soon as one is.
-async fn any<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
-    let mut futures: Vec<_> = futures.map(Box::pin).collect();
+async fn any<T>(mut futures: Vec<BoxFuture<'_, T>>) -> Vec<T> {
     poll_fn(|cx| {
         let mut done = Vec::new();
         for future in &mut futures {
