@@ -100,7 +100,7 @@ pub(crate) const FOCI: &[Focus] = &[
     // What the metadata group keeps of itself rots at one voter.
     Focus {
         name: "metadata rot",
-        kinds: &["bit rot", "isolated node", "kill", "power loss"],
+        kinds: &["bit rot", "isolated node", "kill"],
         rots: METADATA,
         ..PLAIN
     },

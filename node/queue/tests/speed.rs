@@ -187,13 +187,12 @@ fn a_million_groups(failing: bool) -> Vec<Duration> {
             auto_renew: false,
         };
         host.send(1, QueueCommand::Receive(receive));
-        let given = host.replies.drain(..).find_map(|reply| {
-            let QueueReply::Receive(Ok(given)) = reply else {
-                return None;
-            };
-            Some(given)
-        });
-        let given = given.unwrap_or_default();
+        let mut given = Vec::new();
+        for reply in host.replies.drain(..) {
+            if let QueueReply::Receive(Ok(some)) = reply {
+                given = some;
+            }
+        }
         let fails = |given: &Delivery| failing && given.offset.0.is_multiple_of(100);
         let (failed, good): (Vec<_>, Vec<_>) = given.into_iter().partition(fails);
         let receipts: Vec<_> = good.iter().map(|given| given.receipt).collect();

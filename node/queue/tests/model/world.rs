@@ -638,9 +638,15 @@ impl World {
         let newest = newest.unwrap_or_default();
         let change = match dice % 8 {
             0..3 => {
-                let dry_run = (dice >> 12).is_multiple_of(4);
+                let dry_run = (dice >> 12).is_multiple_of(2);
                 let rate = (dice >> 16).is_multiple_of(2).then_some(20 + pick % 200);
-                return self.start_replay(filter, rate, dry_run);
+                self.start_replay(filter, rate, dry_run)?;
+                if !(dice >> 20).is_multiple_of(3) {
+                    return Ok(());
+                }
+                self.commit(usize::MAX)?;
+                let begun = self.twin.replays.keys().next_back().copied();
+                return self.change_replay(begun.unwrap_or_default(), ReplayChange::Pause);
             }
             3..5 => ReplayChange::Pause,
             5 | 6 => ReplayChange::Resume,

@@ -15,9 +15,9 @@ use crate::focus;
 /// How many are looked for with each commit.
 const A_COMMIT: usize = 4;
 
-/// Those that a commit may be tried with: each was found within two seeds of every sweep
-/// (`mutants.md`). What is rarer is looked for by hand; as a gate it would fail for no reason
-/// or take too long.
+/// Those that a commit may be tried with: each was found within two seeds (`mutants.md`).
+/// What is rarer is looked for by hand; as a gate it would fail for no reason or take too
+/// long.
 const SOON: &[Mutant] = &[
     Mutant::M4,
     Mutant::M5,
