@@ -43,15 +43,18 @@ use stranded::Membership;
 /// How long everything may take to work again after the faults.
 pub(crate) const LIVENESS: Duration = Duration::from_secs(60);
 /// How long a partition that seems stranded has to show that it is not.
-const STRANDED_AFTER: Duration = Duration::from_secs(15);
+const STRANDED_AFTER: Duration = Duration::from_secs(5);
 /// How long a message may take in a network that stays slow: a few heartbeats, and less
 /// than the shortest timeout. Most take a fifth of it.
 const SLOW: Duration = Duration::from_millis(450);
 /// Leaders that the metadata group may have when faults are over: a few, until those that
 /// come back have found each other.
 const CONTROLLERS_MAX: u64 = 5;
+/// Simulated milliseconds of a step, and the grain of the network: half of what a run
+/// costs is taken by steps, whatever happens in them.
+const TICK: u64 = 2;
 /// Simulated milliseconds between two looks at the invariants.
-const LOOK_EVERY: u64 = 5;
+const LOOK_EVERY: u64 = 3 * TICK;
 
 /// Runs a plan. Call it on a fresh thread.
 pub(crate) fn simulate(plan: &Plan, trace: &Trace) -> Outcome {
@@ -107,7 +110,8 @@ fn run(plan: &Plan, trace: &Trace, said: &Said, outcome: &mut Outcome) -> Result
     let cluster = Cluster::new(plan.seed, &machines, trace.clone())?;
     cluster.contain_panics();
     let longest = Duration::from_millis(plan.end) + LIVENESS * 3;
-    let mut sim = Cluster::builder(plan.seed, longest).build();
+    let mut builder = Cluster::builder(plan.seed, longest);
+    let mut sim = builder.tick_duration(Duration::from_millis(TICK)).build();
     let insides = Insides::default();
     let has_small_files = plan.focus.is_some_and(|focus| focus.has_small_files);
     for node in plan.all_nodes() {

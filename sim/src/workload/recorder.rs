@@ -105,8 +105,15 @@ impl Recorder {
         self.lock().acknowledgements
     }
 
+    /// In the order of their times: within a step of the simulation machines run one
+    /// after the other, each through all of the step's time.
     pub(crate) fn ops(&self) -> Vec<Op> {
-        self.lock().ops.clone()
+        let mut ops = self.lock().ops.clone();
+        ops.sort_by_key(|op| op.t_ns);
+        for (index, op) in (0..).zip(&mut ops) {
+            op.index = index;
+        }
+        ops
     }
 }
 
