@@ -35,6 +35,7 @@ impl Standing<'_> {
     pub(super) fn is_stranded(&self, at: TopicPartition, record: &PartitionRecord) -> bool {
         is_stranded(
             record,
+            self.membership.min_isr(at, record),
             |node| self.lost_power(at, node),
             |node| self.lost_disk(at, node),
         )

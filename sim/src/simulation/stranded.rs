@@ -27,6 +27,8 @@ const LATE_MS: u64 = 2_000;
 pub(super) struct Membership {
     image: Option<Arc<ClusterImage>>,
     since: BTreeMap<(TopicPartition, NodeId), Since>,
+    /// Min ISR while it had a leader.
+    promised: BTreeMap<TopicPartition, u32>,
 }
 
 #[derive(Clone, Copy)]
@@ -47,6 +49,9 @@ impl Membership {
         let before = std::mem::take(&mut self.since);
         let joined_now = now.saturating_sub(LATE_MS);
         for (at, record) in newest.partitions() {
+            if record.leader.is_some() {
+                self.promised.insert(at, record.min_isr);
+            }
             for node in record.isr.iter().chain(&record.elr) {
                 let before = before.get(&(at, *node)).filter(|since| since.is_member);
                 let since = Since {
@@ -71,12 +76,21 @@ impl Membership {
     pub(super) fn joined(&self, at: TopicPartition, node: NodeId) -> Option<u64> {
         self.since.get(&(at, node)).map(|since| since.joined)
     }
+
+    /// How many copies a partition's faults must have taken. A stronger mode that was
+    /// asked for when nobody led any more promises nothing of what was there before.
+    pub(super) fn min_isr(&self, at: TopicPartition, record: &PartitionRecord) -> u32 {
+        let promised = self.promised.get(&at).copied();
+        promised.map_or(record.min_isr, |promised| promised.min(record.min_isr))
+    }
 }
 
-/// Whether nobody is left who may lead. `lost_power` and `lost_disk` say of a node whether
-/// its copy was taken so since it joined.
+/// Whether nobody is left who may lead, of a partition that promises to outlive the loss
+/// of `min_isr - 1` copies. `lost_power` and `lost_disk` say of a node whether its copy was
+/// taken so since it joined.
 pub(super) fn is_stranded(
     record: &PartitionRecord,
+    min_isr: u32,
     lost_power: impl Fn(NodeId) -> bool,
     lost_disk: impl Fn(NodeId) -> bool,
 ) -> bool {
@@ -88,7 +102,7 @@ pub(super) fn is_stranded(
     let former = record.last_known_elr.iter().copied();
     let former = former.filter(|node| is_async && lost_power(*node) || lost_disk(*node));
     let taken = members().count() + former.count();
-    taken >= usize::try_from(record.min_isr.max(1)).unwrap_or(usize::MAX)
+    taken >= usize::try_from(min_isr.max(1)).unwrap_or(usize::MAX)
 }
 
 /// Whether enough copies may lead without the one on `node`. One whose machine lost its
@@ -129,7 +143,12 @@ mod tests {
     /// With nodes that lost their power and nodes that lost their disks.
     fn judge(record: &PartitionRecord, power: &[u32], disks: &[u32]) -> bool {
         let (power, disks) = (nodes(power), nodes(disks));
-        is_stranded(record, |n| power.contains(&n), |n| disks.contains(&n))
+        is_stranded(
+            record,
+            record.min_isr,
+            |n| power.contains(&n),
+            |n| disks.contains(&n),
+        )
     }
 
     #[test]
@@ -173,6 +192,27 @@ mod tests {
         assert!(can(FlushMode::Async, &[]) && can(FlushMode::Async, &[1]));
         assert!(!can(FlushMode::Async, &[3]));
         assert!(can(FlushMode::Sync, &[2, 3]));
+    }
+
+    #[test]
+    fn a_mode_asked_for_when_nobody_led_promises_nothing() {
+        let mut membership = Membership::default();
+        let mut look = |leads: bool, min_isr| {
+            let mut image = (*Scene::new().isr(&[1]).seen().newest).clone();
+            for topic in image.topics.values_mut() {
+                let record = &mut Arc::make_mut(topic).partitions[0];
+                record.min_isr = min_isr;
+                record.leader = leads.then_some(NodeId(1));
+            }
+            let image = Arc::new(image);
+            membership.look(&image, 3_000);
+            membership.min_isr(AT, image.partition(AT).unwrap())
+        };
+        assert_eq!(look(true, 1), 1);
+        assert_eq!(look(false, 2), 1);
+        assert_eq!(look(true, 2), 2, "who led took the stronger mode over");
+        assert_eq!(look(false, 2), 2);
+        assert_eq!(look(false, 1), 1);
     }
 
     #[test]
