@@ -16,8 +16,8 @@ use weir_sim::trace::Trace;
 use weir_sim::whole_node::{node_options, run_node_with};
 
 const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
-/// Led by each node, and one that node 3 has alone.
-const PARTITIONS: u32 = 4;
+/// Three partitions led by a node each, on all; and two on one node each, the second on node 3.
+const TOPICS: [(&str, u32); 2] = [("t", 3), ("single", 2)];
 const WAIT: Duration = Duration::from_secs(3);
 
 fn at(millis: u64) -> Duration {
@@ -38,10 +38,13 @@ enum Chapter {
     NewAreSent,
 }
 
+/// What was received of each partition.
+type Got = BTreeMap<(&'static str, u32), BTreeSet<String>>;
+
 #[derive(Default)]
 struct Told {
     chapter: Chapter,
-    got: BTreeMap<u32, BTreeSet<String>>,
+    got: Got,
     /// Whether nothing is on record any more.
     is_forgotten: bool,
 }
@@ -61,30 +64,38 @@ impl Story {
     }
 }
 
-async fn make_topic(env: &Env, api: &Api) {
+/// The partitions that the group is to have.
+fn partitions() -> impl Iterator<Item = (&'static str, u32)> {
+    let all = TOPICS.into_iter();
+    all.flat_map(|(topic, partitions)| (0..partitions).map(move |index| (topic, index)))
+}
+
+async fn make_topics(env: &Env, api: &Api) {
     let [one, two, three] = NODES;
-    loop {
-        let topic = NewTopic {
-            name: "t".to_owned(),
-            assignment: Some(vec![
-                vec![one, two, three],
-                vec![two, three, one],
-                vec![three, one, two],
-                vec![three],
-            ]),
-            ..NewTopic::default()
-        };
-        let made = api.admin.create_topic(topic, false, WAIT).await;
-        if made.is_ok() || api.cluster.image().topics.contains_key("t") {
-            return;
+    let led_by_each = vec![
+        vec![one, two, three],
+        vec![two, three, one],
+        vec![three, one, two],
+    ];
+    for (name, assignment) in [("t", led_by_each), ("single", vec![vec![one], vec![three]])] {
+        while !api.cluster.image().topics.contains_key(name) {
+            let topic = NewTopic {
+                name: name.to_owned(),
+                assignment: Some(assignment.clone()),
+                ..NewTopic::default()
+            };
+            let made = api.admin.create_topic(topic, false, WAIT).await;
+            if let Err(error) = made {
+                tracing::info!(%error, "not made");
+            }
+            env.sleep(at(50)).await;
         }
-        env.sleep(at(50)).await;
     }
 }
 
 async fn send(env: &Env, api: &Api, value: &str) {
-    let topic = api.cluster.image().topics["t"].id;
-    for index in 0..PARTITIONS {
+    for (name, index) in partitions() {
+        let topic = api.cluster.image().topics[name].id;
         loop {
             // Two hours old: no partition is young.
             let time = Timestamp(api.cluster.now().0 - 7_200_000);
@@ -99,8 +110,8 @@ async fn send(env: &Env, api: &Api, value: &str) {
     }
 }
 
-async fn subscribe(api: &Api) -> Result<GroupSettings, QueueCallError> {
-    let topic = api.cluster.image().topics["t"].id;
+async fn subscribe(api: &Api, name: &str) -> Result<GroupSettings, QueueCallError> {
+    let topic = api.cluster.image().topics[name].id;
     let settings = GroupSettings::default();
     let subscribed = api.queues.subscribe(topic, "g".into(), settings, WAIT);
     subscribed.await
@@ -108,11 +119,13 @@ async fn subscribe(api: &Api) -> Result<GroupSettings, QueueCallError> {
 
 /// What the first member does, at node 1.
 async fn tell(env: Env, api: Api, story: Story) {
-    make_topic(&env, &api).await;
+    make_topics(&env, &api).await;
     send(&env, &api, "old").await;
     story.told().chapter = Chapter::OldAreSent;
     story.wait(&env, Chapter::Prepared).await;
-    while subscribe(&api).await.is_err() {}
+    for (name, _) in TOPICS {
+        while subscribe(&api, name).await.is_err() {}
+    }
     story.told().chapter = Chapter::Accepted;
     story.wait(&env, Chapter::Restored).await;
     send(&env, &api, "new").await;
@@ -127,11 +140,10 @@ async fn listen(env: Env, api: Api, story: Story) {
         let image = api.cluster.image();
         let is_start = |key: &String| key.starts_with("queue-start/");
         story.told().is_forgotten = !image.documents.keys().any(is_start);
-        let Some(topic) = image.topics.get("t") else {
-            continue;
-        };
-        for (index, partition) in (0..).zip(&topic.partitions) {
-            if partition.leader != Some(api.cluster.node()) || subscribe(&api).await.is_err() {
+        for (name, index) in partitions() {
+            let topic = &image.topics[name];
+            let leader = topic.partitions[index as usize].leader;
+            if leader != Some(api.cluster.node()) || subscribe(&api, name).await.is_err() {
                 continue;
             }
             let at = TopicPartition::new(topic.id, index);
@@ -154,13 +166,18 @@ async fn listen(env: Env, api: Api, story: Story) {
             };
             let values = records.into_iter().map(|record| record.unwrap().value);
             let values = values.map(|value| String::from_utf8(value.unwrap().into()).unwrap());
-            story.told().got.entry(index).or_default().extend(values);
+            story
+                .told()
+                .got
+                .entry((name, index))
+                .or_default()
+                .extend(values);
         }
     }
 }
 
 /// Runs the story; `is_down`: node 3 is dead while the group is accepted.
-fn simulate(seed: u64, is_down: bool) -> BTreeMap<u32, BTreeSet<String>> {
+fn simulate(seed: u64, is_down: bool) -> Got {
     let cluster = Cluster::new(seed, &NODES, Trace::new()).unwrap();
     let mut sim = Cluster::builder(seed, at(120_000)).build();
     let story = Story::default();
@@ -182,8 +199,9 @@ fn simulate(seed: u64, is_down: bool) -> BTreeMap<u32, BTreeSet<String>> {
     let three = NODES[2];
     let mut settled = None;
     loop {
-        assert!(sim.elapsed() < at(100_000), "seed {seed}: not done");
         let chapter = story.told().chapter;
+        let in_time = sim.elapsed() < at(100_000);
+        assert!(in_time, "seed {seed}: not done, but {chapter:?}");
         match chapter {
             Chapter::OldAreSent => {
                 if is_down {
@@ -202,7 +220,7 @@ fn simulate(seed: u64, is_down: bool) -> BTreeMap<u32, BTreeSet<String>> {
         sim.step().unwrap();
         let told = story.told();
         let all = told.got.values().filter(|got| got.contains("new")).count();
-        if settled.is_none() && all == PARTITIONS as usize && told.is_forgotten {
+        if settled.is_none() && all == partitions().count() && told.is_forgotten {
             // What comes too much comes now.
             settled = Some(sim.elapsed() + at(2_000));
         }
@@ -215,7 +233,7 @@ fn simulate(seed: u64, is_down: bool) -> BTreeMap<u32, BTreeSet<String>> {
 fn check(seed: u64, is_down: bool) {
     let got = on_fresh_thread(move || simulate(seed, is_down));
     let new: BTreeSet<String> = ["new".to_owned()].into();
-    let expected = (0..PARTITIONS).map(|index| (index, new.clone())).collect();
+    let expected: Got = partitions().map(|at| (at, new.clone())).collect();
     assert_eq!(got, expected, "seed {seed}");
 }
 
