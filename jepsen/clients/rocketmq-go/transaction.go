@@ -18,11 +18,20 @@ type asked struct {
 	answer rocketmq.TransactionResolution
 }
 
+// asked of any of this process's producers, those that were stopped included: whether one that
+// was is still asked is the client's affair.
+var askedHere asked
+
+func (a *asked) remember(body string) {
+	a.lock.Lock()
+	defer a.lock.Unlock()
+	a.bodies = append(a.bodies, body)
+}
+
 func (a *asked) option() rocketmq.ProducerOption {
 	return rocketmq.WithTransactionChecker(&rocketmq.TransactionChecker{Check: func(view *rocketmq.MessageView) rocketmq.TransactionResolution {
-		a.lock.Lock()
-		defer a.lock.Unlock()
-		a.bodies = append(a.bodies, string(view.GetBody()))
+		a.remember(string(view.GetBody()))
+		askedHere.remember(string(view.GetBody()))
 		return a.answer
 	}})
 }
