@@ -114,6 +114,10 @@ const NOT_DEMANDED: &[&str] = &[
     "topic not auto-created",
     // Only of a metadata group that is being stopped.
     "no candidate",
+    // Faults that only some focus has.
+    "core beside a disk that stands still",
+    "killed right after a cut",
+    "power lost right after a vote",
 ];
 
 /// Which states one run reached.
