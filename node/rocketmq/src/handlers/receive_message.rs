@@ -30,6 +30,9 @@ const BATCH_MAX: i32 = 256;
 /// Bounds of a lease that a client asks for.
 const INVISIBLE_MIN: Duration = Duration::from_secs(10);
 const INVISIBLE_MAX: Duration = Duration::from_secs(12 * 3_600);
+/// How much longer than it may wait for messages a call takes at most: clients ask one queue
+/// after the other, and one that never answers would keep all others from them.
+const OVERTIME_MAX: Duration = Duration::from_secs(3);
 /// A call that has less time than this left cannot wait for anything.
 const TIME_MIN: Duration = Duration::from_millis(100);
 
@@ -43,7 +46,10 @@ pub(crate) async fn handle(
         topics::find(&image, &asked.topic).ok_or_else(|| topics::not_found(&asked.topic))?;
     call.shared.clients.receives(&call.client, &asked.topic);
     let resource = request.message_queue.and_then(|queue| queue.topic);
-    let deliveries = wait::deliveries(&call, topic, &asked).await?;
+    let limit = asked.wait + OVERTIME_MAX;
+    let waiting = wait::deliveries(&call, topic, &asked);
+    let answered = call.shared.env.timeout(limit, waiting).await;
+    let deliveries = answered.unwrap_or_else(|| Err(unanswered(&asked.topic)))?;
     let messages = messages(&call, topic, &asked, resource.as_ref(), deliveries).await?;
     let status = match messages.is_empty() {
         true => Status {
@@ -61,6 +67,14 @@ pub(crate) async fn handle(
             content: Some(content),
         })
         .collect())
+}
+
+/// What was leased in spite of it comes again when the lease is over.
+fn unanswered(topic: &str) -> Refusal {
+    Refusal::new(
+        Code::HaNotAvailable,
+        format!("the queues of topic '{topic}' did not answer in time: ask again"),
+    )
 }
 
 /// What is asked for, in Weir's words.

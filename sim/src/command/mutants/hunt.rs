@@ -72,6 +72,7 @@ fn ground(mutant: Mutant) -> Option<&'static str> {
         | Mutant::DedupForgets
         | Mutant::ReplayForgetsMark
         | Mutant::ReplaySkips => None, // of the queue machine's own model
+        Mutant::CacheIsDisk => None, // of storage's own model
     }
 }
 
