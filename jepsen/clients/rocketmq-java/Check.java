@@ -176,11 +176,18 @@ public class Check {
             SendReceipt recalled = sender.send(message(TOPIC, "recalled").setTag("later").setDeliveryTimestamp(due + 1_000).build());
             RecallReceipt receipt = sender.recallMessage(TOPIC, recalled.getRecallHandle());
             require(receipt.getMessageId().equals(recalled.getMessageId()), receipt.getMessageId());
-            MessageView got = receive(consumer, 1, 20).get(0);
-            long late = System.currentTimeMillis() - due;
-            require(body(got).equals("due") && late >= 0 && late < 3_000, late);
-            require(consumer.receive(32, Duration.ofSeconds(15)).isEmpty(), "the recalled message came");
-            return late + " ms after its time, with this client's own polling";
+            List<MessageView> got = List.of();
+            long asked = 0;
+            while (got.isEmpty() && System.currentTimeMillis() < due + 20_000) {
+                asked = System.currentTimeMillis();
+                got = consumer.receive(32, Duration.ofSeconds(15));
+            }
+            // What the broker answers for: the client polls the queues in turn, and may ask the right one last.
+            long now = System.currentTimeMillis(), late = now - Math.max(due, asked);
+            require(got.size() == 1 && body(got.get(0)).equals("due") && now >= due && late < 1_000, got + " " + late);
+            consumer.ack(got.get(0));
+            for (int n = 0; n < 3; n++) require(consumer.receive(32, Duration.ofSeconds(15)).isEmpty(), "the recalled message came");
+            return late + " ms after it was due and its queue asked";
         }
     }
 

@@ -45,8 +45,9 @@ def message(topic, body, **fields):
     return made
 
 
-def receive(consumer, count, seconds=20):
-    """`count` messages, each settled; more or fewer are an error."""
+def receive(consumer, count, seconds=90):
+    """`count` messages, each settled; more or fewer are an error. This client asks a queue by chance each time, so that
+    the one with the message may be left out for long."""
     got, deadline = [], time.monotonic() + seconds
     while len(got) < count and time.monotonic() < deadline:
         for one in consumer.receive(32, 15) or []:
@@ -148,13 +149,19 @@ def delay():
     sender.send(message(TOPIC, "due", tag="later", delivery_timestamp=due))
     recalled = sender.send(message(TOPIC, "recalled", tag="later", delivery_timestamp=due + 1))
     assert sender.recall_message(TOPIC, recalled.recall_handle) == recalled.message_id
-    [got] = receive(consumer, 1)
-    late = time.time() - due
-    assert got.body == b"due" and 0 <= late < 3, late
-    assert not consumer.receive(32, 15), "the recalled message came"
+    brought, deadline = [], time.monotonic() + 90
+    while not brought and time.monotonic() < deadline:
+        asked = time.time()
+        brought = consumer.receive(32, 15)
+    # What the broker answers for: the queue may have been asked only long after the message was due.
+    early, late = due - time.time(), time.time() - max(due, asked)
+    assert [one.body for one in brought] == [b"due"] and early <= 0 and late < 1, (brought, early, late)
+    consumer.ack(brought[0])
+    for _ in range(6):
+        assert not consumer.receive(32, 15), "the recalled message came"
     sender.shutdown()
     consumer.shutdown()
-    return f"{late * 1000:.0f} ms after its time, with this client's own polling"
+    return f"{late * 1000:.0f} ms after it was due and its queue asked"
 
 
 class Checker(TransactionChecker):
