@@ -63,7 +63,7 @@ fn inside(batch: &RecordBatch) {
     if let Ok(body) = &whole {
         assert!(body.len() <= DECOMPRESSED_BYTES_MAX);
     }
-    let records = whole.and_then(|body| read_records(batch.header(), body));
+    let records = whole.and_then(|body| read_records(batch.header(), &body));
     let first = batch.base_offset();
     let numbered = records.is_ok_and(|records| {
         let mut records = (0..).zip(&records);

@@ -25,7 +25,7 @@ use thiserror::Error;
 pub use builder::BatchBuilder;
 pub use compression::{CheckedRecords, Decompressor, RecordsCheck, compress, decompress};
 pub use header::{Attributes, BatchHeader, Compression};
-pub use record::{Record, RecordHeader, read_records};
+pub use record::{Record, RecordHeader, read_records, read_records_if};
 
 use crate::limits::BATCH_BYTES_CEILING;
 use crate::{LeaderEpoch, Offset};
@@ -354,7 +354,7 @@ impl RecordBatch {
     /// # Errors
     /// `Record` or `Count` if they do not parse.
     pub fn records(&self) -> Result<Vec<Record>, BatchError> {
-        read_records(&self.header, self.body.clone())
+        read_records(&self.header, &self.body)
     }
 }
 

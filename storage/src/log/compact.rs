@@ -281,7 +281,7 @@ fn visible(batch: &RecordBatch) -> Result<Option<(Vec<Record>, Bytes)>, LogError
     let Ok(body) = decompress(batch, DECOMPRESSED_BYTES_CEILING) else {
         return Ok(None);
     };
-    let records = read_records(header, body.clone()).ok();
+    let records = read_records(header, &body).ok();
     Ok(records.map(|records| (records, body)))
 }
 

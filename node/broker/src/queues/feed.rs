@@ -13,7 +13,7 @@ use weir_metadata::topic_options::settings;
 use weir_queue::{Feed, GroupNumber, MessageFacts, QueueCommand, QueueMachine, Want};
 use weir_replication::PartitionHandle;
 
-use super::read::{FindError, batches, open};
+use super::read::{FindError, batches, open_if};
 use crate::Broker;
 use crate::host::desk::Desk;
 use crate::host::{Caller, HostError};
@@ -128,15 +128,13 @@ impl Feeder {
                 next = batch.end_offset();
                 continue;
             }
-            let opened = open(&batch).unwrap_or_else(|error| {
+            let from = next;
+            let opened = open_if(&batch, |offset| offset >= from).unwrap_or_else(|error| {
                 // One bad batch must not stop the group: its messages count as missing.
                 tracing::error!(partition = %self.parent, %error, "queue passes over a batch");
                 Vec::new()
             });
             for record in opened {
-                if record.offset < next {
-                    continue;
-                }
                 if feed.facts.len() >= want.records_max {
                     feed.end = next;
                     return Ok(feed);

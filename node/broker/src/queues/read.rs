@@ -83,11 +83,9 @@ pub(crate) async fn find(
             if batch.header().attributes.is_control() || !here.iter().any(holds) {
                 continue;
             }
-            let opened = open(&batch)?.into_iter();
-            let asked = opened.filter(|record| here.binary_search(&record.offset).is_ok());
-            found
-                .records
-                .extend(asked.map(|record| (record.offset, record)));
+            let asked = open_if(&batch, |offset| here.binary_search(&offset).is_ok())?;
+            let asked = asked.into_iter().map(|record| (record.offset, record));
+            found.records.extend(asked);
         }
     }
     Ok(found)
@@ -144,6 +142,14 @@ pub(crate) fn batches(
 
 /// The records of a batch.
 pub(crate) fn open(batch: &RecordBatch) -> Result<Vec<Record>, FindError> {
+    open_if(batch, |_| true)
+}
+
+/// Those records of a batch that are wanted.
+pub(crate) fn open_if(
+    batch: &RecordBatch,
+    wanted: impl Fn(Offset) -> bool,
+) -> Result<Vec<Record>, FindError> {
     let near = batch.base_offset();
-    records::open(batch).map_err(|source| FindError::Batch { near, source })
+    records::open_if(batch, wanted).map_err(|source| FindError::Batch { near, source })
 }

@@ -33,25 +33,32 @@ pub struct RecordHeader {
 ///
 /// # Errors
 /// `Record` at the first malformed one, `Count` if there are more or fewer than the header says.
-pub fn read_records(header: &BatchHeader, body: Bytes) -> Result<Vec<Record>, BatchError> {
+pub fn read_records(header: &BatchHeader, body: &Bytes) -> Result<Vec<Record>, BatchError> {
+    read_records_if(header, body, |_| true)
+}
+
+/// Reads those records in `body` that are `wanted`, by offset. The others are stepped over
+/// by their lengths: a few of a thousand cost little, and what is malformed within one that
+/// nobody wants is not seen.
+///
+/// # Errors
+/// As `read_records`.
+pub fn read_records_if(
+    header: &BatchHeader,
+    body: &Bytes,
+    wanted: impl Fn(Offset) -> bool,
+) -> Result<Vec<Record>, BatchError> {
+    let mut scan = Scan(body);
     let mut records = Vec::new();
-    walk(body, header.record_count, |raw| {
-        let timestamp = if header.attributes.is_log_append_time() {
-            header.max_timestamp
-        } else {
-            Timestamp(header.base_timestamp.0.wrapping_add(raw.timestamp_delta))
-        };
-        let headers = raw.headers()?;
-        records.push(Record {
-            offset: header.base_offset + u64::from(raw.offset_delta),
-            timestamp,
-            key: raw.key,
-            value: raw.value,
-            headers,
-        });
-        Some(())
-    })?;
-    Ok(records)
+    for index in 0..header.record_count as usize {
+        let read = scan.read(header, body, &wanted);
+        records.extend(read.ok_or(BatchError::Record { index })?);
+    }
+    if scan.0.is_empty() {
+        return Ok(records);
+    }
+    let count = header.record_count;
+    Err(BatchError::count(count, count.saturating_sub(1)))
 }
 
 /// Checks that `body` holds `count` well-formed records numbered from 0. On the path of
@@ -117,6 +124,52 @@ impl<'a> Scan<'a> {
         Some(false)
     }
 
+    /// Reads a record of `body`, `Some(None)` if it is not wanted. References are taken to
+    /// what the record holds and to nothing else: each is an atomic operation.
+    #[expect(
+        clippy::option_option,
+        reason = "malformed and not wanted are different things"
+    )]
+    fn read(
+        &mut self,
+        header: &BatchHeader,
+        body: &Bytes,
+        wanted: impl Fn(Offset) -> bool,
+    ) -> Option<Option<Record>> {
+        let length = usize::try_from(self.varint()?).ok()?;
+        let mut rest = Scan(self.take(length)?);
+        rest.take(1)?;
+        let timestamp_delta = rest.varint()?;
+        let offset = header.base_offset + u64::from(u32::try_from(rest.varint()?).ok()?);
+        if !wanted(offset) {
+            return Some(None);
+        }
+        let shared = |slice: &'a [u8]| body.slice_ref(slice);
+        let key = rest.nullable()?.map(shared);
+        let value = rest.nullable()?.map(shared);
+        // Each header takes at least two bytes, so a lying count reserves nothing.
+        let count = usize::try_from(rest.varint()?).ok()?;
+        let mut headers = Vec::with_capacity(count.min(rest.0.len() / 2));
+        for _ in 0..count {
+            headers.push(RecordHeader {
+                key: rest.nullable()?.map(shared)?,
+                value: rest.nullable()?.map(shared),
+            });
+        }
+        let timestamp = if header.attributes.is_log_append_time() {
+            header.max_timestamp
+        } else {
+            Timestamp(header.base_timestamp.0.wrapping_add(timestamp_delta))
+        };
+        rest.0.is_empty().then_some(Some(Record {
+            offset,
+            timestamp,
+            key,
+            value,
+            headers,
+        }))
+    }
+
     /// A zig-zag varint of at most ten bytes.
     fn varint(&mut self) -> Option<i64> {
         let mut value = 0u64;
@@ -149,106 +202,6 @@ impl<'a> Scan<'a> {
     }
 }
 
-struct RawRecord {
-    timestamp_delta: i64,
-    offset_delta: u32,
-    key: Option<Bytes>,
-    value: Option<Bytes>,
-    rest: Cursor,
-}
-
-impl RawRecord {
-    fn headers(&self) -> Option<Vec<RecordHeader>> {
-        let mut rest = self.rest.clone();
-        let mut headers = Vec::new();
-        for _ in 0..rest.count()? {
-            let key = rest.bytes()??;
-            headers.push(RecordHeader {
-                key,
-                value: rest.bytes()?,
-            });
-        }
-        rest.0.is_empty().then_some(headers)
-    }
-}
-
-fn walk(
-    body: Bytes,
-    count: u32,
-    mut visit: impl FnMut(RawRecord) -> Option<()>,
-) -> Result<(), BatchError> {
-    let mut cursor = Cursor(body);
-    for index in 0..count as usize {
-        cursor
-            .record()
-            .and_then(&mut visit)
-            .ok_or(BatchError::Record { index })?;
-    }
-    if cursor.0.is_empty() {
-        return Ok(());
-    }
-    Err(BatchError::count(count, count.saturating_sub(1)))
-}
-
-/// Reads from the front of a shared slice; `None` means malformed.
-#[derive(Clone)]
-struct Cursor(Bytes);
-
-impl Cursor {
-    fn record(&mut self) -> Option<RawRecord> {
-        let length = usize::try_from(self.varint()?).ok()?;
-        let mut rest = Cursor(self.take(length)?);
-        rest.take(1)?; // attributes, unused by the format
-        let timestamp_delta = rest.varint()?;
-        let offset_delta = u32::try_from(rest.varint()?).ok()?;
-        let key = rest.bytes()?;
-        let value = rest.bytes()?;
-        Some(RawRecord {
-            timestamp_delta,
-            offset_delta,
-            key,
-            value,
-            rest,
-        })
-    }
-
-    /// A zig-zag varint of at most ten bytes.
-    fn varint(&mut self) -> Option<i64> {
-        let mut value = 0u64;
-        for (at, byte) in self.0.iter().take(10).enumerate() {
-            value |= u64::from(byte & 0x7f).checked_shl(7 * u32::try_from(at).ok()?)?;
-            if byte & 0x80 == 0 {
-                self.0 = self.0.slice(at + 1..);
-                return Some((value >> 1).cast_signed() ^ -((value & 1).cast_signed()));
-            }
-        }
-        None
-    }
-
-    fn take(&mut self, len: usize) -> Option<Bytes> {
-        (len <= self.0.len()).then(|| self.0.split_to(len))
-    }
-
-    /// A length-prefixed value; the inner `None` is the format's null.
-    #[expect(
-        clippy::option_option,
-        reason = "malformed and null are different things"
-    )]
-    fn bytes(&mut self) -> Option<Option<Bytes>> {
-        match self.varint()? {
-            -1 => Some(None),
-            length => Some(Some(self.take(usize::try_from(length).ok()?)?)),
-        }
-    }
-
-    /// A number of headers; each takes at least two bytes, so a lying count ends early.
-    fn count(&mut self) -> Option<usize> {
-        usize::try_from(self.varint()?)
-            .ok()
-            .filter(|count| *count <= self.0.len())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -265,12 +218,32 @@ mod tests {
             for byte in 0..=255 {
                 let mut body = batch.body().to_vec();
                 body[at] = byte;
-                let read = read_records(header, body.clone().into());
+                let read = read_records(header, &body.clone().into());
                 let numbered = read
                     .is_ok_and(|records| (0..).zip(&records).all(|(n, r)| r.offset == Offset(n)));
                 let verified = verify_records(&body, header.record_count).is_ok();
                 assert_eq!(verified, numbered, "byte {at} = {byte}");
             }
         }
+    }
+
+    #[test]
+    fn only_what_is_wanted_is_read() {
+        let mut builder = BatchBuilder::new(Timestamp(1_000));
+        for n in 0..100u8 {
+            builder = builder.record_with_headers(Some(&[n]), Some(b"value"), &[("h", &[n])]);
+        }
+        let batch = builder.build();
+        let all = read_records(batch.header(), batch.body()).unwrap();
+        let is_wanted = |offset: Offset| offset.0 % 7 == 3;
+        let some = read_records_if(batch.header(), batch.body(), is_wanted).unwrap();
+        let expected: Vec<Record> = all.into_iter().filter(|r| is_wanted(r.offset)).collect();
+        assert_eq!((some.len(), &some), (14, &expected));
+        let short = batch.body().slice(..batch.body().len() - 1);
+        let cut = read_records_if(batch.header(), &short, is_wanted);
+        assert!(
+            matches!(cut, Err(BatchError::Record { index: 99 })),
+            "{cut:?}"
+        );
     }
 }
