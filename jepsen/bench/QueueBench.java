@@ -20,6 +20,7 @@ import org.apache.rocketmq.client.apis.producer.Producer;
  *
  *   receive  endpoints= topic= group= fill= drain= [consumers=16 size=100 kafka=]  fill, then receive and ack
  *   delayed  endpoints= topic= kafka= rate= seconds= lead=                         send with delivery times, look on
+ *   pending  endpoints= topic= fill=                                               send messages for tomorrow
  *   paced    endpoints= topic= group= kafka= burst= seconds=                       a burst in one second, then its pace
  *   groups   endpoints= topic= group= kafka= groups= rate= seconds=                latency without and with failing groups
  *
@@ -163,6 +164,18 @@ public class QueueBench {
         tail.join();
         System.out.printf("delayed rate=%d due=%d came=%d doubled=%d early=%d late_ms %s | in the log late_ms %s%n", rate, count, got.get(), doubled.get(), early.get(),
             spread(late, got.get()), spread(stored, got.get()));
+    }
+
+    static void pending() throws Exception {
+        int fill = number("fill", 1_000_000);
+        try (Producer producer = PROVIDER.newProducerBuilder().setClientConfiguration(client()).setTopics(text("topic")).build()) {
+            java.util.function.LongFunction<Message> tomorrow = n -> PROVIDER.newMessageBuilder().setTopic(text("topic")).setBody(body(100, n, 0))
+                .setDeliveryTimestamp(System.currentTimeMillis() + 86_400_000L + n % 3_600_000).build();
+            send(producer, 20_000, 500, tomorrow::apply);
+            meet("warm");
+            double seconds = send(producer, fill, 500, tomorrow::apply);
+            System.out.printf("sent/s=%.0f%n", fill / seconds);
+        }
     }
 
     /** Reads the topic as it grows until all came, or nothing did for 15 s after the last was due. */
@@ -315,6 +328,7 @@ public class QueueBench {
         switch (arguments[0]) {
             case "receive" -> receive();
             case "delayed" -> delayed();
+            case "pending" -> pending();
             case "paced" -> paced();
             case "groups" -> groups();
             default -> throw new IllegalArgumentException(arguments[0]);

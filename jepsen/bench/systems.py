@@ -76,10 +76,10 @@ class Weir:
         self.pids = [node["pid"] for node in self.cluster()]
         return self.pids
 
-    def weir(self, *arguments):
+    def weir(self, *arguments, quiet=False):
         """One of the operator's commands."""
         command = [BINARY, *arguments, "--admin", self.admin]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL if quiet else None)
 
     def create(self, topic, *configs):
         """A topic of three partitions, each on all nodes."""
