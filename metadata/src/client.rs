@@ -90,8 +90,10 @@ pub struct Health {
 /// How far a voter is in the metadata group's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RaftProgress {
-    /// The term it is in.
+    /// The term it is in, as it is on its disk: before that nobody is told of it.
     pub term: u64,
+    /// Whom it gave its vote in that term.
+    pub voted_for: Option<NodeId>,
     /// The last entry of its log; 0 before the first.
     pub last: u64,
     /// The last entry it applied; 0 before the first.
@@ -290,12 +292,7 @@ impl Metadata {
     /// How far this voter is in the group's log; `None` on a node that is none.
     #[must_use]
     pub fn raft_progress(&self) -> Option<RaftProgress> {
-        let (term, last, applied) = self.0.group.as_ref()?.progress();
-        Some(RaftProgress {
-            term,
-            last,
-            applied,
-        })
+        Some(self.0.group.as_ref()?.progress())
     }
 
     /// Tells how fast this node's disk is; carried by heartbeats.

@@ -31,6 +31,7 @@ use weir_base::env::TaskHandle;
 use weir_base::{BoxFuture, Entropy, Env, Monotonic, NodeId, Uuid};
 use weir_peer::{FrameStream, PeerError, PeerService, Peers};
 
+use crate::client::RaftProgress;
 use crate::command::{ItemResult, Proposal};
 use crate::image_store::ImageStore;
 use crate::options::MetadataOptions;
@@ -252,15 +253,19 @@ impl Group {
         self.standing.clone()
     }
 
-    /// The term, the last entry of the log and the last one applied.
-    pub(crate) fn progress(&self) -> (u64, u64, u64) {
+    /// The vote, the last entry of the log and the last one applied.
+    ///
+    /// The vote is the one on disk. openraft's `current_term` runs ahead of it while it is
+    /// written, and stays there if that fails: nobody else was told of such a term.
+    pub(crate) fn progress(&self) -> RaftProgress {
         let metrics = self.raft.metrics().borrow().clone();
-        let applied = metrics.last_applied.map_or(0, |at| at.index);
-        (
-            metrics.current_term,
-            metrics.last_log_index.unwrap_or(0),
-            applied,
-        )
+        let voted_for = metrics.vote.leader_id.voted_for();
+        RaftProgress {
+            term: metrics.vote.leader_id.term,
+            voted_for: voted_for.map(node_id),
+            last: metrics.last_log_index.unwrap_or(0),
+            applied: metrics.last_applied.map_or(0, |at| at.index),
+        }
     }
 
     /// Whether what this voter has is fresh: it follows a leader, or leads with a

@@ -29,8 +29,8 @@ pub(crate) struct NodeSeen {
     pub(crate) directory: Uuid,
     /// Its epoch, once the cluster knows of this run.
     pub(crate) registered: Option<NodeEpoch>,
-    /// The term of the metadata group that a voter is in.
-    pub(crate) term: Option<u64>,
+    /// The term of the metadata group that a voter is in, and whom it gave its vote in it.
+    pub(crate) vote: Option<(u64, Option<NodeId>)>,
     pub(crate) image: Arc<ClusterImage>,
     pub(crate) replicas: BTreeMap<TopicPartition, ReplicaSeen>,
 }
@@ -69,7 +69,10 @@ impl Seen {
                 start: inside.start,
                 directory: inside.directory,
                 registered: *inside.metadata.node_epoch().borrow(),
-                term: inside.metadata.raft_progress().map(|at| at.term),
+                vote: inside
+                    .metadata
+                    .raft_progress()
+                    .map(|at| (at.term, at.voted_for)),
                 image,
                 replicas: replicas.collect(),
             };

@@ -190,6 +190,30 @@ async fn a_restarted_leader_is_confirmed_with_all_that_it_decided() {
     assert_eq!(cluster.keys(old), ["test/a", "test/b"]);
 }
 
+/// openraft is in a new term before that is on the disk. If that fails nobody was told, and
+/// the voter never was in it.
+#[tokio::test(start_paused = true)]
+async fn a_term_that_was_not_saved_is_not_told() {
+    let mut cluster = Cluster::start(MetadataOptions::default()).await;
+    let leader = cluster.leader(&ALL).await;
+    let alone = ALL.into_iter().find(|id| *id != leader).unwrap();
+    cluster.net.isolate(&[alone], &ALL);
+    cluster.disks[&alone].fail_syncs(true);
+    let group = cluster.voters[&alone].group.clone();
+    let mut metrics = group.raft.metrics();
+    let failed = metrics.wait_for(|now| now.running_state.is_err()).await;
+    let in_memory = failed.unwrap().current_term;
+    let told = group.progress();
+    assert!(told.term < in_memory, "{told:?}");
+    cluster.kill(alone);
+    cluster.disks[&alone].fail_syncs(false);
+    cluster.boot(alone).await;
+    pause(10).await;
+    let back = cluster.voters[&alone].group.progress();
+    let vote = |at: RaftProgress| (at.term, at.voted_for);
+    assert_eq!(vote(back), vote(told));
+}
+
 #[tokio::test(start_paused = true)]
 async fn everything_committed_survives_power_loss_of_all() {
     let mut cluster = Cluster::start(MetadataOptions::default()).await;
