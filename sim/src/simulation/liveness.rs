@@ -37,7 +37,7 @@ impl Standing<'_> {
             record,
             self.membership.min_isr(at, record),
             |node| self.lost_power(at, node),
-            |node| self.lost_disk(at, node),
+            |node| self.lost_disk(at, node, record),
         )
     }
 
@@ -47,12 +47,12 @@ impl Standing<'_> {
         joined.is_some_and(|since| self.supervisor.lost_power_since(node, since))
     }
 
-    /// Whether a node's disk was spoilt since its copy of a partition joined, and the
+    /// Whether a node's disk was spoilt since its copy of a partition joined, and that
     /// copy is not in use.
-    fn lost_disk(&self, at: TopicPartition, node: NodeId) -> bool {
+    fn lost_disk(&self, at: TopicPartition, node: NodeId, record: &PartitionRecord) -> bool {
         let joined = self.membership.joined(at, node);
         joined.is_some_and(|since| self.supervisor.was_spoilt_since(node, since))
-            && !self.is_usable(at, node)
+            && (self.membership.is_renewed(at, node, record) || !self.is_usable(at, node))
     }
 
     /// Whether a node is there and its copy of a partition is in use.

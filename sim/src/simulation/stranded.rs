@@ -8,7 +8,7 @@
 //! - by power, if its log is flushed asynchronously, its machine lost its power since it
 //!   joined, and the record says that it is asked in a recovery and never elected;
 //! - by its disk, if a fault spoiled that since it joined, and the node cannot use the
-//!   copy, or never came back.
+//!   copy, or gave it up for one that begins anew, or never came back.
 //!
 //! One member whose copy no fault took has to lead: its partition is judged as any other.
 
@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use weir_base::image::{ClusterImage, FlushMode, PartitionRecord};
-use weir_base::{NodeId, TopicPartition};
+use weir_base::{NodeId, TopicPartition, Uuid};
 
 /// How late the newest image of any node may be, in milliseconds: who is seen to join may
 /// have joined that long ago.
@@ -34,6 +34,8 @@ pub(super) struct Membership {
 #[derive(Clone, Copy)]
 struct Since {
     joined: u64,
+    /// Its identity when it was counted on last.
+    copy: Option<Uuid>,
     /// Of ISR or ELR; else of the last known ELR.
     is_member: bool,
 }
@@ -53,9 +55,12 @@ impl Membership {
                 self.promised.insert(at, record.min_isr);
             }
             for node in record.isr.iter().chain(&record.elr) {
-                let before = before.get(&(at, *node)).filter(|since| since.is_member);
+                let copy = copy(record, *node);
+                let before = before.get(&(at, *node));
+                let before = before.filter(|since| since.is_member && since.copy == copy);
                 let since = Since {
                     joined: before.map_or(joined_now, |since| since.joined),
+                    copy,
                     is_member: true,
                 };
                 self.since.insert((at, *node), since);
@@ -64,6 +69,7 @@ impl Membership {
                 let before = before.get(&(at, *node));
                 let since = Since {
                     joined: before.map_or(joined_now, |since| since.joined),
+                    copy: before.map_or(copy(record, *node), |since| since.copy),
                     is_member: false,
                 };
                 self.since.insert((at, *node), since);
@@ -77,12 +83,28 @@ impl Membership {
         self.since.get(&(at, node)).map(|since| since.joined)
     }
 
+    /// Whether the copy that was counted on is gone, and the node has another.
+    pub(super) fn is_renewed(
+        &self,
+        at: TopicPartition,
+        node: NodeId,
+        record: &PartitionRecord,
+    ) -> bool {
+        let since = self.since.get(&(at, node));
+        since.is_some_and(|since| since.copy != copy(record, node))
+    }
+
     /// How many copies a partition's faults must have taken. A stronger mode that was
     /// asked for when nobody led any more promises nothing of what was there before.
     pub(super) fn min_isr(&self, at: TopicPartition, record: &PartitionRecord) -> u32 {
         let promised = self.promised.get(&at).copied();
         promised.map_or(record.min_isr, |promised| promised.min(record.min_isr))
     }
+}
+
+/// The identity of the copy on `node`.
+fn copy(record: &PartitionRecord, node: NodeId) -> Option<Uuid> {
+    record.replica(node).map(|replica| replica.id)
 }
 
 /// Whether nobody is left who may lead, of a partition that promises to outlive the loss
@@ -213,6 +235,36 @@ mod tests {
         assert_eq!(look(true, 2), 2, "who led took the stronger mode over");
         assert_eq!(look(false, 2), 2);
         assert_eq!(look(false, 1), 1);
+    }
+
+    #[test]
+    fn a_copy_that_was_given_up_for_a_new_one_is_told_from_it() {
+        let (old, new) = (Uuid([1; 16]), Uuid([2; 16]));
+        let mut membership = Membership::default();
+        let mut look = |now, isr: &[u32], former: &[u32], copy| {
+            let mut image = (*Scene::new().isr(isr).seen().newest).clone();
+            for topic in image.topics.values_mut() {
+                let record = &mut Arc::make_mut(topic).partitions[0];
+                record.last_known_elr = nodes(former);
+                record.replicas[1].id = copy;
+            }
+            let image = Arc::new(image);
+            membership.look(&image, now);
+            let record = image.partition(AT).unwrap();
+            (
+                membership.joined(AT, NodeId(2)),
+                membership.is_renewed(AT, NodeId(2), record),
+            )
+        };
+        assert_eq!(look(3_000, &[1, 2], &[], old), (Some(1_000), false));
+        // Dropped with its copy, and the look-alike that gave its copy up, until it joins.
+        assert_eq!(look(4_000, &[1], &[2], old), (Some(1_000), false));
+        assert_eq!(look(5_000, &[1], &[2], new), (Some(1_000), true));
+        assert_eq!(look(6_000, &[1, 2], &[], new), (Some(4_000), false));
+        assert_eq!(look(7_000, &[1], &[2], new), (Some(4_000), false));
+        // Renewed and back between two looks.
+        assert_eq!(look(8_000, &[1, 2], &[], old), (Some(6_000), false));
+        assert_eq!(look(9_000, &[1, 2], &[], new), (Some(7_000), false));
     }
 
     #[test]
