@@ -69,6 +69,8 @@ struct Control {
     is_troubled: bool,
     /// When a fault last lost or spoiled what its disk held.
     spoilt_at: Option<u64>,
+    /// When a fault last spoiled what its disk held already.
+    rotted_at: Option<u64>,
     was_wiped: bool,
     /// Its disk stands still, for good.
     is_stalled: bool,
@@ -130,6 +132,12 @@ impl Supervisor {
     pub(crate) fn was_spoilt_since(&self, node: NodeId, since: u64) -> bool {
         let spoilt_at = self.controls.get(&node).and_then(|c| c.spoilt_at);
         spoilt_at.is_some_and(|at| at >= since)
+    }
+
+    /// Whether a fault spoiled what a node's disk held already, at that time or later.
+    pub(crate) fn has_rotted_since(&self, node: NodeId, since: u64) -> bool {
+        let rotted_at = self.controls.get(&node).and_then(|c| c.rotted_at);
+        rotted_at.is_some_and(|at| at >= since)
     }
 
     /// Whether a node's machine lost its power at that time or later.
@@ -229,7 +237,7 @@ impl Supervisor {
                 let disk = self.cluster.disk(node).context("no such disk")?;
                 disk.wipe();
                 let control = self.control(node);
-                control.spoilt_at = Some(now);
+                (control.spoilt_at, control.rotted_at) = (Some(now), Some(now));
                 control.was_wiped = true;
                 control.is_troubled = true;
                 Ok(true)
@@ -242,6 +250,9 @@ impl Supervisor {
         self.control(node).is_troubled = true;
         if fault.spoils() {
             self.control(node).spoilt_at = Some(now);
+        }
+        if fault.rots() {
+            self.control(node).rotted_at = Some(now);
         }
         if let DiskFaultKind::BitRot { flips, below } = &fault.what {
             let disk = self.cluster.disk(node).context("no such disk")?;
@@ -343,6 +354,9 @@ impl Supervisor {
         for fault in self.disk_faults.values().filter(|fault| fault.spoils()) {
             let control = self.controls.entry(fault.node).or_default();
             control.spoilt_at = Some(now);
+            if fault.rots() {
+                control.rotted_at = Some(now);
+            }
         }
         if let Some((at, node)) = self.rolling.first().copied()
             && at <= now

@@ -77,6 +77,12 @@ impl DiskFault {
         }
     }
 
+    /// Whether it spoils what was durable, which is found when that is read. A failed fsync
+    /// takes what it was to save, and ends the process.
+    pub(crate) fn rots(&self) -> bool {
+        self.spoils() && !matches!(self.what, DiskFaultKind::SyncErrors { .. })
+    }
+
     /// Adds itself to what is wrong with the disk.
     pub(crate) fn add_to(&self, faults: &mut SimFaults, disk: &SimDisk) {
         match &self.what {

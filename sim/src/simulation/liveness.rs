@@ -37,7 +37,7 @@ impl Standing<'_> {
             record,
             self.membership.min_isr(at, record),
             |node| self.lost_power(at, node),
-            |node| self.lost_disk(at, node, record),
+            |node| self.lost_disk(at, node),
         )
     }
 
@@ -47,12 +47,15 @@ impl Standing<'_> {
         joined.is_some_and(|since| self.supervisor.lost_power_since(node, since))
     }
 
-    /// Whether a node's disk was spoilt since its copy of a partition joined, and that
-    /// copy is not in use.
-    fn lost_disk(&self, at: TopicPartition, node: NodeId, record: &PartitionRecord) -> bool {
-        let joined = self.membership.joined(at, node);
-        joined.is_some_and(|since| self.supervisor.was_spoilt_since(node, since))
-            && (self.membership.is_renewed(at, node, record) || !self.is_usable(at, node))
+    /// Whether a node's disk was spoilt under its copy of a partition, and that copy is not
+    /// in use.
+    fn lost_disk(&self, at: TopicPartition, node: NodeId) -> bool {
+        let (supervisor, membership) = (self.supervisor, self.membership);
+        let joined = membership.joined(at, node);
+        let begun = membership.begun(at, node);
+        let is_spoilt = joined.is_some_and(|since| supervisor.was_spoilt_since(node, since))
+            || begun.is_some_and(|since| supervisor.has_rotted_since(node, since));
+        is_spoilt && (membership.is_renewed(at, node) || !self.is_usable(at, node))
     }
 
     /// Whether a node is there and its copy of a partition is in use.

@@ -7,8 +7,10 @@
 //! counted on, and each in a way its mode does not outlive. A copy counts as taken
 //! - by power, if its log is flushed asynchronously, its machine lost its power since it
 //!   joined, and the record says that it is asked in a recovery and never elected;
-//! - by its disk, if a fault spoiled that since it joined, and the node cannot use the
-//!   copy, or gave it up for one that begins anew, or never came back.
+//! - by its disk, if a fault spoiled what that was writing since it joined, or what that
+//!   held since the copy began, and the node cannot use the copy, or gave it up for one that
+//!   begins anew, or never came back. Who joins again joins with what it has: what rotted
+//!   stays rotten, and is found when it is read.
 //!
 //! One member whose copy no fault took has to lead: its partition is judged as any other.
 
@@ -26,16 +28,24 @@ const LATE_MS: u64 = 2_000;
 #[derive(Default)]
 pub(super) struct Membership {
     image: Option<Arc<ClusterImage>>,
+    copies: BTreeMap<(TopicPartition, NodeId), Copy>,
     since: BTreeMap<(TopicPartition, NodeId), Since>,
-    /// Min ISR while it had a leader.
+    /// Min ISR when it last had a leader and as many in sync.
     promised: BTreeMap<TopicPartition, u32>,
+}
+
+/// A copy, by its identity, and since when a node has it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Copy {
+    id: Uuid,
+    begun: u64,
 }
 
 #[derive(Clone, Copy)]
 struct Since {
     joined: u64,
-    /// Its identity when it was counted on last.
-    copy: Option<Uuid>,
+    /// What was counted on last.
+    copy: Copy,
     /// Of ISR or ELR; else of the last known ELR.
     is_member: bool,
 }
@@ -49,13 +59,27 @@ impl Membership {
         }
         self.image = Some(Arc::clone(newest));
         let before = std::mem::take(&mut self.since);
+        let copies = std::mem::take(&mut self.copies);
         let joined_now = now.saturating_sub(LATE_MS);
         for (at, record) in newest.partitions() {
-            if record.leader.is_some() {
+            let in_sync = u32::try_from(record.isr.len()).unwrap_or(u32::MAX);
+            if record.leader.is_some() && in_sync >= record.min_isr {
                 self.promised.insert(at, record.min_isr);
             }
+            for replica in &record.replicas {
+                let begun = Copy {
+                    id: replica.id,
+                    begun: joined_now,
+                };
+                let known = copies.get(&(at, replica.node)).copied();
+                let copy = known.filter(|known| known.id == replica.id);
+                self.copies
+                    .insert((at, replica.node), copy.unwrap_or(begun));
+            }
             for node in record.isr.iter().chain(&record.elr) {
-                let copy = copy(record, *node);
+                let Some(copy) = self.copies.get(&(at, *node)).copied() else {
+                    continue;
+                };
                 let before = before.get(&(at, *node));
                 let before = before.filter(|since| since.is_member && since.copy == copy);
                 let since = Since {
@@ -66,10 +90,13 @@ impl Membership {
                 self.since.insert((at, *node), since);
             }
             for node in &record.last_known_elr {
+                let Some(copy) = self.copies.get(&(at, *node)).copied() else {
+                    continue;
+                };
                 let before = before.get(&(at, *node));
                 let since = Since {
                     joined: before.map_or(joined_now, |since| since.joined),
-                    copy: before.map_or(copy(record, *node), |since| since.copy),
+                    copy: before.map_or(copy, |since| since.copy),
                     is_member: false,
                 };
                 self.since.insert((at, *node), since);
@@ -83,28 +110,24 @@ impl Membership {
         self.since.get(&(at, node)).map(|since| since.joined)
     }
 
-    /// Whether the copy that was counted on is gone, and the node has another.
-    pub(super) fn is_renewed(
-        &self,
-        at: TopicPartition,
-        node: NodeId,
-        record: &PartitionRecord,
-    ) -> bool {
-        let since = self.since.get(&(at, node));
-        since.is_some_and(|since| since.copy != copy(record, node))
+    /// When the copy began that was counted on, or somewhat earlier; `None` if it is not.
+    pub(super) fn begun(&self, at: TopicPartition, node: NodeId) -> Option<u64> {
+        self.since.get(&(at, node)).map(|since| since.copy.begun)
     }
 
-    /// How many copies a partition's faults must have taken. A stronger mode that was
-    /// asked for when nobody led any more promises nothing of what was there before.
+    /// Whether the copy that was counted on is gone, and the node has another.
+    pub(super) fn is_renewed(&self, at: TopicPartition, node: NodeId) -> bool {
+        let since = self.since.get(&(at, node));
+        since.is_some_and(|since| self.copies.get(&(at, node)) != Some(&since.copy))
+    }
+
+    /// How many copies a partition's faults must have taken. A stronger mode promises
+    /// something as soon as somebody leads and as many are in sync as it asks for: until then
+    /// all there is was acknowledged by a weaker one, and nothing is acknowledged.
     pub(super) fn min_isr(&self, at: TopicPartition, record: &PartitionRecord) -> u32 {
         let promised = self.promised.get(&at).copied();
         promised.map_or(record.min_isr, |promised| promised.min(record.min_isr))
     }
-}
-
-/// The identity of the copy on `node`.
-fn copy(record: &PartitionRecord, node: NodeId) -> Option<Uuid> {
-    record.replica(node).map(|replica| replica.id)
 }
 
 /// Whether nobody is left who may lead, of a partition that promises to outlive the loss
@@ -217,10 +240,10 @@ mod tests {
     }
 
     #[test]
-    fn a_mode_asked_for_when_nobody_led_promises_nothing() {
+    fn a_mode_that_nobody_can_keep_yet_promises_nothing() {
         let mut membership = Membership::default();
-        let mut look = |leads: bool, min_isr| {
-            let mut image = (*Scene::new().isr(&[1]).seen().newest).clone();
+        let mut look = |leads: bool, isr: &[u32], min_isr| {
+            let mut image = (*Scene::new().isr(isr).seen().newest).clone();
             for topic in image.topics.values_mut() {
                 let record = &mut Arc::make_mut(topic).partitions[0];
                 record.min_isr = min_isr;
@@ -230,11 +253,18 @@ mod tests {
             membership.look(&image, 3_000);
             membership.min_isr(AT, image.partition(AT).unwrap())
         };
-        assert_eq!(look(true, 1), 1);
-        assert_eq!(look(false, 2), 1);
-        assert_eq!(look(true, 2), 2, "who led took the stronger mode over");
-        assert_eq!(look(false, 2), 2);
-        assert_eq!(look(false, 1), 1);
+        assert_eq!(look(true, &[1], 1), 1);
+        assert_eq!(look(false, &[1], 2), 1);
+        assert_eq!(look(true, &[1], 2), 1, "one that leads is not two");
+        assert_eq!(look(false, &[1, 2], 2), 1);
+        assert_eq!(
+            look(true, &[1, 2], 2),
+            2,
+            "the stronger mode was taken over"
+        );
+        assert_eq!(look(true, &[1], 2), 2);
+        assert_eq!(look(false, &[1], 2), 2);
+        assert_eq!(look(false, &[1], 1), 1);
     }
 
     #[test]
@@ -248,23 +278,36 @@ mod tests {
                 record.last_known_elr = nodes(former);
                 record.replicas[1].id = copy;
             }
-            let image = Arc::new(image);
-            membership.look(&image, now);
-            let record = image.partition(AT).unwrap();
-            (
-                membership.joined(AT, NodeId(2)),
-                membership.is_renewed(AT, NodeId(2), record),
-            )
+            membership.look(&Arc::new(image), now);
+            let node = NodeId(2);
+            let since = membership.joined(AT, node).zip(membership.begun(AT, node));
+            (since, membership.is_renewed(AT, node))
         };
-        assert_eq!(look(3_000, &[1, 2], &[], old), (Some(1_000), false));
+        assert_eq!(
+            look(3_000, &[1, 2], &[], old),
+            (Some((1_000, 1_000)), false)
+        );
+        // It joins again with the copy that it had.
+        assert_eq!(look(4_000, &[1], &[], old), (None, false));
+        assert_eq!(
+            look(5_000, &[1, 2], &[], old),
+            (Some((3_000, 1_000)), false)
+        );
         // Dropped with its copy, and the look-alike that gave its copy up, until it joins.
-        assert_eq!(look(4_000, &[1], &[2], old), (Some(1_000), false));
-        assert_eq!(look(5_000, &[1], &[2], new), (Some(1_000), true));
-        assert_eq!(look(6_000, &[1, 2], &[], new), (Some(4_000), false));
-        assert_eq!(look(7_000, &[1], &[2], new), (Some(4_000), false));
+        assert_eq!(look(6_000, &[1], &[2], old), (Some((3_000, 1_000)), false));
+        assert_eq!(look(7_000, &[1], &[2], new), (Some((3_000, 1_000)), true));
+        assert_eq!(
+            look(8_000, &[1, 2], &[], new),
+            (Some((6_000, 5_000)), false)
+        );
+        assert_eq!(look(9_000, &[1], &[2], new), (Some((6_000, 5_000)), false));
         // Renewed and back between two looks.
-        assert_eq!(look(8_000, &[1, 2], &[], old), (Some(6_000), false));
-        assert_eq!(look(9_000, &[1, 2], &[], new), (Some(7_000), false));
+        let back = look(10_000, &[1, 2], &[], old);
+        assert_eq!(back, (Some((8_000, 8_000)), false));
+        assert_eq!(
+            look(11_000, &[1, 2], &[], new),
+            (Some((9_000, 9_000)), false)
+        );
     }
 
     #[test]
