@@ -4,8 +4,8 @@
 //!   fed ---> Ready ---> InFlight ---> final (marked in `marks`, recorded at the turn's end)
 //!     \        ^  ^        |
 //!      \       |  +--------+---> Retrying (attempt recorded; in FIFO groups its followers
-//!       \      |                   stay Queued behind it)
-//!        +--> Queued, behind another message of its message group
+//!       \      |           |       stay Queued behind it)
+//!        +--> Queued <-----+     behind another message of its message group
 //! ```
 //! Always: a message that is in `messages` is not final and below `position`; everything
 //! else below `position` is final (Q1). `leases` has an entry for exactly the messages in
@@ -14,6 +14,7 @@
 mod admin;
 mod feed;
 mod keys;
+mod lines;
 mod marks;
 mod pace;
 mod receive;
@@ -36,6 +37,7 @@ use crate::settings::GroupSettings;
 use crate::turn::Turn;
 
 use keys::KeyQueue;
+use lines::Line;
 
 /// Where a message stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,8 +112,10 @@ pub(crate) struct LiveGroup {
     messages: BTreeMap<Offset, LiveMessage>,
     /// Those that are `Ready`, in the order of delivery; a few that no longer are.
     ready: VecDeque<Offset>,
-    /// Message groups with anything that is not final, if the group looks at them.
+    /// Places of message groups, if the group bounds them.
     keys: BTreeMap<KeyHash, KeyQueue>,
+    /// Message groups with anything that is not final, if the group is FIFO.
+    lines: BTreeMap<KeyHash, Line>,
     leases: BTreeMap<Offset, Lease>,
     /// Messages that are `Queued` or `Retrying`.
     held: usize,
@@ -156,6 +160,7 @@ impl LiveGroup {
             messages: BTreeMap::new(),
             ready: VecDeque::new(),
             keys: BTreeMap::new(),
+            lines: BTreeMap::new(),
             leases: BTreeMap::new(),
             held: 0,
             retrying: 0,

@@ -74,16 +74,17 @@ impl Host {
     }
 }
 
-/// Receives and acknowledges `messages`, `batch` at a time, with `lag` batches in flight.
-fn run(depth: u64, messages: u64, batch: usize, lag: usize, fifo: bool, encodes: bool) {
+/// Receives and acknowledges `messages`, `batch` at a time, with `lag` batches in flight; in
+/// order over as many message groups as `fifo` says.
+fn run(depth: u64, messages: u64, batch: usize, lag: usize, fifo: Option<u64>, encodes: bool) {
     let mut host = Host {
         end: depth,
-        keys: 1_000,
+        keys: fifo.unwrap_or(1_000),
         encodes,
         ..Host::default()
     };
     let settings = GroupSettings {
-        fifo,
+        fifo: fifo.is_some(),
         ..GroupSettings::default()
     };
     let ensure = QueueCommand::EnsureGroup {
@@ -95,7 +96,7 @@ fn run(depth: u64, messages: u64, batch: usize, lag: usize, fifo: bool, encodes:
     host.send(0, ensure);
     host.replies.clear();
     let mut in_flight = std::collections::VecDeque::new();
-    let (mut received, mut now) = (0, 0);
+    let (mut received, mut calls, mut now) = (0, 0u64, 0);
     let begun = Instant::now();
     while received < messages {
         now += 1;
@@ -110,6 +111,7 @@ fn run(depth: u64, messages: u64, batch: usize, lag: usize, fifo: bool, encodes:
             auto_renew: false,
         };
         host.send(now, QueueCommand::Receive(receive));
+        calls += 1;
         for reply in std::mem::take(&mut host.replies) {
             if let QueueReply::Receive(Ok(given)) = reply {
                 received += given.len() as u64;
@@ -124,8 +126,9 @@ fn run(depth: u64, messages: u64, batch: usize, lag: usize, fifo: bool, encodes:
     }
     let took = begun.elapsed();
     println!(
-        "depth {depth}, batch {batch}, {lag} in flight, fifo {fifo}: {:.0} receive+ack a second, {:.1} journal bytes each",
+        "depth {depth}, batch {batch}, {lag} in flight, fifo {fifo:?}: {:.0} receive+ack a second, {:.1} messages a receive, {:.1} journal bytes each",
         received as f64 / took.as_secs_f64(),
+        received as f64 / calls as f64,
         host.journal_bytes as f64 / received as f64,
     );
 }
@@ -135,13 +138,14 @@ fn run(depth: u64, messages: u64, batch: usize, lag: usize, fifo: bool, encodes:
 fn receive_and_ack() {
     for depth in [1_000_000, 100_000_000] {
         for batch in [1, 16, 32] {
-            run(depth, 500_000, batch, 64, false, true);
+            run(depth, 500_000, batch, 64, None, true);
         }
     }
-    run(1_000_000, 500_000, 32, 16, true, true);
+    run(1_000_000, 500_000, 32, 16, Some(1_000), true);
+    run(1_000_000, 500_000, 32, 0, Some(1), true);
     println!("without encoding:");
     for batch in [1, 32] {
-        run(1_000_000, 500_000, batch, 64, false, false);
+        run(1_000_000, 500_000, batch, 64, None, false);
     }
 }
 

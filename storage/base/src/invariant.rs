@@ -37,7 +37,7 @@ pub enum Invariant {
     Q1,
     /// Acknowledged and dead-lettered are for ever; ended attempts never fall, and none beyond the maximum is delivered.
     Q2,
-    /// Within a message group, message n+1 is not delivered while n is invisible.
+    /// Within a message group, message n+1 is not delivered while n is invisible, unless behind it in one answer.
     Q3,
     /// Nothing is visible before its delivery time; a rolled-back half message is never visible; an undecided one is asked about until decided.
     Q4,

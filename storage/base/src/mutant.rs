@@ -148,6 +148,10 @@ mod planted {
             TimeoutsAreFree,
             /// A FIFO group goes on with a message group while its first message waits for a retry.
             RetryLetsFollowersPass,
+            /// What was given behind a message of its message group stays so when that one fails.
+            RunsOutliveFailures,
+            /// A lease that runs out behind others of its message group is an attempt.
+            FollowersPay,
             /// A message that failed too often is removed without a copy in the dead letters.
             DeadLettersVanish,
             /// A delayed message that is on its way is said to be cancelled.

@@ -90,6 +90,7 @@ impl LiveGroup {
         self.messages.clear();
         self.ready.clear();
         self.keys.clear();
+        self.lines.clear();
         self.repeats.clear();
         self.marks.clear();
         self.touched.clear();

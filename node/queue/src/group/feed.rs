@@ -85,9 +85,11 @@ impl LiveGroup {
         let retry_at = attempts.map(|attempts| attempts.next_at);
         let due = retry_at.max(facts.not_before);
         match due.filter(|due| *due > turn.now) {
-            Some(due) if !(self.settings.fifo && self.is_blocked(facts.key)) => {
+            Some(due) if !self.has_line(facts.key) => {
                 self.retry_later(turn, offset, due);
-                self.take_place(facts.key);
+                if let Some(key) = facts.key.filter(|_| self.settings.fifo) {
+                    self.join_line(offset, key);
+                }
             }
             Some(_) | None => self.route(offset),
         }

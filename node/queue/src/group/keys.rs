@@ -1,9 +1,7 @@
-//! Message groups: who may be delivered beside whom.
+//! Places of message groups: `key_concurrency` of them, where a group is not FIFO.
 //!
-//! A FIFO group gives each message group one place, held from the moment its first message
-//! is ready until that one is final, retries included: those behind it wait, in offset
-//! order, and all other message groups flow (Q3). With `key_concurrency` alone there are
-//! that many places, and a message that waits for a retry gives its place back.
+//! A message that waits for a retry gives its place back; those that wait for one get it in
+//! offset order. What FIFO groups do instead: `lines.rs`.
 
 use std::collections::VecDeque;
 
@@ -12,7 +10,7 @@ use weir_base::Offset;
 use super::{LiveGroup, State};
 use crate::ids::KeyHash;
 
-/// One message group with anything that is not final.
+/// One message group with anything that is ready or in flight.
 #[derive(Debug, Default)]
 pub(super) struct KeyQueue {
     /// Places taken.
@@ -22,53 +20,52 @@ pub(super) struct KeyQueue {
 }
 
 impl LiveGroup {
-    /// Places of each message group; `None` if the group does not look at them.
-    fn places(&self) -> Option<u32> {
-        if self.settings.fifo {
-            return Some(1);
-        }
-        self.settings.pacing.key_concurrency
-    }
-
     /// Makes a message ready, or has it wait for its message group.
     pub(super) fn route(&mut self, offset: Offset) {
-        let places = self.places();
-        let Some(message) = self.messages.get_mut(&offset) else {
-            return;
+        let places = self.settings.pacing.key_concurrency;
+        let key = self.messages.get(&offset).and_then(|message| message.key);
+        let goes = match (key, places) {
+            (Some(key), _) if self.settings.fifo => self.join_line(offset, key),
+            (Some(key), Some(places)) => self.take_place(offset, key, places),
+            (Some(_) | None, _) => true,
         };
-        if let (Some(places), Some(key)) = (places, message.key) {
-            let key = self.keys.entry(key).or_default();
-            if key.taken >= places || !key.queue.is_empty() {
-                message.state = State::Queued;
-                key.queue.push_back(offset);
-                self.held += 1;
-                return;
-            }
+        if goes {
+            self.make_ready(offset);
+        } else {
+            self.make_wait(offset);
+        }
+    }
+
+    pub(super) fn make_ready(&mut self, offset: Offset) {
+        if let Some(message) = self.messages.get_mut(&offset) {
+            message.state = State::Ready;
+            self.ready.push_back(offset);
+        }
+    }
+
+    /// A message waits behind others of its message group.
+    pub(super) fn make_wait(&mut self, offset: Offset) {
+        if let Some(message) = self.messages.get_mut(&offset) {
+            message.state = State::Queued;
+            self.held += 1;
+        }
+    }
+
+    /// Takes a place, or stands in line for one: gives which.
+    fn take_place(&mut self, offset: Offset, key: KeyHash, places: u32) -> bool {
+        let key = self.keys.entry(key).or_default();
+        let waits = key.taken >= places || !key.queue.is_empty();
+        if waits {
+            key.queue.push_back(offset);
+        } else {
             key.taken += 1;
         }
-        message.state = State::Ready;
-        self.ready.push_back(offset);
-    }
-
-    /// A message that was fed waits for its retry: in a FIFO group it holds its place.
-    pub(super) fn take_place(&mut self, key: Option<KeyHash>) {
-        if let Some(key) = key.filter(|_| self.settings.fifo) {
-            self.keys.entry(key).or_default().taken += 1;
-        }
-    }
-
-    /// Whether all places of the key are taken, or others wait for one.
-    pub(super) fn is_blocked(&self, key: Option<KeyHash>) -> bool {
-        let (Some(places), Some(key)) = (self.places(), key) else {
-            return false;
-        };
-        let key = self.keys.get(&key);
-        key.is_some_and(|key| key.taken >= places || !key.queue.is_empty())
+        !waits
     }
 
     /// Gives a place back; the next in line gets it.
     pub(super) fn release(&mut self, key: Option<KeyHash>) {
-        let (Some(places), Some(hash)) = (self.places(), key) else {
+        let (Some(places), Some(hash)) = (self.settings.pacing.key_concurrency, key) else {
             return;
         };
         let Some(key) = self.keys.get_mut(&hash) else {

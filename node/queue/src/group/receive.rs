@@ -134,6 +134,9 @@ impl LiveGroup {
                 self.pace(turn.now);
                 self.deliver(turn, offset);
             }
+            if self.settings.fifo {
+                self.add_runs(turn, &mut given, batch_max, in_flight_max);
+            }
             // Who only watches is told that there is something, and leaves it to others.
             let is_told = batch_max == 0
                 && !self.ready.is_empty()
@@ -169,6 +172,35 @@ impl LiveGroup {
             let (at, timer) = (self.pace_at(), Timer::Pace(self.number));
             turn.core.timers.arm(at, timer);
         }
+    }
+
+    /// Goes on with the message groups of what was given, one message of each at a time, so
+    /// that none has the batch for itself; in the order of the log.
+    fn add_runs(
+        &mut self,
+        turn: &mut Turn<'_>,
+        given: &mut Vec<Offset>,
+        batch_max: usize,
+        in_flight_max: usize,
+    ) {
+        let runs = given.iter().filter_map(|offset| self.begins_run(*offset));
+        let mut runs: Vec<KeyHash> = runs.collect();
+        while !runs.is_empty() {
+            runs.retain(|key| {
+                let next = (given.len() < batch_max
+                    && self.leases.len() < in_flight_max
+                    && self.pace_allows(turn.now))
+                .then(|| self.next_of_run(turn.now, *key))
+                .flatten();
+                if let Some(offset) = next {
+                    given.push(offset);
+                    self.pace(turn.now);
+                    self.deliver(turn, offset);
+                }
+                next.is_some()
+            });
+        }
+        given.sort_unstable();
     }
 
     /// The next message that may be delivered; older versions are final instead.

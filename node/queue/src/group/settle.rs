@@ -136,7 +136,7 @@ impl LiveGroup {
             // RocketMQ's ladder is for what was returned; here the lease was the pause.
             let on_ladder = matches!(self.settings.backoff, Backoff::Ladder);
             let delay = on_ladder.then_some(Duration::ZERO);
-            self.end_attempt(turn, offset, delay, EndCause::LeaseTimeout, None);
+            self.abandon(turn, offset, delay, EndCause::LeaseTimeout);
         }
     }
 
@@ -149,7 +149,23 @@ impl LiveGroup {
             .filter(|(_, lease)| lease.member == *member);
         let held: Vec<Offset> = held.map(|(offset, _)| *offset).collect();
         for offset in held {
-            self.end_attempt(turn, offset, None, EndCause::Disconnected, None);
+            // What was behind another in its run was called back with it.
+            if self.leases.contains_key(&offset) {
+                self.abandon(turn, offset, None, EndCause::Disconnected);
+            }
+        }
+    }
+
+    /// Nobody says anything about a delivery: an attempt, unless it was not its turn yet.
+    fn abandon(
+        &mut self,
+        turn: &mut Turn<'_>,
+        offset: Offset,
+        delay: Option<Duration>,
+        cause: EndCause,
+    ) {
+        if weir_base::mutant!(FollowersPay) || !self.step_back(turn, offset) {
+            self.end_attempt(turn, offset, delay, cause, None);
         }
     }
 
@@ -181,6 +197,7 @@ impl LiveGroup {
         cause: EndCause,
         note: Option<Arc<str>>,
     ) -> Returned {
+        self.call_back_behind(turn, offset);
         let mut attempts = self.attempts(turn, offset, cause, note);
         if weir_base::mutant!(TimeoutsAreFree) && cause == EndCause::LeaseTimeout {
             attempts.ended -= 1;
@@ -197,9 +214,14 @@ impl LiveGroup {
         if let Some(message) = self.messages.get_mut(&offset) {
             message.ended = attempts.ended;
             let key = message.key;
-            self.retry_later(turn, offset, next_at);
-            if !self.settings.fifo || weir_base::mutant!(RetryLetsFollowersPass) {
-                self.release(key);
+            // Behind others of its run it waits for them first, then for its time.
+            if !self.step_back(turn, offset) {
+                self.retry_later(turn, offset, next_at);
+                if !self.settings.fifo {
+                    self.release(key);
+                } else if weir_base::mutant!(RetryLetsFollowersPass) {
+                    self.leave_line(offset, key);
+                }
             }
         }
         turn.record(QueueRecord::Attempts {
@@ -277,16 +299,17 @@ impl LiveGroup {
         let Some(message) = self.messages.remove(&offset) else {
             return;
         };
-        match message.state {
-            State::Ready | State::InFlight => self.release(message.key),
-            State::Queued => self.held -= 1,
-            State::Retrying => {
-                self.held -= 1;
-                self.retrying -= 1;
-                if self.settings.fifo {
-                    self.release(message.key);
-                }
-            }
+        let has_place = matches!(message.state, State::Ready | State::InFlight);
+        if !has_place {
+            self.held -= 1;
+        }
+        if message.state == State::Retrying {
+            self.retrying -= 1;
+        }
+        if self.settings.fifo {
+            self.leave_line(offset, message.key);
+        } else if has_place {
+            self.release(message.key);
         }
         if turn.stored(self.number).attempts.contains_key(&offset) {
             turn.record(QueueRecord::Attempts {
@@ -298,7 +321,7 @@ impl LiveGroup {
         self.mark(turn, offset, message.hour, ending);
     }
 
-    fn remove_lease(&mut self, turn: &mut Turn<'_>, offset: Offset) -> Option<Lease> {
+    pub(super) fn remove_lease(&mut self, turn: &mut Turn<'_>, offset: Offset) -> Option<Lease> {
         let lease = self.leases.remove(&offset)?;
         let timer = Timer::Lease(self.number, offset);
         turn.core.timers.disarm(lease.until, timer);

@@ -62,6 +62,15 @@ impl Produced {
     }
 }
 
+/// A live delivery.
+#[derive(Debug, Clone)]
+pub(crate) struct Lease {
+    pub(crate) delivery: Delivery,
+    member: MemberName,
+    /// Number of the answer that it was first in.
+    answer: u64,
+}
+
 /// What one group's clients were told.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Group {
@@ -70,7 +79,13 @@ pub(crate) struct Group {
     /// Final by a seek.
     pub(crate) sought: BTreeSet<u64>,
     /// Live deliveries.
-    pub(crate) leases: BTreeMap<u64, (Delivery, MemberName)>,
+    pub(crate) leases: BTreeMap<u64, Lease>,
+    /// How often a message was given behind another of its message group.
+    pub(crate) followed: usize,
+    /// ... and was called back, since an attempt at one before it ended.
+    pub(crate) called_back: usize,
+    /// ... and was settled before that one.
+    pub(crate) settled_ahead: usize,
     /// The attempt that was delivered last in this reign.
     last: BTreeMap<u64, u16>,
     /// Least that ended and was told.
@@ -90,7 +105,7 @@ impl Group {
         log: &[Produced],
         at: Timestamp,
         given: Delivery,
-        member: &MemberName,
+        (member, answer): (&MemberName, u64),
     ) -> Result<(), String> {
         let offset = given.offset.0;
         let message = &log[usize::try_from(offset).unwrap()];
@@ -99,12 +114,12 @@ impl Group {
             "Q2: {offset} is final and comes again"
         );
         let old = self.leases.get_mut(&offset);
-        if let Some((old, _)) = old {
-            if old.receipt == given.receipt {
-                *old = given; // the answer to the same attempt id
+        if let Some(old) = old {
+            if old.delivery.receipt == given.receipt {
+                old.delivery = given; // the answer to the same attempt id
                 return Ok(());
             }
-            let over = old.invisible_until <= at;
+            let over = old.delivery.invisible_until <= at;
             ensure!(over, "Q1: {offset} is in flight and comes again");
         }
         ensure!(
@@ -128,12 +143,21 @@ impl Group {
         let early = self.not_before.get(&offset).filter(|time| **time > at);
         ensure!(early.is_none(), "{offset} comes before its backoff is over");
         if kind == 1 {
-            let earlier = (0..offset).filter(|o| log[*o as usize].key == message.key);
-            let open = earlier.clone().find(|o| !self.is_final(*o));
+            // Only behind it in one answer, and nobody else has anything of the message group.
+            let open: Vec<u64> = self.open_before(log, offset).collect();
+            let is_ours = |o: &&u64| self.leases.get(o).is_some_and(|l| l.answer == answer);
+            let passed = open.iter().find(|o| !is_ours(o));
             ensure!(
-                open.is_none(),
-                "Q3: {offset} comes before {open:?} is final"
+                passed.is_none(),
+                "Q3: {offset} comes before {passed:?} is final"
             );
+            self.followed += usize::from(!open.is_empty());
+            let mut leased = self.leases.iter();
+            let other = leased.find(|(o, lease)| {
+                let is_of_run = log[**o as usize].key == message.key && **o != offset;
+                is_of_run && lease.answer != answer
+            });
+            ensure!(other.is_none(), "Q3: {offset} comes beside {other:?}");
         }
         if kind == 2 {
             ensure!(message.tag == 0, "{offset} was not subscribed to");
@@ -144,15 +168,75 @@ impl Group {
             *newest = message.version;
         }
         self.last.insert(offset, given.attempt);
-        self.leases.insert(offset, (given, member.clone()));
+        let lease = Lease {
+            delivery: given,
+            member: member.clone(),
+            answer,
+        };
+        self.leases.insert(offset, lease);
         Ok(())
+    }
+
+    /// What is before a message in its message group, and not final.
+    fn open_before<'a>(
+        &'a self,
+        log: &'a [Produced],
+        offset: u64,
+    ) -> impl Iterator<Item = u64> + Clone + 'a {
+        let key = log[offset as usize].key;
+        (0..offset).filter(move |o| log[*o as usize].key == key && !self.is_final(*o))
+    }
+
+    /// The leases of an ordered group that ran out take along what was given behind them.
+    /// Only for the first of a run that was an attempt.
+    fn lapse(&mut self, log: &[Produced], at: Timestamp) {
+        let over = self.leases.iter();
+        let over = over.filter(|(_, lease)| lease.delivery.invisible_until <= at);
+        let over: Vec<u64> = over.map(|(offset, _)| *offset).collect();
+        for offset in over {
+            self.call_back(log, offset);
+            let mut leased = self.leases.range(..offset);
+            let key = log[offset as usize].key;
+            if leased.any(|(o, _)| log[*o as usize].key == key)
+                && self.leases.remove(&offset).is_some()
+            {
+                self.last.remove(&offset);
+                self.called_back += 1;
+            }
+        }
+    }
+
+    /// An attempt ended in an ordered group: what was given behind it is over, uncounted.
+    fn call_back(&mut self, log: &[Produced], offset: u64) {
+        let behind = self.leases.range(offset + 1..);
+        let key = log[offset as usize].key;
+        let behind = behind.filter(|(o, _)| log[**o as usize].key == key);
+        let behind: Vec<u64> = behind.map(|(offset, _)| *offset).collect();
+        for offset in behind {
+            self.leases.remove(&offset);
+            self.last.remove(&offset);
+            self.called_back += 1;
+        }
+    }
+
+    /// A member is gone, and in an ordered group what it had behind others is no attempt.
+    fn leave(&mut self, kind: usize, log: &[Produced], member: &MemberName) {
+        let held = self.leases.iter();
+        let held = held.filter(|(_, lease)| lease.member == *member);
+        let held: Vec<u64> = held.map(|(offset, _)| *offset).collect();
+        for offset in held {
+            if kind == 1 {
+                self.call_back(log, offset);
+            }
+            self.leases.remove(&offset);
+        }
     }
 
     fn settle(&mut self, receipt: &Receipt) -> Result<(), String> {
         let offset = receipt.offset.0;
         let lease = self.leases.remove(&offset);
         ensure!(
-            lease.is_some_and(|(lease, _)| lease.receipt == *receipt),
+            lease.is_some_and(|lease| lease.delivery.receipt == *receipt),
             "a receipt that is over settled {offset}"
         );
         Ok(())
@@ -189,6 +273,9 @@ pub(crate) struct Twin {
     pub(crate) replayed: BTreeMap<u64, u32>,
     /// What was told of replays last.
     pub(crate) report: ReplayReport,
+    /// Which group has which number.
+    numbers: BTreeMap<GroupNumber, usize>,
+    answers: u64,
 }
 
 /// What a caller asked.
@@ -222,13 +309,33 @@ impl Twin {
     }
 
     /// A record is committed.
-    pub(crate) fn on_record(&mut self, record: &QueueRecord) {
+    pub(crate) fn on_record(&mut self, record: &QueueRecord) -> Result<(), String> {
+        if let QueueRecord::Group {
+            group,
+            value: Some(made),
+        } = record
+        {
+            let kind = GROUPS.iter().position(|g| *g == &**group).unwrap();
+            self.numbers.insert(made.number, kind);
+        }
+        if let QueueRecord::Attempts {
+            group,
+            offset,
+            value: Some(attempts),
+        } = record
+            && self.numbers.get(group) == Some(&1)
+        {
+            self.on_attempt(offset.0, attempts)?;
+        }
         if let QueueRecord::Departing {
             value: Some(going), ..
         } = record
             && let OutgoingMessage::DeadLetter { offset, facts } = &going.message
         {
             let kind = GROUPS.iter().position(|g| *g == &*facts.group).unwrap();
+            if kind == 1 {
+                self.on_attempt(offset.0, &facts.attempts)?;
+            }
             self.groups[kind].dead.insert(offset.0);
             self.groups[kind].leases.remove(&offset.0);
         }
@@ -236,6 +343,25 @@ impl Twin {
             self.replays
                 .extend(value.clone().map(|value| (*number, value)));
         }
+        Ok(())
+    }
+
+    /// An attempt ended in the ordered group. Whoever refuses a message for good goes on with
+    /// those behind it; silence is an attempt at the first of a run alone.
+    fn on_attempt(&mut self, offset: u64, attempts: &StoredAttempts) -> Result<(), String> {
+        let cause = attempts.history.last().map(|end| end.cause);
+        let group = &mut self.groups[1];
+        if matches!(cause, Some(EndCause::LeaseTimeout | EndCause::Disconnected)) {
+            let first = group.open_before(&self.log, offset).next();
+            ensure!(
+                first.is_none(),
+                "Q2: an attempt at {offset} is counted before {first:?} is final"
+            );
+        }
+        if cause != Some(EndCause::Rejected) {
+            group.call_back(&self.log, offset);
+        }
+        Ok(())
     }
 
     /// A reply that was decided at `at` has left.
@@ -246,23 +372,29 @@ impl Twin {
         asked: Asked,
         reply: QueueReply,
     ) -> Result<(), String> {
+        self.groups[1].lapse(&self.log, at);
         match (asked, reply) {
             (Asked::Receive(kind, member), QueueReply::Receive(Ok(given))) => {
+                self.answers += 1;
+                let to = (&member, self.answers);
                 for delivery in given {
-                    self.groups[kind].deliver(kind, &self.log, at, delivery, &member)?;
+                    self.groups[kind].deliver(kind, &self.log, at, delivery, to)?;
                 }
             }
             (Asked::Leave(member), QueueReply::Leave) => {
-                for group in &mut self.groups {
-                    group.leases.retain(|_, (_, holder)| *holder != member);
+                for (kind, group) in self.groups.iter_mut().enumerate() {
+                    group.leave(kind, &self.log, &member);
                 }
             }
             (Asked::Ack(kind, receipts), QueueReply::Ack(Ok(results))) => {
                 ensure!(results.len() == receipts.len(), "a result a receipt");
                 for (receipt, result) in receipts.iter().zip(results) {
                     if result.is_ok() {
-                        self.groups[kind].settle(receipt)?;
-                        self.groups[kind].acked.insert(receipt.offset.0);
+                        let (group, offset) = (&mut self.groups[kind], receipt.offset.0);
+                        let is_ahead = group.open_before(&self.log, offset).next().is_some();
+                        group.settled_ahead += usize::from(kind == 1 && is_ahead);
+                        group.settle(receipt)?;
+                        group.acked.insert(offset);
                     }
                 }
             }
@@ -279,9 +411,9 @@ impl Twin {
             }
             (Asked::Renew(kind, receipt), QueueReply::Renew(Ok(until))) => {
                 let lease = self.groups[kind].leases.get_mut(&receipt.offset.0);
-                let lease = lease.filter(|(lease, _)| lease.receipt == receipt);
+                let lease = lease.filter(|lease| lease.delivery.receipt == receipt);
                 ensure!(lease.is_some(), "a lease that is over was renewed");
-                lease.unwrap().0.invisible_until = until;
+                lease.unwrap().delivery.invisible_until = until;
             }
             (Asked::DeadLetter(kind, receipt), QueueReply::DeadLetter(Ok(()))) => {
                 let dead = &self.groups[kind].dead;

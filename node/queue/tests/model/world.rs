@@ -181,7 +181,7 @@ impl World {
         self.committed = end;
         while self.events.front().is_some_and(|(at, _)| *at <= end) {
             match self.events.pop_front().unwrap().1 {
-                Event::Record(record) => self.twin.on_record(&record),
+                Event::Record(record) => self.twin.on_record(&record)?,
                 Event::Reply(at, asked, reply) => {
                     if let (Asked::Receive(kind, _), QueueReply::Receive(Ok(given))) =
                         (&asked, &reply)
@@ -753,7 +753,7 @@ impl World {
             self.commit(usize::MAX)?;
             for (kind, group) in GROUPS.into_iter().enumerate() {
                 let held = self.twin.groups[kind].leases.values();
-                let receipts: Vec<Receipt> = held.map(|(lease, _)| lease.receipt).collect();
+                let receipts: Vec<Receipt> = held.map(|lease| lease.delivery.receipt).collect();
                 let command = QueueCommand::Ack {
                     group: group.into(),
                     receipts: receipts.clone(),
@@ -829,6 +829,9 @@ impl World {
                 twin.halves.values().filter(is(Decision::Rollback)).count(),
             ),
             ("asked about", twin.checks.len()),
+            ("given behind another", twin.groups[1].followed),
+            ("called back", twin.groups[1].called_back),
+            ("settled ahead", twin.groups[1].settled_ahead),
             (
                 "parked",
                 seen(

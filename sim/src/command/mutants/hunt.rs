@@ -67,6 +67,8 @@ fn ground(mutant: Mutant) -> Option<&'static str> {
         | Mutant::OldReceipts
         | Mutant::TimeoutsAreFree
         | Mutant::RetryLetsFollowersPass
+        | Mutant::RunsOutliveFailures
+        | Mutant::FollowersPay
         | Mutant::DeadLettersVanish
         | Mutant::CancelLies
         | Mutant::DedupForgets
