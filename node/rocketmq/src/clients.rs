@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -20,7 +21,12 @@ pub(crate) enum Role {
     /// Sends to topics (Weir's names), and can be asked about their half messages.
     Producer { topics: BTreeSet<String> },
     /// Receives for a group.
-    Consumer { group: String, takes: Takes },
+    Consumer {
+        group: String,
+        takes: Takes,
+        /// How long its receives wait that do not say.
+        waits: Option<Duration>,
+    },
 }
 
 /// How a consumer takes messages, which says what it means by "later".
@@ -110,6 +116,14 @@ impl Clients {
         Some(self.state().clients.get(client)?.role.clone())
     }
 
+    /// How long a consumer waits for messages where a call does not say, if it told.
+    pub(crate) fn waits(&self, client: &str) -> Option<Duration> {
+        match self.state().clients.get(client)?.role {
+            Role::Consumer { waits, .. } => waits,
+            Role::Producer { .. } => None,
+        }
+    }
+
     /// A client receives from a topic.
     pub(crate) fn receives(&self, client: &str, topic: &str) {
         let mut state = self.state();
@@ -175,6 +189,7 @@ mod tests {
         let role = Role::Consumer {
             group: "g".to_owned(),
             takes: Takes::Simply,
+            waits: None,
         };
         let (first, second) = (clients.new_stream(), clients.new_stream());
         assert!(clients.tell(&a, role.clone(), first, &outgoing));

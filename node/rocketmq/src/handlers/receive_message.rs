@@ -171,12 +171,14 @@ fn invisible(request: &ReceiveMessageRequest) -> Result<Option<Duration>, Refusa
     })
 }
 
-/// How long to wait: as asked, but so that the answer is there before the client gives up.
+/// How long to wait: as asked, or else as the client's settings say (Go's requests do not),
+/// but so that the answer is there before the client gives up.
 fn wait(call: &Call, request: &ReceiveMessageRequest) -> Result<Duration, Refusal> {
     let most = telemetry::POLLING;
     let asked = request
         .long_polling_timeout
-        .and_then(WireDuration::to_duration);
+        .and_then(WireDuration::to_duration)
+        .or_else(|| call.shared.clients.waits(&call.client));
     let remaining = call.remaining(most + most);
     if remaining < TIME_MIN {
         return Err(Refusal::new(

@@ -188,7 +188,16 @@ fn consumer(subscription: &Subscription, takes: Takes) -> Result<Role, Refusal> 
     Ok(Role::Consumer {
         group: names::group(subscription.group.as_ref())?,
         takes,
+        waits: waits(subscription),
     })
+}
+
+/// How long the client said that its receives wait, if it did; no time at all is what some
+/// say that did not think of it.
+fn waits(subscription: &Subscription) -> Option<Duration> {
+    let told = subscription.long_polling_timeout;
+    let told = told.and_then(WireDuration::to_duration)?;
+    (!told.is_zero()).then(|| told.min(POLLING))
 }
 
 /// The group's settings. Once they are told the group misses nothing that is sent: some
@@ -231,7 +240,7 @@ fn subscription_in_force(group: &GroupSettings, subscription: Subscription) -> P
     PubSub::Subscription(Subscription {
         fifo: Some(group.fifo),
         receive_batch_size: Some(RECEIVE_BATCH),
-        long_polling_timeout: Some(POLLING.into()),
+        long_polling_timeout: Some(waits(&subscription).unwrap_or(POLLING).into()),
         ..subscription
     })
 }

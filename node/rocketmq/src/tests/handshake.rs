@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use weir_api::queues::{Backoff, GroupSettings};
-use weir_base::{Offset, TopicPartition};
+use weir_base::{NodeId, Offset, TopicPartition};
 
 use super::{Client, Fixture, code, resource, run};
 use crate::RocketmqOptions;
@@ -49,6 +49,16 @@ pub(super) fn subscribing_to(kind: ClientType, group: &str, topics: &[&str]) -> 
     let subscription = Subscription {
         group: resource(group),
         subscriptions: entries.collect(),
+        ..Subscription::default()
+    };
+    settings(kind, Some(PubSub::Subscription(subscription)))
+}
+
+/// A consumer whose settings say how long its receives wait, as Go's do.
+pub(super) fn waiting(kind: ClientType, group: &str, wait: Duration) -> TelemetryCommand {
+    let subscription = Subscription {
+        group: resource(group),
+        long_polling_timeout: Some(wait.into()),
         ..Subscription::default()
     };
     settings(kind, Some(PubSub::Subscription(subscription)))
@@ -122,6 +132,27 @@ fn consumers_get_the_ladder_and_say_goodbye() {
 }
 
 #[test]
+fn the_wait_that_a_client_tells_is_the_one_in_force() {
+    run(async {
+        let fixture = Fixture::start().await;
+        for (id, told_millis, in_force) in
+            [("c1", 0, 20_000), ("c2", 200, 200), ("c3", 60_000, 20_000)]
+        {
+            let told_wait = Duration::from_millis(told_millis);
+            let client = fixture.client(id).await;
+            let waiting = waiting(ClientType::SimpleConsumer, "g", told_wait);
+            let (_sender, mut incoming) = client.telemetry(waiting).await.unwrap();
+            let answer = told(incoming.message().await.unwrap());
+            let Some(PubSub::Subscription(subscription)) = answer.pub_sub else {
+                panic!("the other arm came back");
+            };
+            let wait = subscription.long_polling_timeout.unwrap().to_duration();
+            assert_eq!(wait, Some(Duration::from_millis(in_force)), "{id}");
+        }
+    });
+}
+
+#[test]
 fn consumers_get_the_pauses_that_their_group_was_given() {
     run(async {
         let fixture = Fixture::start().await;
@@ -136,17 +167,10 @@ fn consumers_get_the_pauses_that_their_group_was_given() {
         let queues = fixture.broker.api().queues;
         let made = queues.ensure_group(at, "g".into(), given, Offset::ZERO, false);
         made.await.unwrap();
+        // Also by a node that leads nothing of the topic.
+        fixture.broker.set_leader("t", 0, Some(NodeId(9)));
         let client = fixture.client("c1").await;
-        let subscription = Subscription {
-            group: resource("g"),
-            subscriptions: vec![SubscriptionEntry {
-                topic: resource("t"),
-                expression: None,
-            }],
-            ..Subscription::default()
-        };
-        let pub_sub = Some(PubSub::Subscription(subscription));
-        let subscribing = settings(ClientType::PushConsumer, pub_sub);
+        let subscribing = subscribing_to(ClientType::PushConsumer, "g", &["t"]);
         let (_sender, mut incoming) = client.telemetry(subscribing).await.unwrap();
         let policy = told(incoming.message().await.unwrap()).backoff_policy;
         let next = steps.into_iter().map(WireDuration::from).collect();

@@ -6,7 +6,7 @@ use weir_api::Acks;
 use weir_base::batch::BatchBuilder;
 use weir_base::{NodeId, Timestamp, TopicPartition};
 
-use super::handshake::{publishing, subscribing, subscribing_to, told};
+use super::handshake::{publishing, subscribing, subscribing_to, told, waiting};
 use super::sending::{message, send, system};
 use super::{Client, Fixture, code, resource, run};
 use crate::proto::{
@@ -300,6 +300,26 @@ fn a_waiting_call_is_answered_when_a_message_comes_to_any_queue() {
 }
 
 #[test]
+fn a_call_that_does_not_say_how_long_waits_as_the_clients_settings_say() {
+    run(async {
+        let fixture = Fixture::start().await;
+        fixture.topic("t", 2, &[]).await;
+        let told = Duration::from_millis(300);
+        let first = waiting(ClientType::SimpleConsumer, "g", told);
+        let member = Member::start(&fixture, "c1", first).await;
+        let request = ReceiveMessageRequest {
+            long_polling_timeout: None,
+            ..asking("t", Duration::ZERO)
+        };
+        let began = std::time::Instant::now();
+        let (code, _) = receive(&member.client, request).await;
+        assert_eq!(code, i32::from(Code::MessageNotFound));
+        let took = began.elapsed();
+        assert!(took >= told && took < Duration::from_secs(10), "{took:?}");
+    });
+}
+
+#[test]
 fn a_failed_message_of_a_push_consumer_comes_again_with_its_attempt_counted() {
     run(async {
         let fixture = Fixture::start().await;
@@ -334,6 +354,51 @@ fn a_failed_message_of_a_push_consumer_comes_again_with_its_attempt_counted() {
         let method = "ForwardMessageToDeadLetterQueue";
         let given_up: StatusOnly = member.client.ask(method, request).await.unwrap();
         assert_eq!(code(given_up.status), 20_000);
+    });
+}
+
+#[test]
+fn a_run_of_a_message_group_comes_in_one_answer_and_what_is_behind_a_failure_again() {
+    run(async {
+        let fixture = Fixture::start().await;
+        fixture
+            .topic("f", 1, &[("weir.message.type", "fifo")])
+            .await;
+        let subscribing = subscribing_to(ClientType::PushConsumer, "g", &["f"]);
+        let member = Member::start(&fixture, "c1", subscribing).await;
+        for id in ["01", "02", "03", "04"] {
+            let fifo = SystemProperties {
+                message_type: MessageType::Fifo.into(),
+                message_group: Some("order-1".to_owned()),
+                ..system(id)
+            };
+            send(&member.client, vec![message("f", fifo, "x")]).await;
+        }
+        let pushed = || ReceiveMessageRequest {
+            auto_renew: true,
+            invisible_duration: None,
+            ..asking("f", Duration::from_secs(5))
+        };
+        let ids =
+            |got: &[Message]| -> Vec<String> { got.iter().map(|m| id(m).to_owned()).collect() };
+        let (_, run) = receive(&member.client, pushed()).await;
+        assert_eq!(ids(&run), ["01", "02", "03", "04"]);
+        let settled = ack(&member.client, "f", &[handle(&run[0]), handle(&run[2])]).await;
+        assert_eq!(code(settled.status), i32::from(Code::Ok));
+        assert_eq!(
+            later(&member.client, "f", &handle(&run[1]), 0).await,
+            20_000
+        );
+        let stale = ack(&member.client, "f", &[handle(&run[3])]).await;
+        assert_eq!(code(stale.status), i32::from(Code::InvalidReceiptHandle));
+        let (_, again) = receive(&member.client, pushed()).await;
+        assert_eq!(
+            (ids(&again), attempt(&again[0])),
+            (vec!["02".to_owned()], 2)
+        );
+        ack(&member.client, "f", &[handle(&again[0])]).await;
+        let (_, rest) = receive(&member.client, pushed()).await;
+        assert_eq!((ids(&rest), attempt(&rest[0])), (vec!["04".to_owned()], 1));
     });
 }
 
