@@ -19,7 +19,7 @@ pub use reference::reference;
 pub use section::{Field, Input, Section};
 pub use sections::{
     AdminSection, GroupsSection, KafkaSection, LogSection, MetadataSection, NodeSection,
-    PeerSection, ReplicationSection, RocketmqSection, StorageSection,
+    PeerSection, QueuesSection, ReplicationSection, RocketmqSection, StorageSection,
 };
 pub use validate::Invalid;
 
@@ -37,12 +37,13 @@ pub struct NodeOptions {
     pub storage: StorageSection,
     pub replication: ReplicationSection,
     pub groups: GroupsSection,
+    pub queues: QueuesSection,
 }
 
 impl NodeOptions {
     /// The sections, in the order of the reference.
     #[must_use]
-    pub fn sections(&self) -> [&dyn Section; 10] {
+    pub fn sections(&self) -> [&dyn Section; 11] {
         [
             &self.node,
             &self.log,
@@ -54,10 +55,11 @@ impl NodeOptions {
             &self.storage,
             &self.replication,
             &self.groups,
+            &self.queues,
         ]
     }
 
-    fn sections_mut(&mut self) -> [&mut dyn Section; 10] {
+    fn sections_mut(&mut self) -> [&mut dyn Section; 11] {
         [
             &mut self.node,
             &mut self.log,
@@ -69,6 +71,7 @@ impl NodeOptions {
             &mut self.storage,
             &mut self.replication,
             &mut self.groups,
+            &mut self.queues,
         ]
     }
 

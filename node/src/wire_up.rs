@@ -174,6 +174,7 @@ pub async fn start_node(
 
     let broker_options = BrokerOptions {
         groups: options.group_options(),
+        queues: options.queue_options(),
         replication: options.replication_options(),
         ..BrokerOptions::default()
     };

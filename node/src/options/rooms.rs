@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use weir_api::groups::GroupOptions;
+use weir_api::queues::QueueOptions;
 use weir_console::ConsoleOptions;
 use weir_kafka::KafkaOptions;
 use weir_metadata::MetadataOptions;
@@ -50,6 +51,29 @@ impl NodeOptions {
             members_max: count(self.groups.members_max),
             offsets_retention: self.groups.offsets_retention,
             ..GroupOptions::default()
+        }
+    }
+
+    /// For the queue machines.
+    #[must_use]
+    pub fn queue_options(&self) -> QueueOptions {
+        QueueOptions {
+            groups_max: count(self.queues.groups_max),
+            batch_max: count(self.queues.batch_max),
+            in_flight_max: count(self.queues.in_flight_max),
+            ready_max: count(self.queues.ready_max),
+            held_max: count(self.queues.held_max),
+            waiting_max: count(self.queues.waiting_max),
+            wait_max: self.queues.wait_max,
+            auto_renew_max: self.queues.auto_renew_max,
+            scheduled_max: count(self.queues.scheduled_max),
+            halves_max: count(self.queues.halves_max),
+            check_after: self.queues.check_after,
+            check_interval: self.queues.check_interval,
+            checks_max: self.queues.checks_max,
+            dedup_window: self.queues.dedup_window,
+            dedup_max: count(self.queues.dedup_max),
+            ..QueueOptions::default()
         }
     }
 
@@ -179,6 +203,7 @@ mod tests {
         assert_eq!(options.metadata_options().validate(), Ok(()));
         assert_eq!(options.replication_options(), ReplicationOptions::default());
         assert_eq!(options.group_options(), GroupOptions::default());
+        assert_eq!(options.queue_options(), QueueOptions::default());
         let kafka = format!("{:?}", options.kafka_options());
         assert_eq!(kafka, format!("{:?}", KafkaOptions::default()));
         assert_eq!(options.kafka_options().validate(), Ok(()));

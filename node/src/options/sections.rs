@@ -246,3 +246,39 @@ section! {
         offsets_retention: Duration = "7d", bounds "1m to 3650d", change "for consumers that run rarely";
     }
 }
+
+section! {
+    /// Queues: per-message delivery. Each number is of one partition, unless it says otherwise.
+    QueuesSection "queues" {
+        /// Queue groups of one partition; more are refused.
+        groups_max: u32 = "1000", bounds "1 to 100000", change "upwards for broadcasts with very many subscribers, each of which is a group";
+        /// Messages that one receive is given at most, whatever it asks for.
+        batch_max: u32 = "1024", bounds "1 to 10000", change "downwards so that one consumer cannot take much at once";
+        /// Messages of one group that are delivered and not settled; then its receives wait. About 160 bytes each.
+        in_flight_max: u32 = "65536", bounds "1 to 10000000", change "downwards to bound memory and what a failover delivers again";
+        /// Messages of one group that are read ahead of its receives. About 60 bytes each.
+        ready_max: u32 = "1024", bounds "16 to 100000", change "upwards for groups that take large batches very fast";
+        /// Messages of one group that wait for a retry or behind others of their message group; then nothing new is read for it. About 80 bytes each.
+        held_max: u32 = "262144", bounds "16 to 10000000", change "upwards where more fail at once, downwards to bound memory";
+        /// Receives that wait on one group; more are refused.
+        waiting_max: u32 = "10000", bounds "1 to 1000000", change "with the number of consumers";
+        /// Longest that a receive waits, whatever it asks for.
+        wait_max: Duration = "1m", bounds "1s to 10m", change "below the idle limit of what is between clients and nodes";
+        /// How long a lease is renewed for a consumer that is there and says nothing (push consumers of RocketMQ).
+        auto_renew_max: Duration = "3h", bounds "1m to 7d", change "to what the longest work on one message takes";
+        /// Delayed messages that wait; more are refused. 20 to 24 bytes of memory each.
+        scheduled_max: u32 = "67108864", bounds "1 to 1000000000", change "downwards to bound memory";
+        /// Half messages that are not decided; more are refused.
+        halves_max: u32 = "1048576", bounds "1 to 100000000", change "downwards to bound memory";
+        /// When producers are asked first about a half message that they did not decide, unless they say.
+        check_after: Duration = "6s", bounds "100ms to 1h", change "to what a transaction takes";
+        /// Pause between two such questions.
+        check_interval: Duration = "30s", bounds "100ms to 1h", change "downwards to decide sooner after a producer died";
+        /// Questions about one half message; then it is parked for an operator.
+        checks_max: u16 = "15", bounds "1 to 1000", change "with `check_interval`: their product is how long producers may be away";
+        /// How long the id of a message keeps a second one of the same id out, where deduplication is asked for.
+        dedup_window: Duration = "10m", bounds "1s to 7d", change "to the longest time after which producers repeat";
+        /// Ids that are remembered for it; more are refused. About 70 bytes each.
+        dedup_max: u32 = "4194304", bounds "1 to 100000000", change "with `dedup_window`: the rate of such messages times the window";
+    }
+}

@@ -21,7 +21,7 @@ fn a_bad_file_gives_one_line_with_place_key_value_and_remedy() {
         ),
         (
             "[zzz]\n",
-            "weir.toml:1: zzz: no such section; known are node, log, kafka, rocketmq, admin, peer, metadata, storage, replication, groups",
+            "weir.toml:1: zzz: no such section; known are node, log, kafka, rocketmq, admin, peer, metadata, storage, replication, groups, queues",
         ),
         (
             "kafka = 3",
@@ -66,6 +66,10 @@ fn a_bad_file_gives_one_line_with_place_key_value_and_remedy() {
         (
             "[peer]\nmtu = 99999",
             "weir.toml:2: peer.mtu = 99999: not a whole number up to 65535",
+        ),
+        (
+            "[queues]\nin_flight_max = 0",
+            "weir.toml:2: queues.in_flight_max = 0: out of bounds: 1 to 10000000 is allowed",
         ),
         (
             "[log]\nlevel = \"loud\"",
