@@ -159,11 +159,13 @@ func main() {
 	}
 	code := 0
 	check := func(what string, action func(context.Context) (string, error)) {
-		ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
 		defer cancel()
 		detail, err := action(ctx)
 		result := "PASS"
-		if err != nil {
+		if errors.Is(err, errSkip) {
+			result, detail = "SKIP", err.Error()
+		} else if err != nil {
 			result, detail, code = "FAIL", strings.ReplaceAll(err.Error(), "\n", " "), 1
 		}
 		fmt.Println(name, what, result, detail)
@@ -175,5 +177,6 @@ func main() {
 	check("delay", delay)
 	check("transaction", transaction)
 	check("producer-kill", producerKill)
+	check("leader-kill", leaderKill)
 	os.Exit(code)
 }
