@@ -83,23 +83,44 @@ enum CancelAnswer {
     Indeterminate,
 }
 
+/// What an error of a leader's queue says of a call that changes something.
+pub(super) enum Undone {
+    /// The queue looked, and refused.
+    Refused(QueueError),
+    /// There is no queue that could know.
+    NoQueue,
+    /// Nothing was done: not led here, loading, or overloaded.
+    NotNow,
+    /// Done or not.
+    Indeterminate,
+}
+
+impl From<QueueCallError> for Undone {
+    fn from(error: QueueCallError) -> Self {
+        match error {
+            QueueCallError::Refused(error) => Undone::Refused(error),
+            QueueCallError::NoQueue => Undone::NoQueue,
+            QueueCallError::Indeterminate => Undone::Indeterminate,
+            QueueCallError::UnknownPartition
+            | QueueCallError::NotLeader(_)
+            | QueueCallError::NotAvailable
+            | QueueCallError::Loading
+            | QueueCallError::Overloaded
+            | QueueCallError::IllegalGroupName(_)
+            | QueueCallError::Unreadable(_) => Undone::NotNow,
+        }
+    }
+}
+
 impl CancelAnswer {
     fn of(done: Result<Cancelled, QueueCallError>) -> Self {
-        match done {
+        match done.map_err(Undone::from) {
             Ok(Cancelled::Cancelled) => CancelAnswer::Cancelled,
             Ok(Cancelled::AlreadyFired) => CancelAnswer::AlreadyFired,
             Ok(Cancelled::Unknown) => CancelAnswer::Unknown,
-            Err(QueueCallError::Refused(_) | QueueCallError::NoQueue) => CancelAnswer::Forged,
-            Err(QueueCallError::Indeterminate) => CancelAnswer::Indeterminate,
-            Err(
-                QueueCallError::UnknownPartition
-                | QueueCallError::NotLeader(_)
-                | QueueCallError::NotAvailable
-                | QueueCallError::Loading
-                | QueueCallError::Overloaded
-                | QueueCallError::IllegalGroupName(_)
-                | QueueCallError::Unreadable(_),
-            ) => CancelAnswer::NotNow,
+            Err(Undone::Refused(_) | Undone::NoQueue) => CancelAnswer::Forged,
+            Err(Undone::NotNow) => CancelAnswer::NotNow,
+            Err(Undone::Indeterminate) => CancelAnswer::Indeterminate,
         }
     }
 

@@ -21,6 +21,7 @@ use weir_base::{Offset, Timestamp, TopicPartition};
 use crate::ConsoleState;
 use crate::failure::Failure;
 use crate::queues::{LINES_MAX, Limit, ask, here, led, view};
+use crate::reading;
 use crate::routes::{Answer, Body, Shared};
 
 /// First retained offset and high watermark.
@@ -95,8 +96,8 @@ pub(crate) async fn letters(
             .into_iter()
             .filter(|at| moved.binary_search(at).is_err());
         let left: Vec<Offset> = left.take(limit - views.len()).collect();
-        let found = state.within(api.queues.records(at, left)).await??;
-        views.extend(found.iter().flatten().map(view));
+        let found = reading::records(&state, api, at, left, |record| record.map(view)).await?;
+        views.extend(found.into_iter().flatten());
         next = to;
     }
     Ok(Json(views))

@@ -19,6 +19,7 @@ mod measure;
 mod offsets;
 mod queue_groups;
 mod queues;
+mod reading;
 mod routes;
 mod serve;
 mod stories;

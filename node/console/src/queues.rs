@@ -12,13 +12,14 @@ use weir_api::console::{
 use weir_api::log::OffsetQuery;
 use weir_api::queues::{
     Cancelled, Decision, DecisionSource, Destination, EntryNumber, GroupView, HalfHandle, Message,
-    OnFull, QueueCommand, QueueReply, ScheduleHandle, Standing, Target,
+    OnFull, Payload, QueueCommand, QueueReply, ScheduleHandle, Standing, Target,
 };
 use weir_api::{Api, QueueCallError};
 use weir_base::batch::Record;
 use weir_base::{Offset, TopicPartition};
 
 use crate::failure::Failure;
+use crate::reading;
 use crate::routes::{Answer, Body, Shared};
 use crate::{ConsoleState, admin_address};
 
@@ -137,11 +138,12 @@ async fn oldest(
     wanted.retain(|cursor| cursor.0 < end);
     wanted.sort_unstable();
     wanted.dedup();
-    let found = state.within(api.queues.records(at, wanted)).await??;
+    let time = |record: Option<&Record>| record.map(|record| (record.offset, record.timestamp.0));
+    let found = reading::records(state, api, at, wanted, time).await?;
     let at_of = |group: &GroupView| {
-        let mut records = found.iter().flatten();
-        let record = records.find(|record| record.offset == group.cursor)?;
-        Some(record.timestamp.0)
+        let mut times = found.iter().flatten();
+        let (_, time) = times.find(|(offset, _)| *offset == group.cursor)?;
+        Some(*time)
     };
     Ok(groups.iter().map(at_of).collect())
 }
@@ -311,15 +313,12 @@ async fn ids(
     at: TopicPartition,
     places: Vec<Offset>,
 ) -> Result<Vec<String>, Failure> {
-    let wanted = places.len();
-    let kept = state.within(api.queues.kept(at, places)).await??;
-    let id = |payload| Message::from_payload(payload).id.to_string();
-    let ids = kept
-        .iter()
-        .map(|kept| kept.as_ref().map_or_else(String::new, id));
-    let mut ids: Vec<String> = ids.collect();
-    ids.resize(wanted, String::new());
-    Ok(ids)
+    let id = |kept: Option<Payload>| {
+        let id = kept.map(|kept| Message::from_payload(&kept).id.to_string());
+        id.unwrap_or_default()
+    };
+    let kept = |places| api.queues.kept(at, places);
+    reading::all(state, places, kept, id).await
 }
 
 pub(crate) async fn cancel(
@@ -520,9 +519,8 @@ pub(crate) async fn records(
     let at = here(api, &topic, partition, &uri)?;
     let limit = limit.unwrap_or(20).min(LINES_MAX as u64);
     let offsets = (offset..offset.saturating_add(limit)).map(Offset).collect();
-    let found = state.within(api.queues.records(at, offsets)).await??;
-    let views = found.into_iter().flatten().map(|record| view(&record));
-    Ok(Json(views.collect()))
+    let views = reading::records(&state, api, at, offsets, |record| record.map(view)).await?;
+    Ok(Json(views.into_iter().flatten().collect()))
 }
 
 /// A record, as people read it.

@@ -8,7 +8,7 @@ use weir_api::{QueueApi, QueueCallError};
 use weir_base::{BoxFuture, NodeId, TopicPartition};
 use weir_peer::{PeerError, Service};
 
-use super::{Answer, Request};
+use super::{Answer, Request, Undone};
 use crate::Broker;
 use crate::partitions::join_all;
 use crate::queues::Standing;
@@ -52,25 +52,17 @@ pub(super) enum ResolveAnswer {
 
 impl ResolveAnswer {
     fn of(done: Result<(), QueueCallError>) -> Self {
-        match done {
+        match done.map_err(Undone::from) {
             Ok(()) => ResolveAnswer::Decided,
-            Err(QueueCallError::Refused(QueueError::AlreadyDecided(decision))) => {
+            Err(Undone::Refused(QueueError::AlreadyDecided(decision))) => {
                 ResolveAnswer::DecidedBefore(decision)
             }
-            Err(QueueCallError::Refused(QueueError::NoSuchHalf) | QueueCallError::NoQueue) => {
+            Err(Undone::Refused(QueueError::NoSuchHalf) | Undone::NoQueue) => {
                 ResolveAnswer::NotRemembered
             }
-            Err(QueueCallError::Refused(_)) => ResolveAnswer::Forged,
-            Err(QueueCallError::Indeterminate) => ResolveAnswer::Indeterminate,
-            Err(
-                QueueCallError::UnknownPartition
-                | QueueCallError::NotLeader(_)
-                | QueueCallError::NotAvailable
-                | QueueCallError::Loading
-                | QueueCallError::Overloaded
-                | QueueCallError::IllegalGroupName(_)
-                | QueueCallError::Unreadable(_),
-            ) => ResolveAnswer::NotNow,
+            Err(Undone::Refused(_)) => ResolveAnswer::Forged,
+            Err(Undone::NotNow) => ResolveAnswer::NotNow,
+            Err(Undone::Indeterminate) => ResolveAnswer::Indeterminate,
         }
     }
 
