@@ -783,6 +783,9 @@ impl World {
                     self.list_replays()?;
                     return self.verdict();
                 }
+                // Before the last one makes up for what they left behind.
+                self.list_replays()?;
+                self.replays_verdict()?;
                 is_last_replay = true;
                 self.start_replay(ReplayFilter::default(), None, false)?;
             }
