@@ -10,7 +10,7 @@ use std::time::Duration;
 use weir_api::queues::{GroupSettings, Receive};
 use weir_api::{Acks, Api, NewTopic, QueueCallError};
 use weir_base::batch::BatchBuilder;
-use weir_base::{Env, NodeId, Timestamp, TopicPartition};
+use weir_base::{Env, NodeId, Offset, Timestamp, TopicPartition};
 use weir_sim::cluster::{Cluster, ip, on_fresh_thread};
 use weir_sim::trace::Trace;
 use weir_sim::whole_node::{node_options, run_node_with};
@@ -249,4 +249,85 @@ fn a_group_begins_behind_the_last_epoch_of_a_partition_that_nobody_led() {
     for seed in 4..7 {
         check(seed, true);
     }
+}
+
+/// What an operator gave a group at the one partition that it was made on: node 3 leads it.
+fn given() -> GroupSettings {
+    GroupSettings {
+        attempts_max: 3,
+        fifo: true,
+        ..GroupSettings::default()
+    }
+}
+
+/// What node 2, which leads nothing of the topic, and node 1, where the group is made later,
+/// say of its settings.
+async fn ask(env: Env, api: Api, asked: Arc<Mutex<BTreeMap<NodeId, GroupSettings>>>) {
+    let [one, two, three] = NODES;
+    let node = api.cluster.node();
+    if node == one {
+        make_topics(&env, &api).await;
+    }
+    let topic = loop {
+        env.sleep(at(50)).await;
+        if let Some(topic) = api.cluster.image().topics.get("single") {
+            break topic.id;
+        }
+    };
+    let (first, second) = (TopicPartition::new(topic, 0), TopicPartition::new(topic, 1));
+    if node == three {
+        let (queues, group) = (&api.queues, || "g".into());
+        while queues
+            .ensure_group(second, group(), given(), Offset(0), true)
+            .await
+            .is_err()
+        {
+            env.sleep(at(50)).await;
+        }
+        asked.lock().unwrap().insert(three, given());
+        return;
+    }
+    // Each in its turn: first who leads nothing.
+    let before = if node == two { three } else { two };
+    while !asked.lock().unwrap().contains_key(&before) {
+        env.sleep(at(10)).await;
+    }
+    let mut told = loop {
+        if let Ok(settings) = subscribe(&api, "single").await {
+            break settings;
+        }
+    };
+    if node == one {
+        told = api.queues.list_groups(first).await.unwrap()[0]
+            .settings
+            .clone();
+    }
+    asked.lock().unwrap().insert(node, told);
+}
+
+#[test]
+fn every_node_tells_a_groups_own_settings_and_makes_it_with_them() {
+    let told = on_fresh_thread(|| {
+        let cluster = Cluster::new(7, &NODES, Trace::new()).unwrap();
+        let mut sim = Cluster::builder(7, at(120_000)).build();
+        let asked = Arc::default();
+        for node in NODES {
+            let (cluster, asked) = (cluster.clone(), Arc::clone(&asked));
+            sim.host(ip(node), move || {
+                let asked = Arc::clone(&asked);
+                let options = node_options(node, &NODES);
+                let software = run_node_with(cluster.clone(), options, move |env, api| {
+                    env.tasks.spawn("ask", ask(env.clone(), api, asked));
+                });
+                async move { Ok(software.await?) }
+            });
+        }
+        while asked.lock().unwrap().len() < NODES.len() {
+            assert!(sim.elapsed() < at(60_000), "only {asked:?}");
+            sim.step().unwrap();
+        }
+        asked.lock().unwrap().clone()
+    });
+    let expected: BTreeMap<NodeId, GroupSettings> = NODES.map(|node| (node, given())).into();
+    assert_eq!(told, expected);
 }

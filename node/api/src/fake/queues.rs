@@ -298,6 +298,21 @@ impl FakeBroker {
         Ok(starts)
     }
 
+    /// What any partition of a topic, whoever leads it, has as a group's settings.
+    fn settings_anywhere(&self, topic: TopicId, group: &GroupName) -> Option<GroupSettings> {
+        let now = self.now();
+        let mut state = self.state();
+        let mut queues = state.queues.iter_mut().filter(|(at, _)| at.topic == topic);
+        queues.find_map(|(_, queue)| {
+            let group = group.clone();
+            let mut described = queue.call(now, QueueCommand::Describe { group });
+            let Ok(QueueReply::Describe(Ok(view))) = described.try_recv() else {
+                return None;
+            };
+            Some(view.settings)
+        })
+    }
+
     fn pump_and_wait(&self, at: TopicPartition) -> Duration {
         let mut state = self.state();
         self.pump(at, &mut state);
@@ -343,11 +358,12 @@ impl QueueApi for FakeBroker {
         Box::pin(async move {
             let queues: &dyn QueueApi = &broker;
             let starts = broker.starts(topic, &group)?;
-            let mut in_force = settings.clone();
+            let known = broker.settings_anywhere(topic, &group);
+            let mut in_force = known.unwrap_or(settings);
             for (index, start) in (0..).zip(starts) {
                 let at = TopicPartition::new(topic, index);
                 if broker.leads_queue(at).is_ok() {
-                    let settings = settings.clone();
+                    let settings = in_force.clone();
                     let made = queues.ensure_group(at, group.clone(), settings, start, false);
                     in_force = made.await?.settings;
                 }

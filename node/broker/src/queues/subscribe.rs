@@ -72,6 +72,7 @@ struct Subscription {
     broker: Broker,
     topic: TopicId,
     group: GroupName,
+    /// The caller's, until a leader told those that the group has.
     settings: GroupSettings,
     /// Whether all starts are on record: what is left may be done later, by others.
     is_accepted: bool,
@@ -162,6 +163,14 @@ fn passes(error: &QueueCallError) -> bool {
     }
 }
 
+/// What the first partition that has the group has.
+fn settings_of(standings: &[Standing]) -> Option<GroupSettings> {
+    standings.iter().find_map(|standing| match standing {
+        Standing::Made(settings) => Some(settings.clone()),
+        Standing::Missing(_) | Standing::Unknown => None,
+    })
+}
+
 impl Subscription {
     fn key(&self) -> String {
         format!("queue-start/{}/{}", self.topic, self.group)
@@ -177,6 +186,10 @@ impl Subscription {
         let record = image.topic(self.topic);
         let record = record.ok_or(QueueCallError::UnknownPartition)?;
         let mut standings = self.standings(record, left).await;
+        if let Some(settings) = settings_of(&standings) {
+            // Where it is missing it is made alike, on partitions added later for one.
+            self.settings = settings;
+        }
         let is_missing = |standing: &Standing| matches!(standing, Standing::Missing(_));
         let mut document = image.documents.get(&self.key()).map(|d| d.version);
         if standings.iter().any(is_missing) {
@@ -185,10 +198,7 @@ impl Subscription {
             document = Some(version);
             self.make_here(record, &mut standings, &starts).await?;
         }
-        let settings = standings.iter().find_map(|standing| match standing {
-            Standing::Made(settings) => Some(settings.clone()),
-            Standing::Missing(_) | Standing::Unknown => None,
-        });
+        let settings = settings_of(&standings);
         // It is nowhere, and no leader says that it may be made: nothing is known.
         if settings.is_none() && !self.is_accepted {
             return Err(QueueCallError::NotAvailable);
