@@ -1,14 +1,15 @@
 //! The clients that told this node their settings, and the way to each.
 //!
 //! Not kept over a crash: clients notice their streams end, and tell again. A client is
-//! known from its first settings until its stream ends, it says goodbye, or it opens
-//! another stream, whose settings then count.
+//! known from its first settings until its stream ends, it says goodbye, nothing was heard
+//! of it for too long, or it opens another stream, whose settings then count.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use weir_base::Monotonic;
 
 use crate::proto::TelemetryCommand;
 
@@ -48,6 +49,8 @@ struct Client {
     outgoing: Outgoing,
     /// Topics that it received from, by Weir's names.
     topics: BTreeSet<String>,
+    /// When it last began a call.
+    heard: Monotonic,
 }
 
 /// A client that is gone.
@@ -93,8 +96,8 @@ impl Clients {
         &self,
         client: &Arc<str>,
         role: Role,
-        stream: StreamId,
-        outgoing: &Outgoing,
+        (stream, outgoing): (StreamId, &Outgoing),
+        now: Monotonic,
     ) -> bool {
         let mut state = self.state();
         if state.clients.len() >= self.max && !state.clients.contains_key(client) {
@@ -106,6 +109,7 @@ impl Clients {
             stream,
             outgoing: outgoing.clone(),
             topics: topics.unwrap_or_default(),
+            heard: now,
         };
         state.clients.insert(Arc::clone(client), told);
         true
@@ -122,6 +126,20 @@ impl Clients {
             Role::Consumer { waits, .. } => waits,
             Role::Producer { .. } => None,
         }
+    }
+
+    /// A client begins a call.
+    pub(crate) fn heard(&self, client: &str, now: Monotonic) {
+        if let Some(client) = self.state().clients.get_mut(client) {
+            client.heard = now;
+        }
+    }
+
+    /// When a client was heard of last, if it is known by this stream.
+    pub(crate) fn last_heard(&self, client: &str, stream: StreamId) -> Option<Monotonic> {
+        let state = self.state();
+        let client = state.clients.get(client)?;
+        (client.stream == stream).then_some(client.heard)
     }
 
     /// A client receives from a topic.
@@ -192,9 +210,13 @@ mod tests {
             waits: None,
         };
         let (first, second) = (clients.new_stream(), clients.new_stream());
-        assert!(clients.tell(&a, role.clone(), first, &outgoing));
-        assert!(!clients.tell(&b, role.clone(), second, &outgoing));
-        assert!(clients.tell(&a, role.clone(), second, &outgoing));
+        let (early, late) = (Monotonic(1), Monotonic(2));
+        assert!(clients.tell(&a, role.clone(), (first, &outgoing), early));
+        assert!(!clients.tell(&b, role.clone(), (second, &outgoing), early));
+        assert!(clients.tell(&a, role.clone(), (second, &outgoing), early));
+        clients.heard("a", late);
+        assert_eq!(clients.last_heard("a", second), Some(late));
+        assert_eq!(clients.last_heard("a", first), None);
         assert_eq!(clients.close("a", first), None);
         assert_eq!(clients.role("a"), Some(role));
         clients.receives("a", "t");

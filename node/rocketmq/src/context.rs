@@ -39,6 +39,9 @@ pub struct RocketmqOptions {
     pub idle_close: Duration,
     /// How long a route request waits for a topic being made. Default 2 s.
     pub topic_wait: Duration,
+    /// A client of which nothing was heard for this long is gone, and what it holds with it.
+    /// Clients say every 10 s that they live. Default 40 s.
+    pub client_silence: Duration,
 }
 
 impl Default for RocketmqOptions {
@@ -55,6 +58,7 @@ impl Default for RocketmqOptions {
             clients_max: 10_000,
             idle_close: Duration::from_secs(1_800),
             topic_wait: Duration::from_secs(2),
+            client_silence: Duration::from_secs(40),
         }
     }
 }

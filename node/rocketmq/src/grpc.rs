@@ -91,6 +91,7 @@ fn identify(shared: Arc<Shared>, remote: SocketAddr, headers: &HeaderMap) -> Ide
         ));
     }
     let timeout = header("grpc-timeout").and_then(parse_timeout);
+    shared.clients.heard(client, shared.env.clock.now());
     Ok(Call {
         client: client.into(),
         remote,

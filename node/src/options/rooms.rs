@@ -120,6 +120,7 @@ impl NodeOptions {
             clients_max: count(self.rocketmq.clients_max),
             idle_close: self.rocketmq.idle_close,
             topic_wait: self.rocketmq.topic_wait,
+            client_silence: self.rocketmq.client_silence,
         }
     }
 

@@ -108,6 +108,8 @@ section! {
         idle_close: Duration = "30m", bounds "1s to 1d", change "below the idle limit of a load balancer in between";
         /// How long a route request waits for a topic that is being made.
         topic_wait: Duration = "2s", bounds "0ms to 30s", change "downwards for clients with short timeouts";
+        /// A client of which nothing was heard for this long is gone, and what it holds with it.
+        client_silence: Duration = "40s", bounds "15s to 1h", change "upwards for clients that are stopped for long: others say every 10 s that they live";
     }
 }
 

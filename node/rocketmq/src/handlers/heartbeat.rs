@@ -1,7 +1,7 @@
 //! Heartbeat: every 10 s from every client to every node it uses.
 //!
-//! It only asks whether this node still knows the client: the stream of telemetry tells
-//! by itself that a client is gone.
+//! It asks whether this node still knows the client. That the call came says that the client
+//! lives, as every call does.
 
 use crate::context::Call;
 use crate::errors::{Refusal, ok};

@@ -1,7 +1,9 @@
 //! Telemetry: a stream in each direction for as long as the client lives. It tells its
 //! settings and waits for the node's; without an answer it does not start.
 //!
-//! The stream's end is how this node learns that a client is gone.
+//! The stream's end is how this node learns that a client is gone. Of one whose machine or
+//! network is gone no end comes: it is gone when nothing was heard of it for longer than a
+//! client that lives is silent.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -73,6 +75,10 @@ async fn follow(call: &Call, mut incoming: Streaming<TelemetryCommand>, outgoing
             biased;
             () = outgoing.closed() => break,
             told = incoming.message() => told,
+            () = silence(call, stream) => {
+                tracing::info!(client = %call.client, "nothing heard of a client: it is gone");
+                break;
+            }
         };
         let Ok(Some(told)) = told else {
             break;
@@ -97,6 +103,20 @@ async fn follow(call: &Call, mut incoming: Streaming<TelemetryCommand>, outgoing
     call.shared.env.sleep(GRACE).await;
     if let Some(gone) = clients.close(&call.client, stream) {
         leave(call, &gone).await;
+    }
+}
+
+/// Ends when nothing was heard of the client for too long.
+async fn silence(call: &Call, stream: StreamId) {
+    let (clock, limit) = (&call.shared.env.clock, call.shared.options.client_silence);
+    let began = clock.now();
+    loop {
+        let heard = call.shared.clients.last_heard(&call.client, stream);
+        let until = heard.unwrap_or(began) + limit;
+        if until <= clock.now() {
+            return;
+        }
+        clock.sleep_until(until).await;
     }
 }
 
@@ -130,10 +150,11 @@ async fn on_settings(
             ));
         }
     };
+    let now = call.shared.env.clock.now();
     if !call
         .shared
         .clients
-        .tell(&call.client, role, stream, outgoing)
+        .tell(&call.client, role, (stream, outgoing), now)
     {
         return Err(Refusal::new(
             Code::TooManyRequests,

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use weir_api::Acks;
+use weir_api::queues::{Backoff, GroupSettings};
 use weir_base::batch::BatchBuilder;
-use weir_base::{NodeId, Timestamp, TopicPartition};
+use weir_base::{NodeId, Offset, Timestamp, TopicPartition};
 
 use super::handshake::{publishing, subscribing, subscribing_to, told, waiting};
 use super::sending::{message, send, system};
 use super::{Client, Fixture, code, resource, run};
+use crate::RocketmqOptions;
 use crate::proto::{
     AckMessageEntry, AckMessageRequest, AckMessageResponse, ChangeInvisibleDurationRequest,
     ChangeInvisibleDurationResponse, ClientType, Code, EndTransactionRequest, FilterExpression,
@@ -435,6 +437,45 @@ fn a_client_that_says_goodbye_leaves_its_messages_to_others() {
         let other = Member::consumer(&fixture, "c2", ClientType::SimpleConsumer).await;
         let stale = ack(&other.client, "t", &[handle(&got)]).await;
         assert_eq!(code(stale.status), i32::from(Code::InvalidReceiptHandle));
+    });
+}
+
+#[test]
+fn a_client_that_is_silent_is_gone_though_its_stream_stands() {
+    run(async {
+        let options = RocketmqOptions {
+            client_silence: Duration::from_millis(1_500),
+            ..RocketmqOptions::default()
+        };
+        let fixture = Fixture::with(options).await;
+        let at = TopicPartition::new(fixture.topic("t", 1, &[]).await, 0);
+        let settings = GroupSettings {
+            backoff: Backoff::List(vec![Duration::ZERO]),
+            ..GroupSettings::default()
+        };
+        let queues = fixture.broker.api().queues;
+        let made = queues.ensure_group(at, "g".into(), settings, Offset::ZERO, true);
+        made.await.unwrap();
+        let pushed = || ReceiveMessageRequest {
+            auto_renew: true,
+            invisible_duration: None,
+            ..asking("t", Duration::from_millis(500))
+        };
+        let silent = Member::consumer(&fixture, "c1", ClientType::PushConsumer).await;
+        receive(&silent.client, pushed()).await;
+        send(&silent.client, vec![message("t", system("01"), "x")]).await;
+        let first = receive(&silent.client, pushed()).await.1.remove(0);
+        assert_eq!((id(&first), attempt(&first)), ("01", 1));
+        let other = Member::consumer(&fixture, "c2", ClientType::PushConsumer).await;
+        let again = loop {
+            let (_, mut got) = receive(&other.client, pushed()).await;
+            if let Some(message) = got.pop() {
+                break message;
+            }
+        };
+        assert_eq!((id(&again), attempt(&again)), ("01", 2));
+        let settled = ack(&other.client, "t", &[handle(&again)]).await;
+        assert_eq!(code(settled.status), 20_000);
     });
 }
 
