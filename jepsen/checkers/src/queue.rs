@@ -1,5 +1,5 @@
-//! Histories of queue clients, and the checkers that judge them: C14, C17, C18, C20, and
-//! C20 for letters that are replayed.
+//! Histories of queue clients, and the checkers that judge them: C14 to C18, C20, and C20
+//! for letters that are replayed.
 //!
 //! A driver notes every call with its outcome and every delivery, drains, and then reads
 //! the logs back: a queue history says nothing before it was drained. Messages are named
@@ -8,8 +8,10 @@
 pub mod conservation;
 pub mod delay;
 pub mod half;
+pub mod order;
 pub mod replay;
 pub mod retry;
+pub mod settled;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,8 +46,13 @@ pub enum Event {
     },
     /// A delayed message was to be taken back; `Ok`: the broker said that it was.
     Cancelled { id: String, outcome: Outcome },
-    /// A consumer got it.
-    Delivered { id: String, attempt: u16, at: i64 },
+    /// A consumer got it, having asked when so many events had been noted.
+    Delivered {
+        id: String,
+        attempt: u16,
+        at: i64,
+        asked: usize,
+    },
     /// A consumer settled it.
     Acked { id: String, outcome: Outcome },
     /// A consumer returned it; not before `next` again, if the broker said when.
@@ -89,6 +96,16 @@ pub enum QueueAnomaly {
     SeenUncommitted { id: String },
     /// C18: both decisions were acknowledged.
     DecidedTwice { id: String },
+    /// C15: asked for when its settling had been acknowledged, and delivered.
+    DeliveredAfterAck { id: String },
+    /// C16: delivered while the message before it in its message group was not settled.
+    Overtook { id: String, before: String },
+    /// C20: delivered as an attempt that had been returned, and that was acknowledged.
+    AttemptForgotten {
+        id: String,
+        attempt: u16,
+        ended: u16,
+    },
     /// C20: among the dead letters though its settling was acknowledged.
     AckedAndDead { id: String },
     /// C20: more deliveries than attempts allow.
@@ -113,21 +130,25 @@ pub struct QueueHistory {
 }
 
 impl QueueHistory {
-    /// All four verdicts. `slack` is what clocks may differ by, in milliseconds;
-    /// `attempts_max` the group's.
+    /// All verdicts that need no more than the history. `slack` is what clocks may differ
+    /// by, in milliseconds; `attempts_max` the group's.
     #[must_use]
     pub fn check(&self, slack: i64, attempts_max: u16) -> Vec<QueueAnomaly> {
         let mut found = conservation::check(self);
         found.extend(delay::check(self, slack));
         found.extend(half::check(self));
         found.extend(retry::check(self, slack, attempts_max));
+        found.extend(settled::check(self));
         found
     }
 
     fn delivered(&self) -> BTreeMap<&str, Vec<(u16, i64)>> {
         let mut delivered: BTreeMap<&str, Vec<(u16, i64)>> = BTreeMap::new();
         for event in &self.events {
-            if let Event::Delivered { id, attempt, at } = event {
+            if let Event::Delivered {
+                id, attempt, at, ..
+            } = event
+            {
                 delivered.entry(id).or_default().push((*attempt, *at));
             }
         }
@@ -161,15 +182,55 @@ impl QueueHistory {
         })
     }
 
-    /// Ids that a consumer settled, so far as one of `outcomes`.
-    fn settled(&self, outcomes: &[Outcome]) -> BTreeSet<&str> {
+    /// Ids that a consumer settled, and was told so.
+    fn settled(&self) -> BTreeSet<&str> {
         let settled = self.events.iter().filter_map(|event| {
-            if let Event::Acked { id, outcome } = event {
-                return outcomes.contains(outcome).then_some(&**id);
+            if let Event::Acked {
+                id,
+                outcome: Outcome::Ok,
+            } = event
+            {
+                return Some(&**id);
             }
             None
         });
         settled.collect()
+    }
+
+    /// Ids that a consumer settled, or that nobody knows of whether it did.
+    fn may_be_settled(&self) -> BTreeSet<&str> {
+        let mut tries = Tries::default();
+        self.events.iter().for_each(|event| tries.note(event));
+        tries.0.into_keys().collect()
+    }
+}
+
+/// Settling that succeeded or may have: a try is noted as unknown before it is made, and
+/// with its outcome behind.
+#[derive(Default)]
+struct Tries<'h>(BTreeMap<&'h str, usize>);
+
+impl<'h> Tries<'h> {
+    fn note(&mut self, event: &'h Event) {
+        let Event::Acked { id, outcome } = event else {
+            return;
+        };
+        match outcome {
+            // A success twice over, which no failure of another try takes back.
+            Outcome::Info | Outcome::Ok => *self.0.entry(id).or_default() += 1,
+            Outcome::Fail => {
+                if let Some(open) = self.0.get_mut(&**id) {
+                    *open -= 1;
+                    if *open == 0 {
+                        self.0.remove(&**id);
+                    }
+                }
+            }
+        }
+    }
+
+    fn may_be_settled(&self, id: &str) -> bool {
+        self.0.contains_key(id)
     }
 }
 
@@ -191,6 +252,7 @@ mod script {
             id: id.to_owned(),
             attempt,
             at,
+            asked: 0,
         }
     }
 

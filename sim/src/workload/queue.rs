@@ -137,6 +137,7 @@ impl Client {
             };
             let queues = &self.api.queues;
             let made = queues.ensure_group(at, GROUP.into(), settings, Offset::ZERO, false);
+            let asked = self.shared.lock().events.len();
             let received = async {
                 made.await?;
                 let receive = Receive {
@@ -160,17 +161,18 @@ impl Client {
             for (record, delivery) in records.into_iter().zip(got) {
                 let body = record.and_then(|record| record.value).unwrap_or_default();
                 let id = String::from_utf8_lossy(&body).into_owned();
-                self.take(at, id, &delivery).await;
+                self.take(at, id, (&delivery, asked)).await;
             }
         }
     }
 
     /// Acknowledges most; some are refused once, some always, some forgotten.
-    async fn take(&self, at: TopicPartition, id: String, delivery: &Delivery) {
+    async fn take(&self, at: TopicPartition, id: String, (delivery, asked): (&Delivery, usize)) {
         self.shared.note(Event::Delivered {
             id: id.clone(),
             attempt: delivery.attempt,
             at: self.env.clock.wall().0,
+            asked,
         });
         let queues = &self.api.queues;
         let first = delivery.attempt == 1;

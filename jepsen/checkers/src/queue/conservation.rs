@@ -38,7 +38,7 @@ pub fn check(history: &QueueHistory) -> Vec<QueueAnomaly> {
         }
     }
     let (delivered, dead) = (history.delivered(), history.dead_letters());
-    let settled = history.settled(&[Outcome::Ok, Outcome::Info]);
+    let settled = history.may_be_settled();
     let mut found = Vec::new();
     for id in owed.keys().filter(|id| !taken_back.contains_key(*id)) {
         let id_of = || (*id).to_owned();
@@ -70,11 +70,18 @@ mod tests {
             sent("open", Outcome::Ok),
             delivered("open", 1, 0),
             delivered("strange", 1, 0),
+            sent("refused", Outcome::Ok),
+            delivered("refused", 1, 0),
+            acked("refused", Outcome::Info),
+            acked("refused", Outcome::Fail),
         ]);
         let named = |id: &str| id.to_owned();
         let expected = [
             QueueAnomaly::Lost { id: named("lost") },
             QueueAnomaly::Unsettled { id: named("open") },
+            QueueAnomaly::Unsettled {
+                id: named("refused"),
+            },
             QueueAnomaly::Unexpected {
                 id: named("strange"),
             },
@@ -93,6 +100,13 @@ mod tests {
             sent("done", Outcome::Ok),
             delivered("done", 1, 0),
             acked("done", Outcome::Info),
+            sent("late", Outcome::Ok),
+            delivered("late", 1, 0),
+            acked("late", Outcome::Info),
+            acked("late", Outcome::Fail),
+            delivered("late", 2, 0),
+            acked("late", Outcome::Info),
+            acked("late", Outcome::Ok),
         ]);
         assert_eq!(check(&good), []);
     }

@@ -9,7 +9,7 @@ use super::{Event, Outcome, QueueAnomaly, QueueHistory};
 #[must_use]
 pub fn check(history: &QueueHistory, slack: i64, attempts_max: u16) -> Vec<QueueAnomaly> {
     let mut found = Vec::new();
-    let settled = history.settled(&[Outcome::Ok]);
+    let settled = history.settled();
     for (id, offsets) in history.dead_letters() {
         let named = || id.to_owned();
         if settled.contains(id) {
@@ -32,7 +32,10 @@ pub fn check(history: &QueueHistory, slack: i64, attempts_max: u16) -> Vec<Queue
         {
             not_before.insert(id, *next);
         }
-        let Event::Delivered { id, attempt, at } = event else {
+        let Event::Delivered {
+            id, attempt, at, ..
+        } = event
+        else {
             continue;
         };
         if *attempt > attempts_max {
