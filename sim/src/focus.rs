@@ -25,6 +25,8 @@ pub(crate) struct Focus {
     pub(crate) victim_stalls: bool,
     /// Consumer groups commit positions.
     pub(crate) has_groups: bool,
+    /// Queues have clients.
+    pub(crate) has_queues: bool,
     /// Writers wait long between batches, and send every other one of the last again: what
     /// the broker must know again is as old as it can be.
     pub(crate) repeats_often: bool,
@@ -44,6 +46,7 @@ const PLAIN: Focus = Focus {
     has_small_files: false,
     victim_stalls: false,
     has_groups: false,
+    has_queues: false,
     repeats_often: false,
     stays_slow: false,
 };
@@ -161,6 +164,20 @@ pub(crate) const FOCI: &[Focus] = &[
             "leader transfer",
             "split",
         ],
+        ..PLAIN
+    },
+    // Leaders of queues come and go, with leases, timers and decisions under way.
+    Focus {
+        name: "queues",
+        kinds: &[
+            "isolated node",
+            "kill",
+            "leader transfer",
+            "pause",
+            "power loss",
+            "split",
+        ],
+        has_queues: true,
         ..PLAIN
     },
     // A disk that stands still under a node that lives.

@@ -6,6 +6,7 @@
 //! it are struck from the history; everything else stays and is an anomaly.
 
 pub(crate) mod promise;
+pub(crate) mod queues;
 
 use std::collections::BTreeSet;
 

@@ -91,6 +91,8 @@ pub(crate) struct Plan {
     pub(crate) victim: NodeId,
     /// When faults end, in milliseconds.
     pub(crate) end: u64,
+    /// Whether there are clients of queues.
+    pub(crate) has_queues: bool,
     /// Whether the victim, if the rest can do without it, stays away when faults end.
     pub(crate) victim_stays_away: bool,
     /// Faults by number.
@@ -134,11 +136,18 @@ impl Plan {
         };
         let events = nemesis::plan(&setting);
         let victim_stays_away = dice.one_in(3);
+        // Of a stream of its own: the faults of a seed are what they were without queues.
+        let queues = Dice::new(entropy(seed).fork("queues"));
+        let has_queues = match focus {
+            Some(focus) => focus.has_queues,
+            None => queues.one_in(3),
+        };
         Self {
             seed,
             focus,
             victim,
             end,
+            has_queues,
             victim_stays_away,
             events: events.into_iter().enumerate().collect(),
             nodes,

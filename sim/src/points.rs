@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use weir_base::image::{ClusterImage, NodeState, PartitionRecord};
 
+use crate::oracle::queues;
 use crate::probe::Seen;
 
 /// Messages in nodes' logs, and the state that each tells of.
@@ -135,6 +136,7 @@ impl Points {
         heard
             .chain(LOOKED.iter().copied())
             .chain(TOLD.iter().copied())
+            .chain(queues::POINTS.iter().copied())
     }
 
     /// The states that a long enough row of runs has to reach.

@@ -8,6 +8,7 @@
 mod clients;
 mod identity;
 mod liveness;
+mod queues;
 mod stranded;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +37,7 @@ use crate::trace::{Trace, set_time_outside};
 use crate::whole_node::{Insides, node_options, run_watched};
 use crate::workload::recorder::Recorder;
 use crate::workload::stage::Stage;
+use crate::workload::workers::book::Book;
 use clients::Admin;
 use liveness::Standing;
 use stranded::Membership;
@@ -96,6 +98,7 @@ struct Run<'p> {
     invariants: Invariants,
     recorder: Recorder,
     stage: Stage,
+    book: Book,
     admin: Admin,
     seen: Seen,
     epochs: BTreeMap<TopicPartition, LeaderEpoch>,
@@ -129,7 +132,8 @@ fn run(plan: &Plan, trace: &Trace, said: &Said, outcome: &mut Outcome) -> Result
         cluster.leave_off(&mut sim, *spare)?;
     }
     let (recorder, stage) = (Recorder::new(trace), Stage::default());
-    let admin = clients::start(&mut sim, &cluster, plan, &recorder, &stage);
+    let book = Book::new(trace);
+    let admin = clients::start(&mut sim, &cluster, plan, &recorder, &stage, &book);
     let forgetful = plan.focus.filter(|focus| focus.rots_metadata());
     let forgetful = forgetful.map(|_| plan.victim);
     let mut run = Run {
@@ -142,6 +146,7 @@ fn run(plan: &Plan, trace: &Trace, said: &Said, outcome: &mut Outcome) -> Result
         invariants: Invariants::new(forgetful),
         recorder,
         stage,
+        book,
         admin,
         seen: Seen::default(),
         epochs: BTreeMap::new(),
@@ -178,6 +183,7 @@ fn run(plan: &Plan, trace: &Trace, said: &Said, outcome: &mut Outcome) -> Result
             .push("nothing was acknowledged: the run proves nothing".to_owned());
     }
     outcome.violations.extend(judgement.violations);
+    outcome.violations.extend(run.judge_queues());
     outcome.forgiven = judgement.forgiven;
     for point in run.supervisor.points.drain(..) {
         run.points.reach(point);
@@ -283,7 +289,7 @@ impl Run<'_> {
         self.step(sim, true)?;
         self.stage.heal();
         let controllers = self.said.controllers();
-        let until = sim.elapsed() + LIVENESS;
+        let until = sim.elapsed() + LIVENESS + self.queues_may_lag();
         let patience = sim.elapsed() + STRANDED_AFTER;
         while sim.elapsed() < until {
             if !self.step(sim, false)? {
@@ -300,6 +306,7 @@ impl Run<'_> {
             }
             let mut wanted = keys().filter(|(.., key)| !stranded.contains(key));
             *is_drained = wanted.all(|(.., key)| self.stage.is_read(key));
+            *is_drained &= self.queues_are_done();
             if *is_drained && self.stage.is_kept() && self.standing().what_is_missing().is_none() {
                 if !stranded.is_empty() {
                     self.points
@@ -326,6 +333,9 @@ impl Run<'_> {
             .collect();
         if !self.stage.is_kept() {
             waiting.push("positions of groups are not answered for".to_owned());
+        }
+        if !self.queues_are_done() {
+            waiting.push(format!("queues wait for {}", self.book.waits_for()));
         }
         anyhow::bail!(
             "liveness: {LIVENESS:?} after the faults: {missing} {}{}",

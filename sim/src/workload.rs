@@ -7,5 +7,7 @@ pub mod produce;
 pub mod queue;
 pub(crate) mod reader;
 pub(crate) mod recorder;
+pub(crate) mod rocketmq;
 pub(crate) mod stage;
+pub(crate) mod workers;
 pub(crate) mod writer;

@@ -17,6 +17,7 @@ use crate::workload::produce::create_topic;
 use crate::workload::reader::Reader;
 use crate::workload::recorder::Recorder;
 use crate::workload::stage::Stage;
+use crate::workload::workers::{self, book::Book};
 use crate::workload::writer::{Target, Writer};
 
 /// The run's end of its admin.
@@ -37,6 +38,7 @@ pub(super) fn start(
     plan: &Plan,
     recorder: &Recorder,
     stage: &Stage,
+    book: &Book,
 ) -> Admin {
     let (changes, orders) = unbounded_channel();
     let (tell, done) = unbounded_channel();
@@ -64,20 +66,28 @@ pub(super) fn start(
             0
         };
         (0..keepers).for_each(|_| stage.keeper_begins());
+        let queues = plan.has_queues.then(|| Queues {
+            place,
+            nodes: plan.nodes.clone(),
+            book: book.clone(),
+            recorder: recorder.clone(),
+            stage: stage.clone(),
+        });
         let cluster = cluster.clone();
         let nodes = nodes.clone();
         // Clients are never restarted.
-        let once = std::cell::RefCell::new(Some((targets, orders.take(), keepers)));
+        let once = std::cell::RefCell::new(Some((targets, orders.take(), keepers, queues)));
         sim.host(ip(client), move || {
             let start = once.borrow_mut().take();
             let (cluster, nodes) = (cluster.clone(), nodes.clone());
             async move {
-                let (targets, orders, keepers) = start.unwrap_or_default();
+                let (targets, orders, keepers, queues) = start.unwrap_or_default();
                 let host = Software {
                     client,
                     cluster,
                     nodes,
                     has_small_files,
+                    queues,
                 };
                 host.run(targets, orders, keepers).await?;
                 std::future::pending().await
@@ -93,6 +103,16 @@ struct Software {
     cluster: Cluster,
     nodes: Vec<SocketAddr>,
     has_small_files: bool,
+    queues: Option<Queues>,
+}
+
+/// What the clients of queues on one machine are given.
+struct Queues {
+    place: usize,
+    nodes: Vec<NodeId>,
+    book: Book,
+    recorder: Recorder,
+    stage: Stage,
 }
 
 impl Software {
@@ -107,8 +127,13 @@ impl Software {
             cluster,
             nodes,
             has_small_files,
+            queues,
         } = self;
         let env = cluster.boot(client)?.env;
+        if let Some(queues) = queues {
+            let shared = (&queues.book, &queues.recorder, &queues.stage);
+            workers::start(&env, queues.place, &queues.nodes, shared);
+        }
         let trace = cluster.trace().clone();
         if let Some((changes, done)) = orders {
             let admin = admin::run(env.clone(), nodes.clone(), trace, changes, done);

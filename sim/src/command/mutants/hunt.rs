@@ -12,6 +12,26 @@ use crate::command::one::One;
 use crate::command::worker;
 use crate::focus;
 
+/// Bugs of the queue machine that clients of whole nodes can meet.
+const OF_QUEUES: &[Mutant] = &[
+    Mutant::M14,
+    Mutant::M15,
+    Mutant::M16,
+    Mutant::M17,
+    Mutant::M28,
+    Mutant::CursorLeaps,
+    Mutant::OldReceipts,
+    Mutant::TimeoutsAreFree,
+    Mutant::RetryLetsFollowersPass,
+    Mutant::DeadLettersVanish,
+    Mutant::CancelLies,
+];
+
+/// All that are looked for.
+fn all() -> impl Iterator<Item = Mutant> {
+    Mutant::NODES.iter().chain(OF_QUEUES).copied()
+}
+
 /// How many are looked for with each commit.
 const A_COMMIT: usize = 4;
 
@@ -35,8 +55,7 @@ const BUDGET: u64 = 12;
 
 /// The planted bug of this name.
 pub(super) fn named(name: &str) -> Result<Mutant> {
-    let mut all = Mutant::NODES.iter().copied();
-    let found = all.find(|mutant| format!("{mutant:?}") == name);
+    let found = all().find(|mutant| format!("{mutant:?}") == name);
     found.with_context(|| format!("no mutant {name}"))
 }
 
@@ -70,10 +89,8 @@ fn ground(mutant: Mutant) -> Option<&'static str> {
         | Mutant::RunsOutliveFailures
         | Mutant::FollowersPay
         | Mutant::DeadLettersVanish
-        | Mutant::CancelLies
-        | Mutant::DedupForgets
-        | Mutant::ReplayForgetsMark
-        | Mutant::ReplaySkips => None, // of the queue machine's own model
+        | Mutant::CancelLies => Some("queues"),
+        Mutant::DedupForgets | Mutant::ReplayForgetsMark | Mutant::ReplaySkips => None, // of the queue machine's own model
         Mutant::CacheIsDisk => None, // of storage's own model
     }
 }
@@ -117,8 +134,8 @@ impl Mutants {
             });
             return Ok(hunts.collect());
         }
-        let chosen = match &*self.only {
-            [] => Mutant::NODES.to_vec(),
+        let chosen: Vec<Mutant> = match &*self.only {
+            [] => all().collect(),
             names => names
                 .iter()
                 .map(|name| named(name))
@@ -218,8 +235,8 @@ mod tests {
 
     #[test]
     fn every_focus_that_a_bug_is_looked_for_with_exists() {
-        for mutant in Mutant::NODES {
-            if let Some(focus) = ground(*mutant) {
+        for mutant in all() {
+            if let Some(focus) = ground(mutant) {
                 focus::named(focus).unwrap();
             }
         }
