@@ -83,6 +83,8 @@ struct State {
     failing_reads: BTreeMap<String, u64>,
     /// Operations left until a crash.
     crash_after: Option<(u64, Crash)>,
+    /// Files with an fsync that failed in this life.
+    failed_syncs: Vec<u64>,
 }
 
 impl SimDisk {
@@ -102,6 +104,7 @@ impl SimDisk {
                 writes: 0,
                 failing_reads: BTreeMap::new(),
                 crash_after: None,
+                failed_syncs: Vec::new(),
             })),
             clock: None,
             life: 1,
@@ -177,6 +180,21 @@ impl SimDisk {
         Ok(state.file(id)?.len())
     }
 
+    /// What a file holds now, whoever may read it; without the zeros at its end, which are
+    /// reserved room for the most part.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn content(&self, path: &str) -> io::Result<Bytes> {
+        let mut state = self.state();
+        let id = state.names.file(path)?;
+        let file = state.file(id)?;
+        let mut bytes = file.read(0, usize::try_from(file.len()).unwrap_or(usize::MAX));
+        let end = bytes.iter().rposition(|byte| *byte != 0);
+        bytes.truncate(end.map_or(0, |last| last + 1));
+        Ok(bytes)
+    }
+
     /// Has the next `count` reads of a file fail with an I/O error that passes.
     pub fn fail_reads(&self, path: &str, count: u64) {
         self.state().failing_reads.insert(path.to_owned(), count);
@@ -192,6 +210,24 @@ impl SimDisk {
     #[must_use]
     pub fn used_bytes(&self) -> u64 {
         self.state().used()
+    }
+
+    /// Whether a process that lives was told that an fsync of a file below `directory`
+    /// failed.
+    #[must_use]
+    pub fn has_failed_sync(&self, directory: &str) -> bool {
+        let state = self.state();
+        let is_below = |path: &String| path.starts_with(directory);
+        let is_failed = |path: &String| {
+            let id = state.names.file(path);
+            id.is_ok_and(|id| state.failed_syncs.contains(&id))
+        };
+        !state.failed_syncs.is_empty()
+            && state
+                .names
+                .files()
+                .iter()
+                .any(|path| is_below(path) && is_failed(path))
     }
 
     /// Fsyncs and writes so far: a crash point for tests that count.
@@ -251,6 +287,7 @@ impl State {
     fn crash(&mut self, crash: Crash) {
         self.life += 1;
         self.crash_after = None;
+        self.failed_syncs.clear();
         if crash == Crash::PowerLoss {
             self.boot += 1;
             self.names.power_loss(&self.entropy);
@@ -338,6 +375,7 @@ impl State {
         let file = self.file(id)?;
         if fails {
             file.fail_sync();
+            self.failed_syncs.push(id);
             return Err(io::Error::other("injected fsync error"));
         }
         if !lies {

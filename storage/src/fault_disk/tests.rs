@@ -68,11 +68,14 @@ async fn a_failed_fsync_loses_what_was_dirty_and_then_lies() {
         sync_failure_odds: 1,
         ..SimFaults::default()
     });
+    assert!(!disk.has_failed_sync(""));
     before.sync_data().await.unwrap_err();
+    assert!(disk.has_failed_sync("") && !disk.has_failed_sync("elsewhere/"));
     disk.set_faults(SimFaults::default());
     before.sync_data().await.unwrap();
     assert_eq!(before.read_at(0, 9).await.unwrap()[..], *b"dirty");
     disk.crash(Crash::PowerLoss);
+    assert!(!disk.has_failed_sync(""), "nobody is left who was told");
     let after = disk
         .handle(None)
         .open("f", OpenMode::Existing)
