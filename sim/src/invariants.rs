@@ -3,20 +3,24 @@
 //!
 //! Each keeps what it has to remember from look to look. Those about logs speak of
 //! partitions with sync flush and sync replication alone: what the weaker modes may lose
-//! is judged at the end of a run, by what was acknowledged (`oracle`). I8 and I11 are
-//! checked where data is read (`workload/reader.rs`, and an assert in the product), I12
-//! by the storage's own model; I13 and I14 have nothing to hold yet.
+//! is judged at the end of a run, by what was acknowledged (`oracle`). I8 is checked where
+//! data is read (`workload/reader.rs`, and an assert in the product), I12 by the storage's
+//! own model; I13 and I14 have nothing to hold yet.
 
 mod i01_one_leader;
 mod i01_terms;
+mod i02_follows;
 mod i02_log_matching;
 mod i03_watermark;
+mod i04_joins;
 mod i04_members_hold_it;
 mod i04_returned_members;
+mod i04_suspects;
 mod i05_to_i07_records;
 mod i09_epochs;
 mod i10_fenced;
 mod i10_lease;
+mod i11_producers;
 mod i15_images;
 
 use std::collections::BTreeMap;
@@ -43,14 +47,18 @@ impl Invariants {
         Self(vec![
             Box::<i01_one_leader::OneLeader>::default(),
             Box::new(i01_terms::Terms::new(forgetful)),
+            Box::<i02_follows::Follows>::default(),
             Box::new(i02_log_matching::LogMatching),
             Box::<i03_watermark::Watermark>::default(),
+            Box::<i04_joins::Joins>::default(),
             Box::<i04_members_hold_it::MembersHoldIt>::default(),
             Box::<i04_returned_members::ReturnedMembers>::default(),
+            Box::<i04_suspects::Suspects>::default(),
             Box::<i05_to_i07_records::Records>::default(),
             Box::<i09_epochs::Epochs>::default(),
             Box::new(i10_fenced::Fenced),
             Box::<i10_lease::Lease>::default(),
+            Box::<i11_producers::Producers>::default(),
             Box::<i15_images::Images>::default(),
         ])
     }

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use weir_base::image::{ClusterImage, FlushMode, PartitionRecord, ReplicationMode};
-use weir_base::{LeaderEpoch, NodeEpoch, NodeId, Offset, PartitionEpoch, TopicPartition, Uuid};
+use weir_base::{
+    LeaderEpoch, NodeEpoch, NodeId, Offset, PartitionEpoch, ProducerEpoch, ProducerId,
+    TopicPartition, Uuid,
+};
 use weir_replication::PartitionHandle;
 
 use crate::plan::SHIFTING;
@@ -12,6 +15,9 @@ use crate::whole_node::Insides;
 
 /// Epochs of a log that a look takes in, from the newest down.
 const EPOCHS: usize = 4;
+
+/// A producer that a log knows of: its newest epoch and its last sequence.
+pub(crate) type ProducerSeen = (ProducerId, ProducerEpoch, i32);
 
 /// Everything that was seen at one time.
 #[derive(Clone, Default)]
@@ -51,6 +57,11 @@ pub(crate) struct ReplicaSeen {
     pub(crate) isr: Vec<NodeId>,
     /// Epochs in the log and where each ended, newest first.
     pub(crate) epochs: Vec<(LeaderEpoch, Offset)>,
+    pub(crate) log_start: Offset,
+    /// The epoch that wrote last and where the log ends, at the time of `producers`: the
+    /// ends above may be older.
+    pub(crate) tail: Option<(LeaderEpoch, Offset)>,
+    pub(crate) producers: Vec<ProducerSeen>,
 }
 
 impl Seen {
@@ -123,6 +134,8 @@ fn seen(handle: &PartitionHandle) -> ReplicaSeen {
         epochs.push((found.epoch, found.end));
         asked = found.epoch.0.checked_sub(1).map(LeaderEpoch);
     }
+    let tail = handle.end_of_epoch(LeaderEpoch(u32::MAX));
+    let producers = handle.producers().into_iter();
     ReplicaSeen {
         leader_epoch: view.leader_epoch,
         partition_epoch: view.partition_epoch,
@@ -135,5 +148,10 @@ fn seen(handle: &PartitionHandle) -> ReplicaSeen {
         durable_end: view.durable_end,
         isr: view.isr.to_vec(),
         epochs,
+        log_start: view.log_start,
+        tail: tail.map(|tail| (tail.epoch, tail.end)),
+        producers: producers
+            .map(|known| (known.id, known.epoch, known.last_sequence))
+            .collect(),
     }
 }

@@ -9,7 +9,7 @@ use weir_base::{LeaderEpoch, NodeId, Offset, TopicPartition};
 use super::{Check, Told};
 use crate::probe::Seen;
 
-/// Looks, 5 ms apart, within which what was under way may still be written.
+/// Looks, 6 ms apart, within which what was under way may still be written.
 const UNDER_WAY: u32 = 400;
 /// Looks between two writes that are no single one any more.
 const APART: u32 = 200;
