@@ -67,10 +67,18 @@ pub(crate) const FOCI: &[Focus] = &[
         ],
         ..PLAIN
     },
-    // Copies come back while those who decide on them hear of each other late.
+    // Copies leave and come back while those who decide on them hear of each other late, and
+    // leaders die of it.
     Focus {
         name: "joins",
-        kinds: &["isolated node", "kill", "pause", "slow disk", "slow link"],
+        kinds: &[
+            "kill",
+            "kill at a shrink",
+            "pause",
+            "power loss",
+            "slow disk",
+            "slow node",
+        ],
         nodes: 5,
         ..PLAIN
     },
@@ -98,6 +106,27 @@ pub(crate) const FOCI: &[Focus] = &[
             "power loss",
             "power loss of all",
         ],
+        ..PLAIN
+    },
+    // One disk holds batches that are bad wherever it has them, and its node is killed and
+    // comes back when others are away.
+    Focus {
+        name: "bad batches",
+        kinds: &["bad batches", "isolated node", "kill"],
+        ..PLAIN
+    },
+    // The same with losses of power: the start knows that something is gone.
+    Focus {
+        name: "suspects",
+        kinds: &["bad batches", "kill", "power loss", "power loss of all"],
+        ..PLAIN
+    },
+    // Machines lose their power, and are back before they are missed: what was heard of them
+    // is of another life.
+    Focus {
+        name: "lost tails",
+        kinds: &["power loss", "slow node"],
+        repeats_often: true,
         ..PLAIN
     },
     // What the metadata group keeps of itself rots at one voter.

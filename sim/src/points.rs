@@ -91,6 +91,7 @@ const LOOKED: &[&str] = &[
 const TOLD: &[&str] = &[
     "crash amid disk operations",
     "killed right after a cut",
+    "leader killed at a shrink of its ISR",
     "power lost right after a vote",
     "stopped cleanly",
     "not stopped in time",
@@ -118,6 +119,7 @@ const NOT_DEMANDED: &[&str] = &[
     // Faults that only some focus has.
     "core beside a disk that stands still",
     "killed right after a cut",
+    "leader killed at a shrink of its ISR",
     "power lost right after a vote",
 ];
 

@@ -49,6 +49,9 @@ const STRANDED_AFTER: Duration = Duration::from_secs(5);
 /// How long a message may take in a network that stays slow: a few heartbeats, and less
 /// than the shortest timeout. Most take a fifth of it.
 const SLOW: Duration = Duration::from_millis(450);
+/// How long such a network is watched when everything works: nobody is to lose its place
+/// for being slow.
+const CALM: Duration = Duration::from_secs(20);
 /// Leaders that the metadata group may have when faults are over: a few, until those that
 /// come back have found each other.
 const CONTROLLERS_MAX: u64 = 5;
@@ -291,6 +294,8 @@ impl Run<'_> {
         let controllers = self.said.controllers();
         let until = sim.elapsed() + LIVENESS + self.queues_may_lag();
         let patience = sim.elapsed() + STRANDED_AFTER;
+        let stays_slow = self.plan.focus.is_some_and(|focus| focus.stays_slow);
+        let watched = sim.elapsed() + if stays_slow { CALM } else { Duration::ZERO };
         while sim.elapsed() < until {
             if !self.step(sim, false)? {
                 continue;
@@ -307,7 +312,8 @@ impl Run<'_> {
             let mut wanted = keys().filter(|(.., key)| !stranded.contains(key));
             *is_drained = wanted.all(|(.., key)| self.stage.is_read(key));
             *is_drained &= self.queues_are_done();
-            if *is_drained && self.stage.is_kept() && self.standing().what_is_missing().is_none() {
+            let is_over = *is_drained && sim.elapsed() >= watched;
+            if is_over && self.stage.is_kept() && self.standing().what_is_missing().is_none() {
                 if !stranded.is_empty() {
                     self.points
                         .reach("partition that only an operator can bring back");

@@ -4,20 +4,27 @@
 //! end by itself is decided here: because its disk failed it, or because it was asked.
 //! Anything else is a violation.
 
+mod failed_syncs;
+mod shrinks;
+
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use weir_base::image::ClusterImage;
 use weir_base::{NodeId, Offset, TopicPartition};
 use weir_storage::{Crash, SimFaults};
 
 use crate::cluster::Cluster;
 use crate::dice::Dice;
-use crate::nemesis::disk::{DiskFault, DiskFaultKind, rot};
+use crate::nemesis::disk::{DiskFault, DiskFaultKind, rot, spoil_batches};
 use crate::nemesis::process::{ProcessFault, ROLL_STEP};
 use crate::nemesis::{ClockFault, Fault};
 use crate::plan::Plan;
 use crate::whole_node::{Insides, STOPPED, STOPPED_LATE};
+use failed_syncs::FailedSyncs;
+use shrinks::{Blow, Shrinks};
 
 /// How long a node that ended by itself stays down, in milliseconds.
 const RESTART_AFTER: u64 = 500;
@@ -41,6 +48,8 @@ pub(crate) struct Supervisor {
     /// Asked to stop one after the other: node and time.
     rolling: Vec<(u64, NodeId)>,
     syncs_lie: bool,
+    failed_syncs: FailedSyncs,
+    shrinks: Shrinks,
     /// When machines lost their power, in milliseconds.
     pub(crate) power_losses: Vec<(u64, NodeId)>,
     /// When processes ended, in any way.
@@ -104,6 +113,8 @@ impl Supervisor {
             disk_faults: BTreeMap::new(),
             rolling: Vec::new(),
             syncs_lie: plan.syncs_lie,
+            failed_syncs: FailedSyncs::default(),
+            shrinks: Shrinks::default(),
             power_losses: Vec::new(),
             ends: 0,
             violations: Vec::new(),
@@ -187,11 +198,16 @@ impl Supervisor {
                 self.control(node).dooming_term = term;
                 Ok(term.is_some())
             }
-            ProcessFault::KillAtCut { node } => {
-                let ends = self.log_ends(node);
-                let control = self.control(node);
-                control.dooming_cut = Some(ends);
-                Ok(control.is_up)
+            ProcessFault::KillAtCut => {
+                for node in self.present() {
+                    let ends = self.log_ends(node);
+                    self.control(node).dooming_cut = Some(ends);
+                }
+                Ok(true)
+            }
+            ProcessFault::KillAtShrink { after, down } => {
+                self.shrinks.arm(Blow { after, down });
+                Ok(true)
             }
             ProcessFault::PowerLossOfAll => {
                 for node in self.present() {
@@ -262,6 +278,14 @@ impl Supervisor {
                 .note(&node, format_args!("{flipped} bits rot"));
             return Ok(flipped > 0);
         }
+        if let DiskFaultKind::BadBatches { count } = &fault.what {
+            let disk = self.cluster.disk(node).context("no such disk")?;
+            let flipped = spoil_batches(disk, *count, &self.dice);
+            self.cluster
+                .trace()
+                .note(&node, format_args!("{flipped} bits of batches are bad"));
+            return Ok(flipped > 0);
+        }
         self.disk_faults.insert(event, fault.clone());
         self.set_disk_faults(node);
         Ok(true)
@@ -276,9 +300,12 @@ impl Supervisor {
             Fault::Process(ProcessFault::PowerLossAtVote { node }) => {
                 self.control(*node).dooming_term = None;
             }
-            Fault::Process(ProcessFault::KillAtCut { node }) => {
-                self.control(*node).dooming_cut = None;
+            Fault::Process(ProcessFault::KillAtCut) => {
+                for control in self.controls.values_mut() {
+                    control.dooming_cut = None;
+                }
             }
+            Fault::Process(ProcessFault::KillAtShrink { .. }) => self.shrinks.disarm(),
             Fault::Process(ProcessFault::PowerLossOfAll) => {
                 for node in self.controls.keys().copied().collect::<Vec<_>>() {
                     self.release(node);
@@ -318,6 +345,7 @@ impl Supervisor {
     pub(crate) fn heal(&mut self) -> Result<()> {
         self.disk_faults.clear();
         self.rolling.clear();
+        self.shrinks.disarm();
         for node in self.controls.keys().copied().collect::<Vec<_>>() {
             self.set_disk_faults(node);
             let clocks = self.cluster.clock_faults(node).context("no such node")?;
@@ -364,9 +392,22 @@ impl Supervisor {
             self.rolling.remove(0);
             self.cluster.ask_to_stop(node);
         }
+        if self.shrinks.is_armed()
+            && let Some((leader, down)) = self.shrinks.look(now, &self.newest_image())
+        {
+            self.points.push("leader killed at a shrink of its ISR");
+            self.end_now(sim, now, leader, Crash::Process)?;
+            self.control(leader).restart_at = now + down;
+        }
         for node in self.controls.keys().copied().collect::<Vec<_>>() {
             let control = self.control(node);
             let (is_up, doom) = (control.is_up, control.doom);
+            let can_act = is_up && control.pauses == 0 && !control.is_stalled;
+            let disk = self.cluster.disk(node).context("no such disk")?;
+            let has_failed = disk.has_failed_sync("wal/");
+            let goes_on = self.failed_syncs.look(node, now, has_failed, can_act);
+            self.violations.extend(goes_on);
+            let control = self.control(node);
             if !is_up {
                 let due = control.held == 0 && control.restart_at <= now && !control.is_away;
                 if due {
@@ -375,8 +416,10 @@ impl Supervisor {
                 continue;
             }
             let dooming_term = control.dooming_term;
-            let was_cut = self.was_cut(node);
+            // First what became of earlier cuts: one that is found now is not looked at
+            // before its log is opened again.
             self.look_behind_cuts(node);
+            let was_cut = self.was_cut(node);
             let disk = self.cluster.disk(node).context("no such disk")?;
             if dooming_term.is_some_and(|doomed| self.term(node) > Some(doomed)) {
                 self.control(node).dooming_term = None;
@@ -399,6 +442,13 @@ impl Supervisor {
             }
         }
         Ok(())
+    }
+
+    /// The newest image that any running node has.
+    fn newest_image(&self) -> Arc<ClusterImage> {
+        let insides = self.insides.lock();
+        let images = insides.values().map(|inside| inside.api.cluster.image());
+        images.max_by_key(|image| image.version).unwrap_or_default()
     }
 
     fn log_ends(&self, node: NodeId) -> LogEnds {

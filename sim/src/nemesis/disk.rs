@@ -49,6 +49,11 @@ pub(crate) enum DiskFaultKind {
         flips: u64,
         below: &'static str,
     },
+    /// Batches, none of them the last of its log, are bad wherever the disk has them: they
+    /// were spoilt on their way there.
+    BadBatches {
+        count: u64,
+    },
 }
 
 impl DiskFault {
@@ -61,6 +66,7 @@ impl DiskFault {
             DiskFaultKind::Misdirected { .. } => "misdirected writes",
             DiskFaultKind::Full { .. } => "full disk",
             DiskFaultKind::BitRot { .. } => "bit rot",
+            DiskFaultKind::BadBatches { .. } => "bad batches",
         }
     }
 
@@ -73,7 +79,8 @@ impl DiskFault {
             | DiskFaultKind::Full { .. } => false,
             DiskFaultKind::SyncErrors { .. }
             | DiskFaultKind::Misdirected { .. }
-            | DiskFaultKind::BitRot { .. } => true,
+            | DiskFaultKind::BitRot { .. }
+            | DiskFaultKind::BadBatches { .. } => true,
         }
     }
 
@@ -95,9 +102,59 @@ impl DiskFault {
                 let limit = disk.used_bytes() + room;
                 faults.capacity_bytes = Some(limit);
             }
-            DiskFaultKind::BitRot { .. } => {}
+            DiskFaultKind::BitRot { .. } | DiskFaultKind::BadBatches { .. } => {}
         }
     }
+}
+
+/// Bytes that tell a batch from others.
+const TELLING: usize = 24;
+/// How far before the end of its segment a bad batch is, at least: a last one that is bad
+/// looks like a torn write, which was never acknowledged.
+const BEFORE_END: (u64, u64) = (1 << 10, 16 << 10);
+
+/// Flips a bit of batches among the newest, in the segment and in the write-ahead log. Says
+/// how many bits.
+pub(crate) fn spoil_batches(disk: &SimDisk, count: u64, dice: &Dice) -> u64 {
+    let files = disk.files();
+    let segments: Vec<&String> = files.iter().filter(|p| p.ends_with(".segment")).collect();
+    let logs: Vec<&String> = files.iter().filter(|p| p.starts_with("wal/")).collect();
+    let (mut spoilt, mut flipped) = (0, 0);
+    for _ in 0..count * 50 {
+        if spoilt == count || segments.is_empty() {
+            break;
+        }
+        let path = dice.pick(&segments);
+        let bytes = disk.content(path).unwrap_or_default();
+        let (least, most) = BEFORE_END;
+        let before = usize::try_from(dice.magnitude(least, most)).unwrap_or(usize::MAX);
+        let Some(from) = bytes.len().checked_sub(before) else {
+            continue;
+        };
+        let telling = &bytes[from..from + TELLING];
+        if telling.iter().filter(|byte| **byte != 0).count() < TELLING / 2 {
+            continue;
+        }
+        let bit = u8::try_from(dice.between(0, 7)).unwrap_or(0);
+        let mut places = Vec::new();
+        for log in &logs {
+            let content = disk.content(log).unwrap_or_default();
+            let found = content
+                .windows(TELLING)
+                .position(|window| window == telling);
+            places.extend(found.map(|at| (*log, at)));
+        }
+        // What a checkpoint let go of is bad in one place, as rot is.
+        if places.is_empty() {
+            continue;
+        }
+        places.push((path, from));
+        spoilt += 1;
+        for (path, at) in places {
+            flipped += u64::from(disk.flip_bit(path, at as u64, bit).is_ok());
+        }
+    }
+    flipped
 }
 
 /// Flips bits anywhere in the files below a directory, each half of a file as likely as
@@ -136,8 +193,14 @@ pub(super) fn plan(setting: &Setting<'_>) -> Vec<Event> {
         let what = DiskFaultKind::WriteErrors { odds };
         (dice.magnitude(200, 3_000), fault(setting.node(), what))
     });
-    let syncs = setting.some(2, |dice| {
-        // An error that is believed is the end of a process: rare ones strike any sync.
+    let most = if setting.focus.is_some() { 4 } else { 2 };
+    let syncs = setting.some(most, |dice| {
+        // An error that is believed is the end of a process: rare ones strike any sync. One
+        // that passes at once shows who does not believe it.
+        if setting.focus.is_some() && dice.one_in(2) {
+            let what = DiskFaultKind::SyncErrors { odds: 1 };
+            return (dice.magnitude(4, 64), fault(victim, what));
+        }
         let least = if setting.focus.is_some() { 4 } else { 20 };
         let odds = dice.magnitude(least, least * 50);
         let what = DiskFaultKind::SyncErrors { odds };
@@ -165,5 +228,12 @@ pub(super) fn plan(setting: &Setting<'_>) -> Vec<Event> {
         };
         (1, fault(victim, what))
     });
-    [slow, writes, syncs, reads, misdirected, full, rot].concat()
+    let mut bad = Vec::new();
+    if setting.is_about("bad batches") {
+        bad = setting.some(4, |dice| {
+            let count = dice.magnitude(1, 4);
+            (1, fault(victim, DiskFaultKind::BadBatches { count }))
+        });
+    }
+    [slow, writes, syncs, reads, misdirected, full, rot, bad].concat()
 }

@@ -21,6 +21,8 @@ pub(crate) enum NetworkFault {
     Delay { max: Duration },
     /// The same on one link.
     SlowLink { link: Way, max: Duration },
+    /// The same on every link of a node.
+    SlowNode { node: NodeId, max: Duration },
     /// What is sent on these ways vanishes.
     Cut { shape: Shape, ways: Vec<Way> },
     /// What is sent between two machines arrives when this ends.
@@ -47,6 +49,7 @@ impl NetworkFault {
             Self::Weather { .. } => "loss and doubling",
             Self::Delay { .. } => "delay and reorder",
             Self::SlowLink { .. } => "slow link",
+            Self::SlowNode { .. } => "slow node",
             Self::Cut { shape, .. } => match shape {
                 Shape::OneWay => "one-way cut",
                 Shape::Isolated => "isolated node",
@@ -82,6 +85,15 @@ pub(super) fn plan(setting: &Setting<'_>) -> Vec<Event> {
         let fault = NetworkFault::SlowLink { link: link(), max };
         (dice.magnitude(500, 15_000), Fault::Network(fault))
     });
+    let mut far = Vec::new();
+    if setting.is_about("slow node") {
+        far = setting.some(4, |dice| {
+            let max = Duration::from_millis(dice.magnitude(50, 1_000));
+            let node = setting.node();
+            let fault = NetworkFault::SlowNode { node, max };
+            (dice.between(3_000, 15_000), Fault::Network(fault))
+        });
+    }
     let clog = setting.some(3, |dice| {
         let fault = NetworkFault::Clog { link: link() };
         (dice.magnitude(100, 8_000), Fault::Network(fault))
@@ -119,11 +131,17 @@ pub(super) fn plan(setting: &Setting<'_>) -> Vec<Event> {
                 shape: *shape,
                 ways,
             };
-            (dice.magnitude(200, 20_000), Fault::Network(fault))
+            // Long enough for others to take over, and short enough to be seen to come back.
+            let lasts = if setting.focus.is_some() && dice.one_in(2) {
+                dice.between(2_000, 8_000)
+            } else {
+                dice.magnitude(200, 20_000)
+            };
+            (lasts, Fault::Network(fault))
         })
     });
     let cuts: Vec<Event> = cuts.collect();
-    [weather, delay, slow, clog, cuts].concat()
+    [weather, delay, slow, far, clog, cuts].concat()
 }
 
 fn both(ways: impl Iterator<Item = Way>) -> Vec<Way> {
@@ -200,6 +218,7 @@ impl Links {
                 }
                 NetworkFault::Delay { max } => delay = delay.max(*max),
                 NetworkFault::SlowLink { .. }
+                | NetworkFault::SlowNode { .. }
                 | NetworkFault::Cut { .. }
                 | NetworkFault::Clog { .. } => {}
             }
@@ -246,6 +265,7 @@ impl Links {
             NetworkFault::SlowLink { link, max } => {
                 (*link == (a, b) || *link == (b, a)).then_some(*max)
             }
+            NetworkFault::SlowNode { node, max } => (*node == a || *node == b).then_some(*max),
             NetworkFault::Weather { .. }
             | NetworkFault::Delay { .. }
             | NetworkFault::Cut { .. }
@@ -262,6 +282,7 @@ impl Links {
                 NetworkFault::Weather { .. }
                 | NetworkFault::Delay { .. }
                 | NetworkFault::SlowLink { .. }
+                | NetworkFault::SlowNode { .. }
                 | NetworkFault::Clog { .. } => false,
             })
         };
@@ -270,6 +291,7 @@ impl Links {
             NetworkFault::Weather { .. }
             | NetworkFault::Delay { .. }
             | NetworkFault::SlowLink { .. }
+            | NetworkFault::SlowNode { .. }
             | NetworkFault::Cut { .. } => false,
         });
         if is_cut((a, b)) {

@@ -15,9 +15,12 @@ pub(crate) enum ProcessFault {
     PowerLoss { node: NodeId, operations: u64 },
     /// The machine loses its power as soon as its voter is in another term.
     PowerLossAtVote { node: NodeId },
-    /// The process is killed as soon as one of its logs was cut, before anything is written
+    /// Every process is killed as soon as one of its logs was cut, before anything is written
     /// where the end was.
-    KillAtCut { node: NodeId },
+    KillAtCut,
+    /// The leader of a partition whose ISR becomes smaller is killed so many milliseconds
+    /// later, and stays down for so many.
+    KillAtShrink { after: u64, down: u64 },
     /// All machines lose it at once.
     PowerLossOfAll,
     /// The process stops and goes on later.
@@ -40,7 +43,8 @@ impl ProcessFault {
             Self::Kill { .. } => "kill",
             Self::PowerLoss { .. } => "power loss",
             Self::PowerLossAtVote { .. } => "power loss at a vote",
-            Self::KillAtCut { .. } => "kill at a cut",
+            Self::KillAtCut => "kill at a cut",
+            Self::KillAtShrink { .. } => "kill at a shrink",
             Self::PowerLossOfAll => "power loss of all",
             Self::Pause { .. } => "pause",
             Self::CrashInRecovery { .. } => "crash in recovery",
@@ -107,9 +111,18 @@ pub(super) fn plan(setting: &Setting<'_>) -> Vec<Event> {
     let mut at_cut = Vec::new();
     if setting.is_about("kill at a cut") {
         at_cut = setting.some(4, |dice| {
-            let node = setting.node();
             let lasts = dice.between(5_000, 15_000);
-            (lasts, Fault::Process(ProcessFault::KillAtCut { node }))
+            (lasts, Fault::Process(ProcessFault::KillAtCut))
+        });
+    }
+    let mut at_shrink = Vec::new();
+    if setting.is_about("kill at a shrink") {
+        at_shrink = setting.some(4, |dice| {
+            let fault = ProcessFault::KillAtShrink {
+                after: dice.magnitude(2, 512),
+                down: dice.magnitude(1_000, 8_000),
+            };
+            (dice.between(5_000, 15_000), Fault::Process(fault))
         });
     }
     let count = setting.nodes.len() as u64;
@@ -123,7 +136,7 @@ pub(super) fn plan(setting: &Setting<'_>) -> Vec<Event> {
         wiped = setting.some(1, |_| (1_000, Fault::Process(ProcessFault::Wiped { node })));
     }
     [
-        kill, power, long, all, pause, recovery, rolling, wiped, at_vote, at_cut,
+        kill, power, long, all, pause, recovery, rolling, wiped, at_vote, at_cut, at_shrink,
     ]
     .concat()
 }

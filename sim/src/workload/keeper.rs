@@ -24,8 +24,8 @@ use super::produce::Router;
 use super::recorder::Recorder;
 use super::stage::Stage;
 
-/// How many commit at a time.
-pub(crate) const KEEPERS: u64 = 8;
+/// How many commit at a time: a few for each journal.
+pub(crate) const KEEPERS: u64 = 24;
 
 const DEADLINE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(50);
