@@ -74,7 +74,10 @@ mod tests {
 
     const KNOWN: Uuid = Uuid::ZERO;
 
-    fn look(check: &mut Terms, directory: Uuid, vote: Option<(u64, u32)>) -> usize {
+    /// Term and candidate; `None`: the voter does not run.
+    type Vote = Option<(u64, u32)>;
+
+    fn look(check: &mut Terms, directory: Uuid, vote: Vote) -> usize {
         let mut seen = Scene::new().leader(1, 1, 5).seen();
         let inside = seen.nodes.entry(NodeId(1)).or_default();
         let vote = vote.map(|(term, node)| (term, Some(NodeId(node))));
@@ -82,10 +85,10 @@ mod tests {
         check.look(&seen, &Told::new()).len()
     }
 
-    /// `None`: it does not run. The last look is the one that is judged.
+    /// The last look is the one that is judged.
     #[test]
     fn a_vote_that_is_forgotten_is_flagged() {
-        let histories: [(&str, &[Option<(u64, u32)>], usize); 6] = [
+        let histories: [(&str, &[Vote], usize); 6] = [
             ("the same", &[Some((3, 1)), None, Some((3, 1))], 0),
             ("a newer term", &[Some((3, 2)), None, Some((4, 1))], 0),
             ("another in its term", &[Some((3, 1)), Some((3, 2))], 0),

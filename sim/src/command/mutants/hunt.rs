@@ -41,12 +41,17 @@ const A_COMMIT: usize = 4;
 const SOON: &[Mutant] = &[
     Mutant::M4,
     Mutant::M5,
+    Mutant::M8,
     Mutant::M10,
     Mutant::M12,
     Mutant::M13,
+    Mutant::M19,
+    Mutant::M21,
     Mutant::M22,
     Mutant::M25,
     Mutant::M30,
+    Mutant::L1,
+    Mutant::L2,
 ];
 
 /// Seeds within which each of them must be found: six times what it took, so that another
