@@ -25,7 +25,7 @@ use super::recorder::Recorder;
 use super::stage::Stage;
 
 /// How many commit at a time: a few for each journal.
-pub(crate) const KEEPERS: u64 = 24;
+pub(crate) const KEEPERS: u64 = 12;
 
 const DEADLINE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(50);

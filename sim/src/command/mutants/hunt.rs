@@ -46,12 +46,10 @@ const SOON: &[Mutant] = &[
     Mutant::M12,
     Mutant::M13,
     Mutant::M19,
-    Mutant::M21,
     Mutant::M22,
     Mutant::M25,
     Mutant::M30,
     Mutant::L1,
-    Mutant::L2,
 ];
 
 /// Seeds within which each of them must be found: six times what it took, so that another
