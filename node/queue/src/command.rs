@@ -130,7 +130,7 @@ pub enum QueueCommand {
         producers: Arc<str>,
         /// Most halves in the answer.
         batch_max: usize,
-        /// Answered empty then.
+        /// Answered empty then, but not before the machine's shortest wait is over.
         wait_until: Timestamp,
     },
     /// Pages through half messages that are not decided, oldest first.

@@ -161,7 +161,11 @@ impl Checks {
         batch_max: usize,
         wait_until: Timestamp,
     ) {
-        let until = wait_until.min(turn.now + turn.core.options.wait_max);
+        // The machine's clock may be ahead of the caller's, whose call would end at once and
+        // be made again, and again.
+        let options = &turn.core.options;
+        let (least, most) = (turn.now + options.wait_min, turn.now + options.wait_max);
+        let until = wait_until.max(least).min(most);
         turn.core.timers.arm(until, Timer::CheckWait(token));
         self.tokens.insert(token, producers.clone());
         let waiter = CheckWaiter {
