@@ -136,18 +136,12 @@ impl Plan {
         };
         let events = nemesis::plan(&setting);
         let victim_stays_away = dice.one_in(3);
-        // Of a stream of its own: the faults of a seed are what they were without queues.
-        let queues = Dice::new(entropy(seed).fork("queues"));
-        let has_queues = match focus {
-            Some(focus) => focus.has_queues,
-            None => queues.one_in(3),
-        };
         Self {
             seed,
             focus,
             victim,
             end,
-            has_queues,
+            has_queues: focus.is_some_and(|focus| focus.has_queues),
             victim_stays_away,
             events: events.into_iter().enumerate().collect(),
             nodes,

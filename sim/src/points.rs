@@ -143,7 +143,11 @@ impl Points {
 
     /// The states that a long enough row of runs has to reach.
     pub(crate) fn demanded() -> impl Iterator<Item = &'static str> {
-        Self::all().filter(|point| !NOT_DEMANDED.contains(point))
+        let demanded = |point: &&str| !NOT_DEMANDED.contains(point);
+        // Those of queues are reached where queues have clients.
+        Self::all()
+            .filter(demanded)
+            .filter(|point| !queues::POINTS.contains(point))
     }
 
     pub(crate) fn reach(&mut self, point: &'static str) {

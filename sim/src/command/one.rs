@@ -32,6 +32,9 @@ pub(super) struct One {
     /// One acknowledged value is taken out of all that was read: the run must fail
     #[arg(long)]
     pub(super) spoilt: bool,
+    /// Queues have clients, whatever it is about
+    #[arg(long)]
+    pub(super) queues: bool,
     /// What it is about: a class of bugs, by its name in `focus.rs`
     #[arg(long)]
     pub(super) focus: Option<String>,
@@ -63,6 +66,7 @@ impl One {
         for (name, is_set) in [
             ("--lying-fsync", self.lying_fsync),
             ("--spoilt", self.spoilt),
+            ("--queues", self.queues),
         ] {
             arguments.extend(is_set.then(|| name.to_owned()));
         }
@@ -86,6 +90,7 @@ impl One {
         }
         plan.syncs_lie = self.lying_fsync;
         plan.is_spoilt = self.spoilt;
+        plan.has_queues |= self.queues;
         Ok(plan)
     }
 

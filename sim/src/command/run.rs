@@ -54,6 +54,9 @@ struct With {
     /// Every disk says that it synced and did not: some seeds must fail
     #[arg(long)]
     lying_fsync: bool,
+    /// Queues have clients, whatever it is about
+    #[arg(long)]
+    queues: bool,
     /// A class of bugs that it looks for, by its name in `focus.rs`
     #[arg(long)]
     focus: Option<String>,
@@ -200,12 +203,17 @@ impl Run {
             Some(path) => saved(path)?,
             None => vec![],
         };
-        let With { lying_fsync, focus } = self.with;
+        let With {
+            lying_fsync,
+            queues,
+            focus,
+        } = self.with;
         let focus = focus.as_deref().map(focus::named).transpose()?;
         let least = saved.len() as u64 + self.least;
         let total = saved.len() as u64 + self.seeds.end.saturating_sub(self.seeds.start);
         let seeds = saved.into_iter().chain(self.seeds.clone()).map(|seed| One {
             lying_fsync,
+            queues,
             focus: focus.map(|focus| focus.name.to_owned()),
             ..One::new(seed)
         });
@@ -217,7 +225,7 @@ impl Run {
         let (mut summary, mut failed) = (Summary::default(), Ok(()));
         worker::all(seeds, jobs, |outcome| {
             summary.add(&outcome);
-            failed = tell(&outcome, focus, summary.seeds, total);
+            failed = tell(&outcome, focus, queues, (summary.seeds, total));
             failed.is_ok() && limit.is_none_or(|limit| watch.passed() < limit)
         })?;
         failed?;
@@ -239,14 +247,20 @@ impl Run {
 }
 
 /// Progress, and what failed with the command that repeats it.
-fn tell(outcome: &Outcome, focus: Option<&Focus>, done: u64, total: u64) -> io::Result<()> {
+fn tell(
+    outcome: &Outcome,
+    focus: Option<&Focus>,
+    queues: bool,
+    (done, total): (u64, u64),
+) -> io::Result<()> {
     if let Some(first) = outcome.violations.first() {
         let line = first.lines().next().unwrap_or_default();
         let seed = outcome.seed;
         let focus = focus.map_or_else(String::new, |focus| format!(" --focus {}", focus.name));
+        let queues = if queues { " --queues" } else { "" };
         writeln!(
             io::stdout(),
-            "FAIL weir-sim replay --seed {seed}{focus}: {line}"
+            "FAIL weir-sim replay --seed {seed}{focus}{queues}: {line}"
         )?;
     }
     if done.is_multiple_of(20) {
