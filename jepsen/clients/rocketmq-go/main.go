@@ -159,7 +159,7 @@ func main() {
 	}
 	code := 0
 	check := func(what string, action func(context.Context) (string, error)) {
-		ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 150*time.Second)
 		defer cancel()
 		detail, err := action(ctx)
 		result := "PASS"
