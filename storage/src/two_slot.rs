@@ -1,5 +1,7 @@
-//! A small durable value in two files written in turn: a write torn by a crash leaves
-//! the value before it. No rename, so no directory sync but the first.
+//! A small durable value in two files that both hold it. They are written one after the
+//! other, each durable before the next, so a crash tears one at most, and rot in one leaves
+//! the value itself: an older one would make what was written since look like a torn tail.
+//! No rename, so no directory sync but the first.
 
 use std::io;
 use std::sync::Arc;
@@ -16,11 +18,11 @@ pub(crate) struct TwoSlot {
     disk: Arc<dyn Disk>,
     /// Opened when used: thousands of logs have one each, and rarely use it.
     path: String,
-    /// Number of the last value stored; odd ones lie in slot 1.
+    /// Number of the last value stored.
     number: u64,
 }
 
-/// A stored value with the number that tells the newer.
+/// A stored value with the number that tells the newer, when a crash came between the two.
 #[derive(serde::Deserialize, Serialize)]
 struct Numbered<T> {
     number: u64,
@@ -38,27 +40,30 @@ pub(crate) enum Found<T> {
 }
 
 impl TwoSlot {
-    /// Opens or makes the files and finds the newest value, durable on return: who wrote it
-    /// may not have lived to sync it, and what follows from it must not outlast it. Or its
-    /// fsync failed: then it reads well, the next fsync says that all is well, and it is not
-    /// on the disk unless it is written again (S-41). The caller syncs the directory.
+    /// Opens or makes the files and finds the newest value, durable in both on return: who
+    /// wrote it may not have lived to sync it, and what follows from it must not outlast it.
+    /// Or its fsync failed: then it reads well, the next fsync says that all is well, and it
+    /// is not on the disk unless it is written again (S-41). The caller syncs the directory.
     pub(crate) async fn open<T: DeserializeOwned>(
         disk: &Arc<dyn Disk>,
         path: &str,
     ) -> io::Result<(TwoSlot, Found<T>)> {
-        let slots = open_slots(disk, path).await?;
-        let (newest, bad) = read(&slots).await?;
-        let (number, found) = match newest {
+        let files = open_slots(disk, path).await?;
+        let stored = read::<T>(&files).await?;
+        let (number, found) = match stored.newest {
             Some((found, bytes)) => {
-                let file = &slots[usize::from(found.number % 2 == 1)];
-                if weir_base::mutant!(CacheIsDisk) {
-                    file.sync_data().await?;
-                } else {
-                    file.write_at_and_sync(0, vec![bytes]).await?;
+                for (slot, file) in files.iter().enumerate() {
+                    if slot == 0 && stored.agree {
+                        // The other was begun when this one was durable.
+                    } else if weir_base::mutant!(CacheIsDisk) {
+                        file.sync_data().await?;
+                    } else {
+                        file.write_at_and_sync(0, vec![bytes.clone()]).await?;
+                    }
                 }
                 (found.number, Found::Value(found.value))
             }
-            None if bad == 2 => (0, Found::Corrupt),
+            None if stored.bad == 2 => (0, Found::Corrupt),
             None => (0, Found::Nothing),
         };
         let slots = TwoSlot {
@@ -69,58 +74,67 @@ impl TwoSlot {
         Ok((slots, found))
     }
 
-    /// Stores `value`, durable on return. After an error the value before it is still there.
-    /// The first value is stored in both files: with one of them empty, rot in the other
-    /// could not be told from a first store that was torn.
+    /// Stores `value`, durable in both files on return. After an error the value before it is
+    /// still there, or this one.
     pub(crate) async fn store<T: Serialize>(&mut self, value: T) -> io::Result<()> {
-        if self.number == 0 {
-            self.store_once(&value).await?;
-        }
-        self.store_once(&value).await
-    }
-
-    async fn store_once<T: Serialize>(&mut self, value: &T) -> io::Result<()> {
         let number = self.number + 1;
         let bytes = seal(&Numbered { number, value })?;
-        let path = format!("{}.{}", self.path, number % 2);
-        let file = self.disk.open(&path, OpenMode::Existing).await?;
-        file.write_at_and_sync(0, vec![bytes]).await?;
+        for path in paths(&self.path) {
+            let file = self.disk.open(&path, OpenMode::Existing).await?;
+            file.write_at_and_sync(0, vec![bytes.clone()]).await?;
+        }
         self.number = number;
         Ok(())
     }
 
     /// The newest value stored.
     pub(crate) async fn load<T: DeserializeOwned>(&self) -> io::Result<Option<T>> {
-        let slots = open_slots(&self.disk, &self.path).await?;
-        let (newest, _) = read(&slots).await?;
-        Ok(newest.map(|(found, _)| found.value))
+        let files = open_slots(&self.disk, &self.path).await?;
+        let stored = read(&files).await?;
+        Ok(stored.newest.map(|(found, _)| found.value))
     }
+}
+
+fn paths(path: &str) -> [String; 2] {
+    [format!("{path}.0"), format!("{path}.1")]
 }
 
 async fn open_slots(disk: &Arc<dyn Disk>, path: &str) -> io::Result<[Arc<dyn DiskFile>; 2]> {
+    let [first, second] = paths(path);
     Ok([
-        disk.open(&format!("{path}.0"), OpenMode::Create).await?,
-        disk.open(&format!("{path}.1"), OpenMode::Create).await?,
+        disk.open(&first, OpenMode::Create).await?,
+        disk.open(&second, OpenMode::Create).await?,
     ])
 }
 
-/// The newest intact value with its slot's bytes, and how many slots hold something that is
-/// not intact.
-async fn read<T: DeserializeOwned>(
-    slots: &[Arc<dyn DiskFile>; 2],
-) -> io::Result<(Option<(Numbered<T>, Bytes)>, usize)> {
-    let mut newest: Option<(Numbered<T>, Bytes)> = None;
-    let mut bad = 0;
-    for file in slots {
+/// What the two files hold.
+struct Stored<T> {
+    /// The newest intact value, and the bytes that it was read from.
+    newest: Option<(Numbered<T>, Bytes)>,
+    /// Both files hold it.
+    agree: bool,
+    /// Files that hold something that is not intact.
+    bad: usize,
+}
+
+async fn read<T: DeserializeOwned>(files: &[Arc<dyn DiskFile>; 2]) -> io::Result<Stored<T>> {
+    let mut stored = Stored {
+        newest: None,
+        agree: false,
+        bad: 0,
+    };
+    for file in files {
         let size = usize::try_from(file.size().await?).unwrap_or(usize::MAX);
         let bytes = file.read_at(0, size).await?;
-        match open::<Numbered<T>>(&bytes) {
-            Some(found) if newest.as_ref().is_none_or(|(n, _)| n.number < found.number) => {
-                newest = Some((found, bytes));
-            }
-            Some(_) => {}
-            None => bad += usize::from(!bytes.is_empty()),
+        let Some(found) = open::<Numbered<T>>(&bytes) else {
+            stored.bad += usize::from(!bytes.is_empty());
+            continue;
+        };
+        let before = stored.newest.as_ref().map_or(0, |(held, _)| held.number);
+        stored.agree |= found.number == before;
+        if found.number > before {
+            stored.newest = Some((found, bytes));
         }
     }
-    Ok((newest, bad))
+    Ok(stored)
 }

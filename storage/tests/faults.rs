@@ -315,13 +315,80 @@ async fn what_the_write_ahead_log_holds_mends_the_segment() {
     assert_eq!(batches_of(&chunk).len(), 5);
 }
 
+/// Opens the log of `disk`: how many batches it has, or none if it stays shut.
+async fn batches(disk: &SimDisk) -> Option<u64> {
+    let storage = open(disk).await;
+    match open_log(&storage).await {
+        Ok((_, report)) => Some(report.end.0 / 3),
+        Err(LogError::Corrupt { .. }) => None,
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rot_in_a_stored_state_never_makes_what_it_covers_a_torn_tail() {
+    let state = |copy| format!("logs/{}/state.{copy}", partition(0));
+    for copy in 0..2 {
+        // The state says four batches; it rots in one file, and the last batch too.
+        let disk = crashed_log(4, 0, 0).await;
+        disk.flip_bit(&state(copy), 20, 1).unwrap();
+        disk.flip_bit(&segment(), 64 + 3 * frame_bytes() + 60, 1)
+            .unwrap();
+        let storage = open(&disk).await;
+        let (log, report) = open_log(&storage).await.unwrap();
+        assert_eq!(report.end, Offset(12), "copy {copy}");
+        let found = read_on(&storage, Offset(9)).await;
+        assert_eq!(found, Expect::CorruptOnRead, "copy {copy}");
+        drop((log, storage));
+        // What was bad is good again: the other may rot next.
+        disk.crash(Crash::PowerLoss);
+        disk.flip_bit(&state(1 - copy), 20, 1).unwrap();
+        assert_eq!(batches(&disk).await, Some(4), "copy {copy}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rot_in_a_segment_head_costs_nothing_that_lies_behind_it() {
+    // No checkpoint since the log was made: the state calls the segment empty.
+    let disk = crashed_log(0, 3, 0).await;
+    disk.flip_bit(&segment(), 20, 1).unwrap();
+    assert_eq!(batches(&disk).await, Some(3));
+    // Nor of the second segment.
+    let disk = disk_of_two_segments().await;
+    let mut bases = disk.files();
+    bases.retain(|path| path.ends_with(".segment"));
+    disk.flip_bit(&bases[1], 20, 1).unwrap();
+    assert_eq!(batches(&disk).await, Some(4));
+    // Below the stored state it is not mended: nothing says what it was.
+    let disk = crashed_log(3, 0, 0).await;
+    disk.flip_bit(&segment(), 20, 1).unwrap();
+    assert_eq!(batches(&disk).await, None);
+}
+
+/// Three batches in one segment, and one, synced and last, in the next.
+async fn disk_of_two_segments() -> SimDisk {
+    let disk = disk();
+    let storage = open(&disk).await;
+    let small = LogConfig {
+        segment_bytes: 3 * frame_bytes() + 100,
+        ..LogConfig::default()
+    };
+    let (log, _) = storage.open_log(partition(0), small).await.unwrap();
+    for _ in 0..4 {
+        append(&*log, FlushMode::Async).await.unwrap();
+        log.flush().await.unwrap();
+    }
+    drop((log, storage));
+    disk.crash(Crash::PowerLoss);
+    disk
+}
+
 #[tokio::test(start_paused = true)]
 async fn rot_beside_the_log_is_mended_or_refused() {
     // One copy of the stored state: the other serves. Both: the log stays shut.
     for (copies, opens) in [(1, true), (2, false)] {
         let disk = crashed_log(4, 2, 0).await;
         for copy in 0..copies {
-            // The newer is slot 0 or 1 by turns: hit the one that is larger first.
             let path = format!("logs/{}/state.{copy}", partition(0));
             disk.flip_bit(&path, 20, 1).unwrap();
         }

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use weir_base::{DiskFile, Offset, RecordBatch, TopicPartition};
+use weir_base::{DiskFile, Offset, RecordBatch, Timestamp, TopicPartition};
 
 use super::LogError;
 use super::disk::{DiskLog, Parts, SegmentEntry, Writer};
@@ -258,15 +258,14 @@ impl Recovery {
                 && (!empty || !last || head.generation >= self.state.generation)
         });
         if current.is_none() && empty && last {
-            let head = SegmentHead {
-                partition: self.partition,
-                generation: self.state.generation,
-                base: summary.base,
-                previous: self.state.chain,
-                made_at: summary.made_at,
-                sealed_bytes: 0,
-            };
-            health.judge(segment.make(head).await)?;
+            if there && head.is_none() {
+                // Its head rotted; frames behind it may well be of this log, and durable.
+                self.mend_head(segment, summary.made_at).await?;
+            } else {
+                // Not made yet, or of before a cut.
+                let head = self.next_head(summary.base, summary.made_at);
+                health.judge(segment.make(head).await)?;
+            }
             let disk = &self.shared.env.disk;
             if there {
                 // What a reset left beside it is of the log before.
@@ -299,6 +298,27 @@ impl Recovery {
             return Err(corrupt(summary.base, detail));
         }
         Ok(())
+    }
+
+    /// The head of a segment that begins where the log stands.
+    fn next_head(&self, base: Offset, made_at: Timestamp) -> SegmentHead {
+        SegmentHead {
+            partition: self.partition,
+            generation: self.state.generation,
+            base,
+            previous: self.state.chain,
+            made_at,
+            sealed_bytes: 0,
+        }
+    }
+
+    /// Writes the head of a segment that begins where the log stands: all of it is known.
+    async fn mend_head(&self, segment: &Segment, made_at: Timestamp) -> Result<(), LogError> {
+        tracing::warn!(log = %self.partition, path = segment.path, "bad segment head written anew");
+        let health = &self.shared.health;
+        let file = health.judge(segment.file().await)?;
+        let head = self.next_head(segment.base, made_at);
+        health.judge_sync(file.write_at_and_sync(0, vec![head.encode()]).await)
     }
 
     async fn discard(&self, segment: &Segment) -> Result<(), LogError> {
@@ -412,8 +432,18 @@ impl Recovery {
 
     /// Goes on in the segment that begins where the log stands, if there is one.
     async fn next_segment(&mut self) -> Result<bool, LogError> {
-        let Some((segment, Some(head))) = self.later.get(&self.state.end).cloned() else {
+        let Some((segment, head)) = self.later.get(&self.state.end).cloned() else {
             return Ok(false);
+        };
+        let head = match head {
+            Some(head) => head,
+            None => match self.first_in(&segment).await? {
+                Some(first) if self.continues(&first) => {
+                    self.mend_head(&segment, first.appended_at).await?;
+                    self.next_head(first.base, first.appended_at)
+                }
+                Some(_) | None => return Ok(false),
+            },
         };
         if head.previous != self.state.chain {
             return Ok(false);
@@ -425,6 +455,15 @@ impl Recovery {
         self.touch(segment.clone());
         self.segments.push(SegmentEntry { segment, summary });
         Ok(true)
+    }
+
+    /// The first frame of a segment, if it is whole.
+    async fn first_in(&self, segment: &Segment) -> Result<Option<Frame>, LogError> {
+        let file = self.shared.health.judge(segment.file().await)?.clone();
+        let size = self.shared.health.judge(file.size().await)?;
+        let mut walk = Walk::new(file, SEGMENT_HEAD_BYTES, size, WALK_BYTES);
+        let found = self.read(walk.here().await)?;
+        Ok(found.and_then(|found| found.frame.batch(&found.bytes).map(|_| found.frame)))
     }
 
     /// Stores who produced up to the base of `segment`, where the log stands now: the crash
