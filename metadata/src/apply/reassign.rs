@@ -21,11 +21,35 @@ pub(super) fn start(
 ) -> ItemResult {
     check_assignment(draft.image(), target)?;
     companion::refuse_own_change(draft, at.topic)?;
+    check_factor(draft, at, target)?;
     let outcome = start_one(draft, at, partition_epoch, target)?;
     if let Some((at, epoch)) = follower(draft, at) {
         start_one(draft, at, epoch, target)?;
     }
     Ok(outcome)
+}
+
+/// Fewer replicas than the min ISR asked for would lower what an acknowledgement means, by
+/// the cap on it and without a word (reliability 3.8). Who has fewer already may keep them.
+fn check_factor(
+    draft: &mut Draft<'_>,
+    at: TopicPartition,
+    target: &[NodeId],
+) -> Result<(), Refusal> {
+    let record = draft.partition(at)?.clone();
+    let cluster = draft.image().configs.clone();
+    let topic = draft.topic(at.topic)?;
+    let asked = min_isr(&cluster, topic.internal, &topic.configs);
+    let held = record.replicas.len() - record.adding.len().min(record.replicas.len());
+    let enough = usize::try_from(asked).unwrap_or(usize::MAX);
+    if target.len() < enough && target.len() < held {
+        return Err(Refusal::InvalidAssignment(format!(
+            "{} replicas are fewer than min.insync.replicas = {asked} of the topic: name {asked}, \
+             or lower min.insync.replicas first",
+            target.len()
+        )));
+    }
+    Ok(())
 }
 
 /// The partition that moves along, and its present epoch.

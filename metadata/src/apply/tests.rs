@@ -51,6 +51,41 @@ fn a_topic_is_led_by_its_first_active_replica() {
 }
 
 #[test]
+fn a_move_never_leaves_fewer_replicas_than_the_min_isr_asked_for() {
+    let mut image = cluster(3);
+    let at = topic(&mut image, "t", &[1, 2, 3], &[]);
+    let alone = topic(&mut image, "alone", &[1], &[]);
+    let lower = topic(
+        &mut image,
+        "lower",
+        &[1, 2, 3],
+        &[("min.insync.replicas", "1")],
+    );
+    let start = |image: &ClusterImage, at, target: &[u32]| {
+        vec![Command::StartReassignment {
+            at,
+            partition_epoch: record(image, at).partition_epoch,
+            target: nodes(target),
+        }]
+    };
+    let before = record(&image, at);
+    let plan = start(&image, at, &[2]);
+    let refusal = run(&mut image, plan).unwrap_err();
+    assert!(
+        refusal
+            .to_string()
+            .contains("lower min.insync.replicas first"),
+        "{refusal}"
+    );
+    assert_eq!(record(&image, at), before);
+    // As many as are asked for; as few as there are; as few as the topic says.
+    for (at, target) in [(at, &[2, 3][..]), (alone, &[2]), (lower, &[3])] {
+        let plan = start(&image, at, target);
+        run(&mut image, plan).unwrap();
+    }
+}
+
+#[test]
 fn replica_ids_are_never_reused() {
     let mut image = cluster(3);
     let at = topic(&mut image, "t", &[1, 2], &[]);

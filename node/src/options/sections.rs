@@ -161,7 +161,7 @@ section! {
     /// The metadata group, and who belongs to the cluster.
     MetadataSection "metadata" {
         /// The founding members of the metadata group, the same list on every node; empty means this node alone. Used only until the cluster is formed.
-        voters: Vec<Voter> = "", bounds "an odd number, at most 7", change "when the cluster is set up; three or five survive one or two losses";
+        voters: Vec<Voter> = "", bounds "1, 3 or 5", change "when the cluster is set up; three or five survive one or two losses";
         /// Peer addresses to ask when joining a cluster whose voters this node is not among.
         seeds: Vec<HostPort> = "", bounds "at most 32", change "on nodes that join later";
         /// Least time without a leader of the metadata group before a voter stands for election.

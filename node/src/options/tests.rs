@@ -100,6 +100,14 @@ fn a_bad_file_gives_one_line_with_place_key_value_and_remedy() {
             "peer.tls_cert: nodes only talk over mutual TLS: set peer.tls_cert, peer.tls_key and peer.tls_ca",
         ),
         (
+            "[metadata]\nvoters = [\"1@a:1\", \"2@b:1\"]\n[peer]\ntls_cert = \"a\"\ntls_key = \"b\"\ntls_ca = \"c\"",
+            "weir.toml:2: metadata.voters = [\"1@a:1\", \"2@b:1\"]: 2 voters: write 1, 3 or 5",
+        ),
+        (
+            "[metadata]\nvoters = [\"1@a:1\", \"2@b:1\", \"3@c:1\", \"4@d:1\", \"5@e:1\", \"6@f:1\", \"7@g:1\"]\n[peer]\ntls_cert = \"a\"\ntls_key = \"b\"\ntls_ca = \"c\"",
+            "weir.toml:2: metadata.voters = [\"1@a:1\", \"2@b:1\", \"3@c:1\", \"4@d:1\", \"5@e:1\", \"6@f:1\", \"7@g:1\"]: 7 voters: write 1, 3 or 5",
+        ),
+        (
             "[peer]\ntls_cert = \"a\"",
             "weir.toml:2: peer.tls_cert = \"a\": peer.tls_cert, peer.tls_key and peer.tls_ca go together: set all three or none",
         ),

@@ -133,10 +133,10 @@ impl NodeOptions {
                 "names a node or an address twice",
             ));
         }
-        if voters.len() > 7 || (!voters.is_empty() && voters.len().is_multiple_of(2)) {
+        if voters.len() > 5 || (!voters.is_empty() && voters.len().is_multiple_of(2)) {
             return Err(invalid(
                 "metadata.voters",
-                format!("{} voters: write 1, 3, 5 or 7", voters.len()),
+                format!("{} voters: write 1, 3 or 5", voters.len()),
             ));
         }
         if self.metadata.seeds.len() > 32 {

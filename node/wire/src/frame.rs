@@ -3,6 +3,7 @@
 //! The buffer grows with the data received, never by the length field alone: a peer
 //! that announces 100 MiB and sends nothing holds one small buffer. A peer that sent
 //! large frames before is trusted to send another, which spares the copies of growing.
+//! One that has completed no frame yet is trusted with little: it may be anybody.
 //! Frames are handed out as slices of the buffer they were read into.
 
 use std::io;
@@ -12,12 +13,13 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt};
+use weir_base::limits::BYTES_BEFORE_AUTHENTICATION_MAX;
 
 /// Bytes of the length field.
 const LENGTH_BYTES: usize = 4;
 /// Least room offered to a read.
 const READ_BYTES_MIN: usize = 4 * 1024;
-/// Room made when there is too little, and what a new peer is trusted with.
+/// Room made when there is too little.
 const READ_BYTES: usize = 64 * 1024;
 
 /// Why a stream of frames ended.
@@ -55,6 +57,8 @@ pub struct FrameReader {
     limit: usize,
     /// The largest frame the peer completed: as much is reserved at once for the next.
     trusted: usize,
+    /// Room made when there is too little.
+    step: usize,
 }
 
 impl FrameReader {
@@ -64,7 +68,8 @@ impl FrameReader {
         Self {
             buffer: BytesMut::new(),
             limit,
-            trusted: READ_BYTES,
+            trusted: BYTES_BEFORE_AUTHENTICATION_MAX,
+            step: BYTES_BEFORE_AUTHENTICATION_MAX,
         }
     }
 
@@ -92,6 +97,7 @@ impl FrameReader {
             let wanted = match self.announced()? {
                 Some(length) if self.buffer.len() >= LENGTH_BYTES + length => {
                     self.trusted = self.trusted.max(length);
+                    self.step = READ_BYTES;
                     let frame = self.buffer.split_to(LENGTH_BYTES + length).freeze();
                     return Poll::Ready(Ok(Some(frame.slice(LENGTH_BYTES..))));
                 }
@@ -158,7 +164,7 @@ impl FrameReader {
             return;
         }
         let earned = self.trusted.max(self.buffer.len());
-        self.buffer.reserve(wanted.min(earned).max(READ_BYTES));
+        self.buffer.reserve(wanted.min(earned).max(self.step));
     }
 }
 
@@ -236,7 +242,13 @@ mod tests {
         let pending =
             poll_fn(|cx| Poll::Ready(reader.poll_next(cx, &mut server).is_pending())).await;
         assert!(pending);
-        assert!(reader.buffer.capacity() <= 2 * READ_BYTES);
+        assert!(reader.buffer.capacity() <= BYTES_BEFORE_AUTHENTICATION_MAX);
+        // Nor does what follows reserve more than it sends.
+        client.write_all(&[0; 40]).await.unwrap();
+        let pending =
+            poll_fn(|cx| Poll::Ready(reader.poll_next(cx, &mut server).is_pending())).await;
+        assert!(pending && reader.is_mid_frame());
+        assert!(reader.buffer.capacity() <= BYTES_BEFORE_AUTHENTICATION_MAX);
     }
 
     proptest! {

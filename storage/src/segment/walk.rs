@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use weir_base::DiskFile;
 
 use super::frame::{FRAME_PROBE_BYTES, Frame};
@@ -119,20 +119,13 @@ impl Walk {
         if self.window.len() >= need {
             return Ok(());
         }
-        let from = self.position + self.window.len() as u64;
-        let left = usize::try_from(self.limit.saturating_sub(from)).unwrap_or(usize::MAX);
-        let len = (need - self.window.len()).max(self.step).min(left);
-        if len == 0 {
-            return Ok(());
-        }
-        let more = self.file.read_at(from, len).await?;
-        if self.window.is_empty() {
-            self.window = more;
-        } else {
-            let mut joined = BytesMut::with_capacity(self.window.len() + more.len());
-            joined.extend_from_slice(&self.window);
-            joined.extend_from_slice(&more);
-            self.window = joined.freeze();
+        let left = self.limit.saturating_sub(self.position);
+        let left = usize::try_from(left).unwrap_or(usize::MAX);
+        let len = need.max(self.step).min(left);
+        if len > self.window.len() {
+            // What is held of a frame is read again with the rest of it: to join the two would
+            // copy both.
+            self.window = self.file.read_at(self.position, len).await?;
         }
         Ok(())
     }
