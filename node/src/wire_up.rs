@@ -152,7 +152,7 @@ pub async fn start_node(
         | weir_peer::StartError::Mismatch { .. }) => StartError::Links(error),
     })?;
 
-    let facts = node_facts(options, &storage);
+    let facts = node_facts(options, storage.identity(), storage.start_kind());
     let voters = voters(options, &facts);
     let voter_ids: BTreeSet<NodeId> = voters.keys().copied().collect();
     // The group's log is part of how fast the directory is (S-47).
@@ -336,7 +336,7 @@ impl RunningNode {
     }
 }
 
-fn node_facts(options: &NodeOptions, storage: &Storage) -> NodeFacts {
+fn node_facts(options: &NodeOptions, storage: Uuid, start_kind: StartKind) -> NodeFacts {
     let endpoint = |advertised: &Option<HostPort>, listen: std::net::SocketAddr| match advertised {
         Some(told) => Endpoint {
             host: told.host.clone(),
@@ -354,14 +354,14 @@ fn node_facts(options: &NodeOptions, storage: &Storage) -> NodeFacts {
     NodeFacts {
         id: NodeId(options.node.id),
         name: options.display_name(),
-        storage: storage.identity(),
+        storage,
         peer_address: peer_address
             .map_or_else(|| options.peer.listen.to_string(), ToString::to_string),
         endpoints: [("kafka", kafka), ("rocketmq", rocketmq), ("admin", admin)]
             .map(|(front, endpoint)| (front.to_owned(), endpoint))
             .into(),
         rack: options.node.rack.clone(),
-        start_kind: match storage.start_kind() {
+        start_kind: match start_kind {
             StartKind::Fresh | StartKind::Clean => weir_metadata::StartKind::Clean,
             StartKind::ProcessCrash => weir_metadata::StartKind::SameBoot,
             StartKind::Unclean => weir_metadata::StartKind::Unclean,
@@ -499,5 +499,45 @@ impl HealthSource for NodeHealth {
             node: self.node.0,
             reasons,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn others_are_told_the_advertised_addresses_and_the_rack() {
+        let mut options = NodeOptions::default();
+        options.node.id = 4;
+        options.node.rack = Some("north".to_owned());
+        let facts = |options: &NodeOptions| node_facts(options, Uuid([4; 16]), StartKind::Clean);
+        let plain = facts(&options);
+        let kafka = &plain.endpoints["kafka"];
+        let port = options.kafka.listen.port();
+        assert_eq!((kafka.host.as_str(), kafka.port), ("127.0.0.1", port));
+        assert_eq!(plain.peer_address, options.peer.listen.to_string());
+
+        let told = |port| {
+            Some(HostPort {
+                host: "outside.example".to_owned(),
+                port,
+            })
+        };
+        options.kafka.advertised = told(1);
+        options.rocketmq.advertised = told(2);
+        options.admin.advertised = told(3);
+        options.peer.advertised = told(4);
+        let facts = facts(&options);
+        for (front, port) in [("kafka", 1), ("rocketmq", 2), ("admin", 3)] {
+            let endpoint = &facts.endpoints[front];
+            let told = (endpoint.host.as_str(), endpoint.port);
+            assert_eq!(told, ("outside.example", port));
+        }
+        assert_eq!(facts.peer_address, "outside.example:4");
+        assert_eq!(
+            (facts.id, facts.rack.as_deref()),
+            (NodeId(4), Some("north"))
+        );
     }
 }

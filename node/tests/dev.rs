@@ -257,9 +257,38 @@ fn a_cluster_gets_ready_keeps_what_it_had_and_grows() {
     assert_eq!(cluster["nodes"][1]["state"], "active");
     weir(ports, "topic create wide --replication-factor 2");
     described(ports, "wide", 2);
-
+    for _ in 0..3 {
+        assert_eq!(produce(leader_of(ports, "wide"), "wide"), 0);
+    }
+    let offsets = |at: &str| {
+        let view = weir(ports, "topic describe wide");
+        view["partitions"][0]["offsets"][at].as_u64().unwrap()
+    };
+    let before = offsets("high_watermark");
+    assert!(before >= 3, "{before}");
     signal(u64::from(both.process.id()), "-INT");
     assert_eq!(both.process.wait().unwrap().code(), Some(0));
+
+    // Stopped in order, it serves what it had, and goes on behind it.
+    let (mut again, _) = start_ready(data, 2, ports);
+    described(ports, "wide", 2);
+    assert_eq!(produce(leader_of(ports, "wide"), "wide"), 0);
+    assert_eq!(offsets("log_start"), 0);
+    let after = offsets("high_watermark");
+    assert!(after > before, "{after}, {before} before");
+    signal(u64::from(again.process.id()), "-INT");
+    assert_eq!(again.process.wait().unwrap().code(), Some(0));
+}
+
+/// The Kafka port of the node that leads partition 0.
+fn leader_of(ports: (u16, u16), topic: &str) -> u16 {
+    eventually("the partition has a leader", || {
+        let view = weir(ports, &format!("topic describe {topic}"));
+        let leader = view["partitions"][0]["leader"].as_u64()?;
+        u16::try_from(leader)
+            .ok()
+            .map(|leader| ports.0 + leader - 1)
+    })
 }
 
 /// The text of `/metrics`.

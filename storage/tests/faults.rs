@@ -129,6 +129,29 @@ async fn a_failed_read_concerns_that_replica_only() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_reader_at_the_tail_needs_no_disk() {
+    for (tail_cache_bytes, served) in [(1 << 20, true), (0, false)] {
+        let disk = disk();
+        let mut env = env(Arc::new(disk.handle(None)), 1);
+        env.disk = Arc::new(disk.handle(Some(env.clock.clone())));
+        let options = StorageOptions {
+            tail_cache_bytes,
+            ..options()
+        };
+        let storage = Storage::open(env, options).await.unwrap();
+        let (log, _) = open_log(&storage).await.unwrap();
+        append(&*log, FlushMode::Sync).await.unwrap();
+        append(&*log, FlushMode::Sync).await.unwrap();
+        disk.set_faults(SimFaults {
+            read_failure_odds: 1,
+            ..SimFaults::default()
+        });
+        let read = log.read(Offset(3), ALL, 1 << 20).await;
+        assert_eq!(read.is_ok_and(|chunk| chunk.end == Offset(6)), served);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_full_disk_refuses_keeps_nothing_and_goes_on_when_there_is_room() {
     for flush in [FlushMode::Sync, FlushMode::Async] {
         let disk = disk();

@@ -130,3 +130,107 @@ impl Walk {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+    use std::sync::Mutex;
+
+    use bytes::BytesMut;
+    use weir_base::batch::BatchBuilder;
+    use weir_base::env::BoxFuture;
+    use weir_base::{LeaderEpoch, Offset, Timestamp};
+
+    use super::super::frame::FrameContext;
+    use super::*;
+
+    /// A file that remembers where what it handed out lies in memory.
+    struct Noted {
+        content: Bytes,
+        handed: Mutex<Vec<Range<usize>>>,
+    }
+
+    fn place(bytes: &Bytes) -> Range<usize> {
+        let from = bytes.as_ptr().addr();
+        from..from + bytes.len()
+    }
+
+    fn read_only<T: Send + 'static>() -> BoxFuture<'static, io::Result<T>> {
+        Box::pin(async { Err(io::ErrorKind::ReadOnlyFilesystem.into()) })
+    }
+
+    impl DiskFile for Noted {
+        fn read_at(&self, offset: u64, len: usize) -> BoxFuture<'static, io::Result<Bytes>> {
+            let from = usize::try_from(offset).unwrap().min(self.content.len());
+            let to = (from + len).min(self.content.len());
+            let bytes = Bytes::copy_from_slice(&self.content[from..to]);
+            self.handed.lock().unwrap().push(place(&bytes));
+            Box::pin(async { Ok(bytes) })
+        }
+
+        fn write_at(&self, _: u64, _: Vec<Bytes>) -> BoxFuture<'static, io::Result<()>> {
+            read_only()
+        }
+
+        fn write_at_and_sync(&self, _: u64, _: Vec<Bytes>) -> BoxFuture<'static, io::Result<()>> {
+            read_only()
+        }
+
+        fn sync_data(&self) -> BoxFuture<'static, io::Result<()>> {
+            read_only()
+        }
+
+        fn allocate(&self, _: u64) -> BoxFuture<'static, io::Result<()>> {
+            read_only()
+        }
+
+        fn truncate(&self, _: u64) -> BoxFuture<'static, io::Result<()>> {
+            read_only()
+        }
+
+        fn size(&self) -> BoxFuture<'static, io::Result<u64>> {
+            let size = self.content.len() as u64;
+            Box::pin(async move { Ok(size) })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_frame_is_a_slice_of_what_was_read_wherever_the_window_ends() {
+        let mut content = BytesMut::new();
+        for base in 0..5 {
+            let batch = BatchBuilder::new(Timestamp(1))
+                .record(None, Some(&[7; 400]))
+                .build()
+                .stamped(Offset(base), LeaderEpoch(1));
+            let context = FrameContext {
+                generation: 1,
+                durable: Offset(0),
+                appended_at: Timestamp(1),
+            };
+            Frame::encode(&batch, 0, context, &mut content);
+            content.extend_from_slice(batch.body());
+        }
+        let content = content.freeze();
+        for step in [100, 700, 1_300, 10_000] {
+            let file = Arc::new(Noted {
+                content: content.clone(),
+                handed: Mutex::default(),
+            });
+            let limit = content.len() as u64;
+            let mut walk = Walk::new(file.clone(), 0, limit, step);
+            let mut held = Vec::new();
+            while let Some(found) = walk.here().await.unwrap() {
+                let at = place(&found.bytes);
+                let handed = file.handed.lock().unwrap();
+                let inside = |read: &Range<usize>| read.start <= at.start && at.end <= read.end;
+                assert!(handed.iter().any(inside), "step {step}: copied");
+                drop(handed);
+                assert!(found.frame.batch(&found.bytes).is_some());
+                walk.skip(found.frame.size());
+                // Kept, so that no later read lies where an earlier one did.
+                held.push(found.bytes);
+            }
+            assert_eq!(held.len(), 5, "step {step}");
+        }
+    }
+}
