@@ -4,38 +4,32 @@
 //! end by itself is decided here: because its disk failed it, or because it was asked.
 //! Anything else is a violation.
 
+mod cuts;
 mod failed_syncs;
+mod faults;
 mod shrinks;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
+use weir_base::NodeId;
 use weir_base::image::ClusterImage;
-use weir_base::{NodeId, Offset, TopicPartition};
-use weir_storage::{Crash, SimFaults};
+use weir_storage::Crash;
 
 use crate::cluster::Cluster;
 use crate::dice::Dice;
-use crate::nemesis::disk::{DiskFault, DiskFaultKind, rot, spoil_batches};
-use crate::nemesis::process::{ProcessFault, ROLL_STEP};
-use crate::nemesis::{ClockFault, Fault};
+use crate::nemesis::DiskFault;
 use crate::plan::Plan;
 use crate::whole_node::{Insides, STOPPED, STOPPED_LATE};
+use cuts::{Cuts, LogEnds};
 use failed_syncs::FailedSyncs;
-use shrinks::{Blow, Shrinks};
+use shrinks::Shrinks;
 
 /// How long a node that ended by itself stays down, in milliseconds.
 const RESTART_AFTER: u64 = 500;
-/// How long a crash waits for the disk operation it was planned for.
-const DOOM_WAITS: u64 = 200;
-/// What every operation of a disk that stands still may take.
-const STALL: Duration = Duration::from_secs(100_000);
 /// Ended starts in a row after which a damaged node counts as lost.
 const STARTS_MAX: u32 = 8;
-
-type LogEnds = BTreeMap<TopicPartition, Offset>;
 
 /// The nodes of one run.
 pub(crate) struct Supervisor {
@@ -50,6 +44,7 @@ pub(crate) struct Supervisor {
     syncs_lie: bool,
     failed_syncs: FailedSyncs,
     shrinks: Shrinks,
+    cuts: Cuts,
     /// When machines lost their power, in milliseconds.
     pub(crate) power_losses: Vec<(u64, NodeId)>,
     /// When processes ended, in any way.
@@ -68,10 +63,6 @@ struct Control {
     doom: Option<Doom>,
     /// Loses its power in the first term after this one.
     dooming_term: Option<u64>,
-    /// Is killed when one of its logs ends before this.
-    dooming_cut: Option<LogEnds>,
-    /// Where its logs ended when it was killed for a cut, until they are open again.
-    cut_at: LogEnds,
     /// Not part of the cluster yet, or never again.
     is_away: bool,
     /// A disk fault touched it: it may end by itself.
@@ -115,6 +106,7 @@ impl Supervisor {
             syncs_lie: plan.syncs_lie,
             failed_syncs: FailedSyncs::default(),
             shrinks: Shrinks::default(),
+            cuts: Cuts::default(),
             power_losses: Vec::new(),
             ends: 0,
             violations: Vec::new(),
@@ -160,204 +152,6 @@ impl Supervisor {
     /// Whether a node's disk was replaced by an empty one.
     pub(crate) fn was_wiped(&self, node: NodeId) -> bool {
         self.controls.get(&node).is_some_and(|c| c.was_wiped)
-    }
-
-    /// A fault begins. Says whether anything was there for it to strike.
-    pub(crate) fn begin(
-        &mut self,
-        sim: &mut turmoil::Sim<'_>,
-        now: u64,
-        event: usize,
-        fault: &Fault,
-    ) -> Result<bool> {
-        match fault {
-            Fault::Process(fault) => self.begin_process(sim, now, fault),
-            Fault::Disk(fault) => self.begin_disk(now, event, fault),
-            Fault::Clock(fault) => self.set_clock(fault, true),
-            Fault::Network(_) | Fault::Admin(_) => Ok(true),
-        }
-    }
-
-    fn begin_process(
-        &mut self,
-        sim: &mut turmoil::Sim<'_>,
-        now: u64,
-        fault: &ProcessFault,
-    ) -> Result<bool> {
-        match *fault {
-            ProcessFault::Kill { node, operations } => {
-                self.control(node).held += 1;
-                self.doom(now, node, operations, Crash::Process)
-            }
-            ProcessFault::PowerLoss { node, operations } => {
-                self.control(node).held += 1;
-                self.doom(now, node, operations, Crash::PowerLoss)
-            }
-            ProcessFault::PowerLossAtVote { node } => {
-                let term = self.term(node);
-                self.control(node).dooming_term = term;
-                Ok(term.is_some())
-            }
-            ProcessFault::KillAtCut => {
-                for node in self.present() {
-                    let ends = self.log_ends(node);
-                    self.control(node).dooming_cut = Some(ends);
-                }
-                Ok(true)
-            }
-            ProcessFault::KillAtShrink { after, down } => {
-                self.shrinks.arm(Blow { after, down });
-                Ok(true)
-            }
-            ProcessFault::PowerLossOfAll => {
-                for node in self.present() {
-                    self.control(node).held += 1;
-                    self.end_now(sim, now, node, Crash::PowerLoss)?;
-                }
-                Ok(true)
-            }
-            ProcessFault::Pause { node } => {
-                let control = self.control(node);
-                control.pauses += 1;
-                let is_up = control.is_up;
-                if is_up {
-                    self.cluster.pause(node);
-                }
-                Ok(is_up)
-            }
-            ProcessFault::CrashInRecovery {
-                node,
-                operations,
-                power,
-            } => {
-                if !self.control(node).is_up {
-                    return Ok(false);
-                }
-                self.end_now(sim, now, node, Crash::Process)?;
-                let crash = if power {
-                    Crash::PowerLoss
-                } else {
-                    Crash::Process
-                };
-                self.start(sim, node)?;
-                self.doom(now, node, operations, crash)
-            }
-            ProcessFault::RollingRestart => {
-                let nodes = self.present();
-                let times = (0..).map(|turn| now + turn * ROLL_STEP);
-                self.rolling.extend(times.zip(nodes));
-                Ok(true)
-            }
-            ProcessFault::Wiped { node } => {
-                self.end_now(sim, now, node, Crash::PowerLoss)?;
-                let disk = self.cluster.disk(node).context("no such disk")?;
-                disk.wipe();
-                let control = self.control(node);
-                (control.spoilt_at, control.rotted_at) = (Some(now), Some(now));
-                control.was_wiped = true;
-                control.is_troubled = true;
-                Ok(true)
-            }
-        }
-    }
-
-    fn begin_disk(&mut self, now: u64, event: usize, fault: &DiskFault) -> Result<bool> {
-        let node = fault.node;
-        self.control(node).is_troubled = true;
-        if fault.spoils() {
-            self.control(node).spoilt_at = Some(now);
-        }
-        if fault.rots() {
-            self.control(node).rotted_at = Some(now);
-        }
-        if let DiskFaultKind::BitRot { flips, below } = &fault.what {
-            let disk = self.cluster.disk(node).context("no such disk")?;
-            let flipped = rot(disk, below, *flips, &self.dice);
-            self.cluster
-                .trace()
-                .note(&node, format_args!("{flipped} bits rot"));
-            return Ok(flipped > 0);
-        }
-        if let DiskFaultKind::BadBatches { count } = &fault.what {
-            let disk = self.cluster.disk(node).context("no such disk")?;
-            let flipped = spoil_batches(disk, *count, &self.dice);
-            self.cluster
-                .trace()
-                .note(&node, format_args!("{flipped} bits of batches are bad"));
-            return Ok(flipped > 0);
-        }
-        self.disk_faults.insert(event, fault.clone());
-        self.set_disk_faults(node);
-        Ok(true)
-    }
-
-    /// A fault ends.
-    pub(crate) fn end(&mut self, event: usize, fault: &Fault) -> Result<()> {
-        match fault {
-            Fault::Process(
-                ProcessFault::Kill { node, .. } | ProcessFault::PowerLoss { node, .. },
-            ) => self.release(*node),
-            Fault::Process(ProcessFault::PowerLossAtVote { node }) => {
-                self.control(*node).dooming_term = None;
-            }
-            Fault::Process(ProcessFault::KillAtCut) => {
-                for control in self.controls.values_mut() {
-                    control.dooming_cut = None;
-                }
-            }
-            Fault::Process(ProcessFault::KillAtShrink { .. }) => self.shrinks.disarm(),
-            Fault::Process(ProcessFault::PowerLossOfAll) => {
-                for node in self.controls.keys().copied().collect::<Vec<_>>() {
-                    self.release(node);
-                }
-            }
-            Fault::Process(ProcessFault::Pause { node }) => {
-                let control = self.control(*node);
-                control.pauses = control.pauses.saturating_sub(1);
-                if control.pauses == 0 {
-                    self.cluster.resume(*node);
-                }
-            }
-            Fault::Disk(fault) => {
-                self.disk_faults.remove(&event);
-                self.set_disk_faults(fault.node);
-            }
-            Fault::Clock(fault) => {
-                self.set_clock(fault, false)?;
-            }
-            Fault::Process(
-                ProcessFault::CrashInRecovery { .. }
-                | ProcessFault::RollingRestart
-                | ProcessFault::Wiped { .. },
-            )
-            | Fault::Network(_)
-            | Fault::Admin(_) => {}
-        }
-        Ok(())
-    }
-
-    fn release(&mut self, node: NodeId) {
-        let control = self.control(node);
-        control.held = control.held.saturating_sub(1);
-    }
-
-    /// All faults are over: what is down starts, what waits goes on.
-    pub(crate) fn heal(&mut self) -> Result<()> {
-        self.disk_faults.clear();
-        self.rolling.clear();
-        self.shrinks.disarm();
-        for node in self.controls.keys().copied().collect::<Vec<_>>() {
-            self.set_disk_faults(node);
-            let clocks = self.cluster.clock_faults(node).context("no such node")?;
-            clocks.set_wall_offset_millis(0);
-            if self.control(node).pauses > 0 {
-                self.cluster.resume(node);
-            }
-            let control = self.control(node);
-            (control.held, control.pauses, control.failed_starts) = (0, 0, 0);
-            (control.dooming_term, control.dooming_cut) = (None, None);
-        }
-        Ok(())
     }
 
     /// A node is gone for good.
@@ -416,10 +210,7 @@ impl Supervisor {
                 continue;
             }
             let dooming_term = control.dooming_term;
-            // First what became of earlier cuts: one that is found now is not looked at
-            // before its log is opened again.
-            self.look_behind_cuts(node);
-            let was_cut = self.was_cut(node);
+            let was_cut = self.cuts.watch(node) && self.was_cut(node);
             let disk = self.cluster.disk(node).context("no such disk")?;
             if dooming_term.is_some_and(|doomed| self.term(node) > Some(doomed)) {
                 self.control(node).dooming_term = None;
@@ -459,43 +250,11 @@ impl Supervisor {
             .collect()
     }
 
-    /// Whether a log of a node that waits for that ends before where it ended a step ago.
+    /// Whether a node is to be killed because one of its logs was cut.
     fn was_cut(&mut self, node: NodeId) -> bool {
-        if self.control(node).dooming_cut.is_none() {
-            return false;
-        }
-        let ends = self.log_ends(node);
-        let control = self.control(node);
-        let before = control.dooming_cut.replace(ends.clone());
-        let before = before.unwrap_or_default();
-        let is_shorter = |at, end: &Offset| before.get(at).is_some_and(|before| before > end);
-        let cut = ends.iter().filter(|(at, end)| is_shorter(at, end));
-        let cut: LogEnds = cut.map(|(at, end)| (*at, *end)).collect();
-        let was_cut = !cut.is_empty();
-        if was_cut {
-            control.dooming_cut = None;
-            control.cut_at = cut;
-        }
-        was_cut
-    }
-
-    /// What was cut from a log does not come back when it is opened again (S-10). Nothing
-    /// was written to it in between: it is looked at in the first step that it is there.
-    fn look_behind_cuts(&mut self, node: NodeId) {
-        if self.control(node).cut_at.is_empty() {
-            return;
-        }
-        for (at, end) in self.log_ends(node) {
-            if end == Offset::default() {
-                continue;
-            }
-            let cut_at = self.control(node).cut_at.remove(&at);
-            if let Some(before) = cut_at.filter(|before| *before < end) {
-                self.violations.push(format!(
-                    "I12: node {node} was killed when its log of {at} was cut and ended at {before}; opened again it ends at {end}"
-                ));
-            }
-        }
+        let look = self.cuts.look(node, &self.log_ends(node));
+        self.violations.extend(look.violations);
+        look.was_cut
     }
 
     /// The term that a node's voter is in, if it runs.
@@ -542,20 +301,6 @@ impl Supervisor {
         }
     }
 
-    fn doom(&mut self, now: u64, node: NodeId, operations: u64, crash: Crash) -> Result<bool> {
-        let disk = self.cluster.disk(node).context("no such disk")?.clone();
-        let control = self.control(node);
-        if control.is_up {
-            control.doom = Some(Doom {
-                crash,
-                crashes_before: disk.crashes(),
-                deadline: now + DOOM_WAITS,
-            });
-            disk.crash_after(operations, crash);
-        }
-        Ok(self.control(node).is_up)
-    }
-
     fn end_now(
         &mut self,
         sim: &mut turmoil::Sim<'_>,
@@ -593,35 +338,5 @@ impl Supervisor {
         let control = self.control(node);
         (control.is_stalled, control.is_troubled) = (true, true);
         self.set_disk_faults(node);
-    }
-
-    fn set_disk_faults(&self, node: NodeId) {
-        let Some(disk) = self.cluster.disk(node) else {
-            return;
-        };
-        let mut faults = SimFaults {
-            syncs_lie: self.syncs_lie,
-            latency_max: Duration::ZERO,
-            ..SimFaults::default()
-        };
-        for fault in self.disk_faults.values().filter(|f| f.node == node) {
-            fault.add_to(&mut faults, disk);
-        }
-        if self.controls.get(&node).is_some_and(|c| c.is_stalled) {
-            faults.latency_max = STALL;
-        }
-        disk.set_faults(faults);
-    }
-
-    fn set_clock(&self, fault: &ClockFault, is_on: bool) -> Result<bool> {
-        let clocks = |node| self.cluster.clock_faults(node).context("no such node");
-        match *fault {
-            ClockFault::Wall { node, millis } => {
-                clocks(node)?.set_wall_offset_millis(if is_on { millis } else { 0 });
-            }
-            ClockFault::Drift { node, ppm } if is_on => clocks(node)?.set_drift_ppm(ppm),
-            ClockFault::Drift { .. } => {}
-        }
-        Ok(true)
     }
 }

@@ -1,0 +1,262 @@
+//! What the faults of a plan do to machines and their disks, each from when it begins to
+//! when it ends.
+//!
+//! Crashes are told here and dealt in [`Supervisor::tend`], at their moment.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use weir_base::NodeId;
+use weir_storage::{Crash, SimFaults};
+
+use super::shrinks::Blow;
+use super::{Doom, Supervisor};
+use crate::nemesis::disk::{DiskFault, DiskFaultKind, rot, spoil_batches};
+use crate::nemesis::process::{ProcessFault, ROLL_STEP};
+use crate::nemesis::{ClockFault, Fault};
+
+/// How long a crash waits for the disk operation it was planned for.
+const DOOM_WAITS: u64 = 200;
+/// What every operation of a disk that stands still may take.
+const STALL: Duration = Duration::from_secs(100_000);
+
+impl Supervisor {
+    /// A fault begins. Says whether anything was there for it to strike.
+    pub(crate) fn begin(
+        &mut self,
+        sim: &mut turmoil::Sim<'_>,
+        now: u64,
+        event: usize,
+        fault: &Fault,
+    ) -> Result<bool> {
+        match fault {
+            Fault::Process(fault) => self.begin_process(sim, now, fault),
+            Fault::Disk(fault) => self.begin_disk(now, event, fault),
+            Fault::Clock(fault) => self.set_clock(fault, true),
+            Fault::Network(_) | Fault::Admin(_) => Ok(true),
+        }
+    }
+
+    fn begin_process(
+        &mut self,
+        sim: &mut turmoil::Sim<'_>,
+        now: u64,
+        fault: &ProcessFault,
+    ) -> Result<bool> {
+        match *fault {
+            ProcessFault::Kill { node, operations } => {
+                self.control(node).held += 1;
+                self.doom(now, node, operations, Crash::Process)
+            }
+            ProcessFault::PowerLoss { node, operations } => {
+                self.control(node).held += 1;
+                self.doom(now, node, operations, Crash::PowerLoss)
+            }
+            ProcessFault::PowerLossAtVote { node } => {
+                let term = self.term(node);
+                self.control(node).dooming_term = term;
+                Ok(term.is_some())
+            }
+            ProcessFault::KillAtCut => {
+                for node in self.present() {
+                    let ends = self.log_ends(node);
+                    self.cuts.arm(node, ends);
+                }
+                Ok(true)
+            }
+            ProcessFault::KillAtShrink { after, down } => {
+                self.shrinks.arm(Blow { after, down });
+                Ok(true)
+            }
+            ProcessFault::PowerLossOfAll => {
+                for node in self.present() {
+                    self.control(node).held += 1;
+                    self.end_now(sim, now, node, Crash::PowerLoss)?;
+                }
+                Ok(true)
+            }
+            ProcessFault::Pause { node } => {
+                let control = self.control(node);
+                control.pauses += 1;
+                let is_up = control.is_up;
+                if is_up {
+                    self.cluster.pause(node);
+                }
+                Ok(is_up)
+            }
+            ProcessFault::CrashInRecovery {
+                node,
+                operations,
+                power,
+            } => {
+                if !self.control(node).is_up {
+                    return Ok(false);
+                }
+                self.end_now(sim, now, node, Crash::Process)?;
+                let crash = if power {
+                    Crash::PowerLoss
+                } else {
+                    Crash::Process
+                };
+                self.start(sim, node)?;
+                self.doom(now, node, operations, crash)
+            }
+            ProcessFault::RollingRestart => {
+                let nodes = self.present();
+                let times = (0..).map(|turn| now + turn * ROLL_STEP);
+                self.rolling.extend(times.zip(nodes));
+                Ok(true)
+            }
+            ProcessFault::Wiped { node } => {
+                self.end_now(sim, now, node, Crash::PowerLoss)?;
+                let disk = self.cluster.disk(node).context("no such disk")?;
+                disk.wipe();
+                let control = self.control(node);
+                (control.spoilt_at, control.rotted_at) = (Some(now), Some(now));
+                control.was_wiped = true;
+                control.is_troubled = true;
+                Ok(true)
+            }
+        }
+    }
+
+    fn begin_disk(&mut self, now: u64, event: usize, fault: &DiskFault) -> Result<bool> {
+        let node = fault.node;
+        self.control(node).is_troubled = true;
+        if fault.spoils() {
+            self.control(node).spoilt_at = Some(now);
+        }
+        if fault.rots() {
+            self.control(node).rotted_at = Some(now);
+        }
+        if let DiskFaultKind::BitRot { flips, below } = &fault.what {
+            let disk = self.cluster.disk(node).context("no such disk")?;
+            let flipped = rot(disk, below, *flips, &self.dice);
+            self.cluster
+                .trace()
+                .note(&node, format_args!("{flipped} bits rot"));
+            return Ok(flipped > 0);
+        }
+        if let DiskFaultKind::BadBatches { count } = &fault.what {
+            let disk = self.cluster.disk(node).context("no such disk")?;
+            let flipped = spoil_batches(disk, *count, &self.dice);
+            self.cluster
+                .trace()
+                .note(&node, format_args!("{flipped} bits of batches are bad"));
+            return Ok(flipped > 0);
+        }
+        self.disk_faults.insert(event, fault.clone());
+        self.set_disk_faults(node);
+        Ok(true)
+    }
+
+    /// A fault ends.
+    pub(crate) fn end(&mut self, event: usize, fault: &Fault) -> Result<()> {
+        match fault {
+            Fault::Process(
+                ProcessFault::Kill { node, .. } | ProcessFault::PowerLoss { node, .. },
+            ) => self.release(*node),
+            Fault::Process(ProcessFault::PowerLossAtVote { node }) => {
+                self.control(*node).dooming_term = None;
+            }
+            Fault::Process(ProcessFault::KillAtCut) => self.cuts.disarm(),
+            Fault::Process(ProcessFault::KillAtShrink { .. }) => self.shrinks.disarm(),
+            Fault::Process(ProcessFault::PowerLossOfAll) => {
+                for node in self.controls.keys().copied().collect::<Vec<_>>() {
+                    self.release(node);
+                }
+            }
+            Fault::Process(ProcessFault::Pause { node }) => {
+                let control = self.control(*node);
+                control.pauses = control.pauses.saturating_sub(1);
+                if control.pauses == 0 {
+                    self.cluster.resume(*node);
+                }
+            }
+            Fault::Disk(fault) => {
+                self.disk_faults.remove(&event);
+                self.set_disk_faults(fault.node);
+            }
+            Fault::Clock(fault) => {
+                self.set_clock(fault, false)?;
+            }
+            Fault::Process(
+                ProcessFault::CrashInRecovery { .. }
+                | ProcessFault::RollingRestart
+                | ProcessFault::Wiped { .. },
+            )
+            | Fault::Network(_)
+            | Fault::Admin(_) => {}
+        }
+        Ok(())
+    }
+
+    fn release(&mut self, node: NodeId) {
+        let control = self.control(node);
+        control.held = control.held.saturating_sub(1);
+    }
+
+    /// All faults are over: what is down starts, what waits goes on.
+    pub(crate) fn heal(&mut self) -> Result<()> {
+        self.disk_faults.clear();
+        self.rolling.clear();
+        self.shrinks.disarm();
+        self.cuts.disarm();
+        for node in self.controls.keys().copied().collect::<Vec<_>>() {
+            self.set_disk_faults(node);
+            let clocks = self.cluster.clock_faults(node).context("no such node")?;
+            clocks.set_wall_offset_millis(0);
+            if self.control(node).pauses > 0 {
+                self.cluster.resume(node);
+            }
+            let control = self.control(node);
+            (control.held, control.pauses, control.failed_starts) = (0, 0, 0);
+            control.dooming_term = None;
+        }
+        Ok(())
+    }
+
+    fn doom(&mut self, now: u64, node: NodeId, operations: u64, crash: Crash) -> Result<bool> {
+        let disk = self.cluster.disk(node).context("no such disk")?.clone();
+        let control = self.control(node);
+        if control.is_up {
+            control.doom = Some(Doom {
+                crash,
+                crashes_before: disk.crashes(),
+                deadline: now + DOOM_WAITS,
+            });
+            disk.crash_after(operations, crash);
+        }
+        Ok(self.control(node).is_up)
+    }
+
+    pub(super) fn set_disk_faults(&self, node: NodeId) {
+        let Some(disk) = self.cluster.disk(node) else {
+            return;
+        };
+        let mut faults = SimFaults {
+            syncs_lie: self.syncs_lie,
+            latency_max: Duration::ZERO,
+            ..SimFaults::default()
+        };
+        for fault in self.disk_faults.values().filter(|f| f.node == node) {
+            fault.add_to(&mut faults, disk);
+        }
+        if self.controls.get(&node).is_some_and(|c| c.is_stalled) {
+            faults.latency_max = STALL;
+        }
+        disk.set_faults(faults);
+    }
+
+    fn set_clock(&self, fault: &ClockFault, is_on: bool) -> Result<bool> {
+        let clocks = |node| self.cluster.clock_faults(node).context("no such node");
+        match *fault {
+            ClockFault::Wall { node, millis } => {
+                clocks(node)?.set_wall_offset_millis(if is_on { millis } else { 0 });
+            }
+            ClockFault::Drift { node, ppm } if is_on => clocks(node)?.set_drift_ppm(ppm),
+            ClockFault::Drift { .. } => {}
+        }
+        Ok(true)
+    }
+}
