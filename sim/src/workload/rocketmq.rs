@@ -144,16 +144,10 @@ impl RocketmqClient {
         Req: Message + Send + Sync + 'static,
         Res: Message + Default + Send + Sync + 'static,
     {
-        let (env, request) = (self.env.clone(), self.limited(request, deadline)?);
-        let mut grpc = Grpc::new(self.channel.clone());
-        let asking = async move {
-            grpc.ready().await?;
-            let codec = ProstCodec::<Req, Res>::default();
-            let answer = grpc.unary(request, path(method)?, codec).await?;
-            Ok(answer.into_inner())
-        };
-        let answered = env.timeout(deadline + GRACE, asking).await;
-        answered.ok_or_else(|| anyhow!("{method}: no answer within {deadline:?}"))?
+        let mut all = self.ask_for_all(method, request, deadline).await?;
+        let answer = all.pop().with_context(|| format!("{method}: no answer"))?;
+        ensure!(all.is_empty(), "{method}: more than one answer");
+        Ok(answer)
     }
 
     /// One request, all answers.
