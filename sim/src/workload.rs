@@ -8,6 +8,7 @@ pub mod queue;
 pub(crate) mod reader;
 pub(crate) mod recorder;
 pub(crate) mod rocketmq;
+pub(crate) mod router;
 pub(crate) mod stage;
 pub(crate) mod workers;
 pub(crate) mod writer;

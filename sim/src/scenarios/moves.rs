@@ -8,7 +8,7 @@ use weir_base::NodeId;
 use super::theatre::{Setting, TOPIC, Theatre, play, record};
 use crate::whole_node::kafka_addresses;
 use crate::workload::admin::reassign;
-use crate::workload::produce::Router;
+use crate::workload::router::Router;
 
 const ALL: [NodeId; 5] = [NodeId(1), NodeId(2), NodeId(3), NodeId(4), NodeId(5)];
 

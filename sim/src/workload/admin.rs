@@ -19,7 +19,7 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use weir_base::{Env, NodeId};
 
-use super::produce::Router;
+use super::router::Router;
 use crate::nemesis::Change;
 use crate::plan::{SHIFTING, TOPICS};
 use crate::trace::Trace;

@@ -20,8 +20,8 @@ use kafka_protocol::protocol::StrBytes;
 use weir_base::Env;
 
 use super::kafka_client::KafkaClient;
-use super::produce::Router;
 use super::recorder::Recorder;
+use super::router::Router;
 use super::stage::Stage;
 
 /// How many commit at a time: a few for each journal.

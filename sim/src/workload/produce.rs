@@ -10,9 +10,9 @@ use weir_api::{Acks, Api, AppendError};
 use weir_base::batch::BatchBuilder;
 use weir_base::{Env, ProducerEpoch, ProducerId, RecordBatch, TopicPartition};
 
-use super::kafka_client::{KafkaClient, Produced};
+use super::kafka_client::Produced;
+use super::router::Router;
 
-const CALL_DEADLINE: Duration = Duration::from_secs(2);
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// Values by partition and counter, each with the offset it was acknowledged at, or
@@ -59,60 +59,6 @@ impl Ledger {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Told> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Finds leaders and keeps the connection to one of them.
-pub(crate) struct Router {
-    env: Env,
-    nodes: Vec<SocketAddr>,
-    next: usize,
-    connected: Option<KafkaClient>,
-}
-
-impl Router {
-    pub(crate) fn new(env: &Env, nodes: &[SocketAddr]) -> Self {
-        Self {
-            env: env.clone(),
-            nodes: nodes.to_vec(),
-            next: 0,
-            connected: None,
-        }
-    }
-
-    /// A connection to any node, each in turn.
-    pub(crate) async fn any(&mut self) -> Result<KafkaClient> {
-        let to = *self
-            .nodes
-            .get(self.next % self.nodes.len())
-            .context("no nodes")?;
-        self.next += 1;
-        KafkaClient::connect(&self.env, to, CALL_DEADLINE).await
-    }
-
-    /// The connection to the leader of a partition.
-    pub(crate) async fn leader(&mut self, topic: &str, partition: i32) -> Result<&mut KafkaClient> {
-        if self.connected.is_none() {
-            let metadata = self.any().await?.metadata(topic).await?;
-            let topics = metadata.topics.first().context("topic not in the answer")?;
-            let record = topics
-                .partitions
-                .iter()
-                .find(|p| p.partition_index == partition);
-            let leader = record.context("partition not in the answer")?.leader_id;
-            let broker = metadata.brokers.iter().find(|b| b.node_id == leader);
-            let broker = broker.context("no leader")?;
-            let port = u16::try_from(broker.port)?;
-            let found = self.env.net.resolve(&broker.host, port).await?;
-            let to = *found.first().context("leader does not resolve")?;
-            let client = KafkaClient::connect(&self.env, to, CALL_DEADLINE).await?;
-            self.connected = Some(client);
-        }
-        self.connected.as_mut().context("not connected")
-    }
-
-    pub(crate) fn disconnect(&mut self) {
-        self.connected = None;
     }
 }
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use weir_base::{Env, RecordBatch};
 use weir_checkers::{Process, Read, Value};
 
-use super::produce::Router;
+use super::router::Router;
 use super::writer::Target;
 
 const RETRY_PAUSE: Duration = Duration::from_millis(50);

@@ -15,8 +15,8 @@ use weir_base::{Env, ProducerEpoch, ProducerId, RecordBatch};
 use weir_checkers::{Key, Kind, Process, Send};
 
 use super::kafka_client::Produced;
-use super::produce::Router;
 use super::recorder::Recorder;
+use super::router::Router;
 use super::stage::Stage;
 use crate::dice::Dice;
 use crate::plan::Topic;
