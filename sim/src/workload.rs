@@ -1,6 +1,7 @@
 //! Clients that run against simulated nodes, and remember what they were told.
 
 pub(crate) mod admin;
+pub mod broadcast;
 pub mod kafka_client;
 pub(crate) mod keeper;
 pub mod produce;

@@ -1,10 +1,11 @@
-//! Histories of queue clients, and the checkers that judge them: C14 to C18, C20, and C20
-//! for letters that are replayed.
+//! Histories of queue clients, and the checkers that judge them: C14 to C18, C20, C20 for
+//! letters that are replayed, and C21.
 //!
 //! A driver notes every call with its outcome and every delivery, drains, and then reads
 //! the logs back: a queue history says nothing before it was drained. Messages are named
 //! by their id, given out once. Times are milliseconds of the driver's clock.
 
+pub mod broadcast;
 pub mod conservation;
 pub mod delay;
 pub mod half;
@@ -120,6 +121,10 @@ pub enum QueueAnomaly {
     ReplayedTwice { id: String, offsets: Vec<u64> },
     /// C20: what came back is not what died.
     ReplayedOther { id: String, letter: u64 },
+    /// C21: acknowledged, and a subscriber got neither it nor a newer version.
+    Missed { id: String },
+    /// C21: delivered to a subscriber that had got a newer version.
+    OlderFollowed { id: String, newer: String },
 }
 
 /// All that was seen, in the order it was seen.

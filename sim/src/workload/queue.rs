@@ -82,7 +82,7 @@ impl Clients {
 }
 
 /// How a call ended that gave this error.
-fn outcome(error: &QueueCallError) -> Outcome {
+pub(super) fn outcome(error: &QueueCallError) -> Outcome {
     match error {
         QueueCallError::Indeterminate => Outcome::Info,
         QueueCallError::UnknownPartition
