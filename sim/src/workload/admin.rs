@@ -38,7 +38,9 @@ pub(crate) async fn run(
     while let Some(change) = changes.recv().await {
         for _ in 0..TRIES {
             let made = make(&mut router, &change).await;
-            trace.note(&"admin", format_args!("{change:?}: {made:?}"));
+            // Without a backtrace: the trace is the same wherever this was built.
+            let told = made.as_ref().map_err(|error| format!("{error:#}"));
+            trace.note(&"admin", format_args!("{change:?}: {told:?}"));
             if made.is_ok() {
                 // The run counts them until its end.
                 done.send(change.kind()).unwrap_or_default();
