@@ -94,6 +94,7 @@ pub(crate) const FOCI: &[Focus] = &[
             "power loss of all",
         ],
         has_small_files: true,
+        has_groups: true,
         ..PLAIN
     },
     // One disk rots, and its node comes back from it.
@@ -148,6 +149,7 @@ pub(crate) const FOCI: &[Focus] = &[
             "split",
         ],
         nodes: 5,
+        has_groups: true,
         ..PLAIN
     },
     // Voters lose their power right after they voted.

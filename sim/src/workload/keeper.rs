@@ -1,9 +1,10 @@
 //! Clients that commit a position for one consumer group after the other, and after the
-//! faults ask for each: what was acknowledged is there, with its note (C8).
+//! faults ask for each: what was acknowledged is there, with its note (C22).
 //!
-//! No group commits twice, so a request that was late cannot hide what is missing. Some
-//! of them at a time: whoever coordinates has several positions under way when it loses
-//! its place.
+//! No group of these commits twice, so a request that was late cannot hide what is missing.
+//! Some of them at a time: whoever coordinates has several positions under way when it loses
+//! its place. Beside them each has one group whose position follows what was written, and is
+//! asked for all the time: the history tells whether it ever went back.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -18,6 +19,8 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 use weir_base::Env;
+use weir_checkers::history::Offsets;
+use weir_checkers::{Action, Key, Kind};
 
 use super::kafka_client::KafkaClient;
 use super::recorder::Recorder;
@@ -26,6 +29,9 @@ use super::stage::Stage;
 
 /// How many commit at a time: a few for each journal.
 pub(crate) const KEEPERS: u64 = 12;
+
+/// What is written at the first partition of their topic, in the history of the run.
+const KEY: Key = Key(0);
 
 const DEADLINE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(50);
@@ -49,16 +55,26 @@ impl Keeper {
     pub(crate) async fn run(self) {
         let mut router = Router::new(&self.env, &self.nodes);
         let mut kept = Vec::new();
+        let follower = format!("follower-{}", self.number);
         for turn in 0_u64.. {
             if self.stage.is_healed() {
                 break;
             }
             let group = format!("group-{}-{turn}", self.number);
             for _ in 0..TRIES {
-                if self.commit(&mut router, &group).await.is_ok() {
+                if self.commit(&mut router, &group, 0).await.is_ok() {
                     kept.push(group);
                     break;
                 }
+                self.env.sleep(PAUSE).await;
+            }
+            // Not at every turn: a machine has only so many ports.
+            let followed = match turn % 4 {
+                0 => self.follow(&mut router, &follower).await,
+                2 => self.look(&mut router, &follower).await,
+                _ => Ok(()),
+            };
+            if followed.is_err() {
                 self.env.sleep(PAUSE).await;
             }
             self.env.sleep(PAUSE).await;
@@ -70,13 +86,67 @@ impl Keeper {
                     Err(_) => self.env.sleep(PAUSE).await,
                 }
             };
-            if found.as_deref() != Some(&*group) {
+            if found.as_ref().map(|(_, note)| &**note) != Some(&*group) {
                 self.recorder.complain(format!(
-                    "C8: {group} was told that its position is stored, and has {found:?}"
+                    "C22: {group} was told that its position is stored, and has {found:?}"
                 ));
             }
         }
+        while self.look(&mut router, &follower).await.is_err() {
+            self.env.sleep(PAUSE).await;
+        }
         self.stage.keeper_ends();
+    }
+
+    /// Commits the position of a group that follows what is written: once, whatever comes
+    /// of it.
+    async fn follow(&self, router: &mut Router, group: &str) -> Result<()> {
+        let offset = self.recorder.acknowledged_end(KEY);
+        let process = self.recorder.process();
+        let tell = |kind| {
+            let offsets = vec![(KEY, offset)];
+            let positions = Offsets {
+                group: group.to_owned(),
+                offsets,
+            };
+            self.recorder
+                .position(process, kind, Action::Commit(positions));
+        };
+        tell(Kind::Invoke);
+        let committed = self.commit(router, group, i64::try_from(offset)?).await;
+        tell(if committed.is_ok() {
+            Kind::Ok
+        } else {
+            Kind::Info
+        });
+        committed
+    }
+
+    /// Asks for that position, and writes down what it is.
+    async fn look(&self, router: &mut Router, group: &str) -> Result<()> {
+        let process = self.recorder.process();
+        let tell = |kind, offsets| {
+            let positions = Offsets {
+                group: group.to_owned(),
+                offsets,
+            };
+            self.recorder
+                .position(process, kind, Action::Committed(positions));
+        };
+        tell(Kind::Invoke, vec![(KEY, 0)]);
+        let found = match self.committed(router, group).await {
+            Ok(found) => found,
+            Err(error) => {
+                tell(Kind::Fail, vec![]);
+                return Err(error);
+            }
+        };
+        let found = found.map(|(offset, _)| u64::try_from(offset)).transpose()?;
+        tell(
+            Kind::Ok,
+            found.map(|offset| (KEY, offset)).into_iter().collect(),
+        );
+        Ok(())
     }
 
     /// The node that coordinates a group.
@@ -86,15 +156,20 @@ impl Keeper {
             .with_key_type(0);
         let found = router.any().await?.call(&request, 3).await?;
         ensure!(found.error_code == 0, "error {}", found.error_code);
+        if self.stage.is_healed() {
+            // One may stay away, and there is much to ask for.
+            router.ask_again();
+        }
         let port = u16::try_from(found.port)?;
         let at = self.env.net.resolve(&found.host, port).await?;
         let at = *at.first().context("the coordinator does not resolve")?;
         KafkaClient::connect(&self.env, at, DEADLINE).await
     }
 
-    async fn commit(&self, router: &mut Router, group: &str) -> Result<()> {
+    /// Commits an offset of the group, with its name as the note.
+    async fn commit(&self, router: &mut Router, group: &str, offset: i64) -> Result<()> {
         let position = OffsetCommitRequestPartition::default()
-            .with_committed_offset(0)
+            .with_committed_offset(offset)
             .with_committed_metadata(Some(text(group)));
         let topic = OffsetCommitRequestTopic::default()
             .with_name(TopicName(text(self.topic)))
@@ -111,8 +186,8 @@ impl Keeper {
         Ok(())
     }
 
-    /// The note at the group's position, if it has one.
-    async fn committed(&self, router: &mut Router, group: &str) -> Result<Option<String>> {
+    /// The group's position and the note at it, if it has one.
+    async fn committed(&self, router: &mut Router, group: &str) -> Result<Option<(i64, String)>> {
         let topic = OffsetFetchRequestTopic::default()
             .with_name(TopicName(text(self.topic)))
             .with_partition_indexes(vec![0]);
@@ -125,9 +200,9 @@ impl Keeper {
         let topic = response.topics.first().context("no topic")?;
         let position = topic.partitions.first().context("no partition")?;
         ensure!(position.error_code == 0, "error {}", position.error_code);
-        let is_there = position.committed_offset >= 0;
+        let offset = position.committed_offset;
         let note = position.metadata.as_deref().unwrap_or_default();
-        Ok(is_there.then(|| note.to_owned()))
+        Ok((offset >= 0).then(|| (offset, note.to_owned())))
     }
 }
 

@@ -85,6 +85,16 @@ impl Recorder {
         state.push(process, Kind::Ok, Action::Poll(reads));
     }
 
+    /// A group's position is committed or asked for. Each try is an operation of a process of
+    /// its own: one that got no answer may come into effect at any time.
+    pub(crate) fn position(&self, process: Process, kind: Kind, action: Action) {
+        self.trace.note(
+            &format_args!("process {}", process.0),
+            format_args!("{kind:?} {action:?}"),
+        );
+        self.lock().push(process, kind, action);
+    }
+
     /// A client saw what it must never see.
     pub(crate) fn complain(&self, what: String) {
         self.trace.note(&"client", format_args!("{what}"));

@@ -38,6 +38,11 @@ impl Router {
         KafkaClient::connect(&self.env, to, CALL_DEADLINE).await
     }
 
+    /// Asks the last node once more before the next one.
+    pub(crate) fn ask_again(&mut self) {
+        self.next -= 1;
+    }
+
     /// The connection to the leader of a partition.
     pub(crate) async fn leader(&mut self, topic: &str, partition: i32) -> Result<&mut KafkaClient> {
         if self.connected.is_none() {
