@@ -93,6 +93,7 @@ const TOLD: &[&str] = &[
     "killed right after a cut",
     "leader killed at a shrink of its ISR",
     "power lost right after a vote",
+    "power lost at a machine without a process",
     "stopped cleanly",
     "not stopped in time",
     "given up: its disk is beyond use",

@@ -86,6 +86,8 @@ struct Run<'p> {
     cluster: Cluster,
     supervisor: Supervisor,
     links: Links,
+    /// Losses of power after which the links were set anew.
+    losses: usize,
     insides: Insides,
     invariants: Invariants,
     recorder: Recorder,
@@ -134,6 +136,7 @@ fn run(plan: &Plan, trace: &Trace, said: &Said, outcome: &mut Outcome) -> Result
         supervisor: Supervisor::new(&cluster, &insides, plan),
         cluster,
         links: Links::default(),
+        losses: 0,
         insides,
         invariants: Invariants::new(forgetful),
         recorder,
@@ -275,11 +278,12 @@ impl Run<'_> {
     /// One step of the simulation and everything that goes with it. Says whether the nodes
     /// were looked at.
     fn step(&mut self, sim: &mut turmoil::Sim<'_>, links_change: bool) -> Result<bool> {
-        let losses = self.supervisor.power_losses.len();
         let now = millis(sim);
         set_time_outside(sim.elapsed());
         self.supervisor.tend(sim, now)?;
-        let lost_power = self.supervisor.power_losses.len() > losses;
+        // A fault that began may have taken some, before this step.
+        let losses = self.supervisor.power_losses.len();
+        let lost_power = std::mem::replace(&mut self.losses, losses) < losses;
         if lost_power {
             self.links.forget();
         }

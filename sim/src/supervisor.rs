@@ -45,7 +45,8 @@ pub(crate) struct Supervisor {
     failed_syncs: FailedSyncs,
     shrinks: Shrinks,
     cuts: Cuts,
-    /// When machines lost their power, in milliseconds.
+    /// When machines lost their power, in milliseconds; and, of those on which no process
+    /// ran, when the last one had ended.
     pub(crate) power_losses: Vec<(u64, NodeId)>,
     /// When processes ended, in any way.
     pub(crate) ends: u64,
@@ -60,6 +61,8 @@ struct Control {
     held: u32,
     pauses: u32,
     restart_at: u64,
+    /// When its process ended last.
+    ended_at: u64,
     doom: Option<Doom>,
     /// Loses its power in the first term after this one.
     dooming_term: Option<u64>,
@@ -75,6 +78,13 @@ struct Control {
     /// Its disk stands still, for good.
     is_stalled: bool,
     failed_starts: u32,
+}
+
+impl Control {
+    /// Whether a loss of power waits for its moment.
+    fn loses_power(&self) -> bool {
+        self.doom.is_some_and(|doom| doom.crash == Crash::PowerLoss)
+    }
 }
 
 /// A crash that waits for its moment.
@@ -301,6 +311,8 @@ impl Supervisor {
         }
     }
 
+    /// Ends a process that runs, or its machine, whether a process runs there or not: what
+    /// was not synced is lost with its power.
     fn end_now(
         &mut self,
         sim: &mut turmoil::Sim<'_>,
@@ -309,21 +321,31 @@ impl Supervisor {
         crash: Crash,
     ) -> Result<()> {
         let control = self.control(node);
+        // A machine that is about to lose its power does, whatever ends its process first.
+        let loses_power = crash == Crash::PowerLoss || control.loses_power();
         control.doom = None;
         control.restart_at = now + RESTART_AFTER;
-        if !std::mem::take(&mut control.is_up) {
-            return Ok(());
+        let was_up = std::mem::take(&mut control.is_up);
+        if was_up {
+            control.ended_at = now;
+            self.ends += 1;
+            let inside = self.insides.lock().remove(&node);
+            drop(inside);
         }
-        self.ends += 1;
-        let inside = self.insides.lock().remove(&node);
-        drop(inside);
-        match crash {
-            Crash::Process => self.cluster.kill(sim, node),
-            Crash::PowerLoss => {
-                self.power_losses.push((now, node));
-                self.cluster.power_off(sim, node)
+        if loses_power {
+            let ended_at = self.control(node).ended_at;
+            self.power_losses.push((now, node));
+            if !was_up {
+                // What it loses was written before its process ended.
+                self.power_losses.push((ended_at, node));
+                self.points
+                    .push("power lost at a machine without a process");
             }
+            self.cluster.power_off(sim, node)?;
+        } else if was_up {
+            self.cluster.kill(sim, node)?;
         }
+        Ok(())
     }
 
     fn start(&mut self, sim: &mut turmoil::Sim<'_>, node: NodeId) -> Result<()> {

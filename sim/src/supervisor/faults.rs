@@ -50,6 +50,10 @@ impl Supervisor {
             }
             ProcessFault::PowerLoss { node, operations } => {
                 self.control(node).held += 1;
+                if !self.control(node).is_up {
+                    self.end_now(sim, now, node, Crash::PowerLoss)?;
+                    return Ok(true);
+                }
                 self.doom(now, node, operations, Crash::PowerLoss)
             }
             ProcessFault::PowerLossAtVote { node } => {
@@ -216,10 +220,13 @@ impl Supervisor {
         Ok(())
     }
 
+    /// Ends a process, or its machine, at the disk operation of this number from now, or
+    /// soon. A loss of power that is under way takes the process with it.
     fn doom(&mut self, now: u64, node: NodeId, operations: u64, crash: Crash) -> Result<bool> {
         let disk = self.cluster.disk(node).context("no such disk")?.clone();
         let control = self.control(node);
-        if control.is_up {
+        let is_lost = control.loses_power();
+        if control.is_up && !is_lost {
             control.doom = Some(Doom {
                 crash,
                 crashes_before: disk.crashes(),
@@ -227,7 +234,7 @@ impl Supervisor {
             });
             disk.crash_after(operations, crash);
         }
-        Ok(self.control(node).is_up)
+        Ok(control.is_up)
     }
 
     pub(super) fn set_disk_faults(&self, node: NodeId) {
@@ -258,5 +265,81 @@ impl Supervisor {
             ClockFault::Drift { .. } => {}
         }
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use weir_base::OpenMode;
+
+    use super::*;
+    use crate::cluster::{Cluster, ip, on_fresh_thread};
+    use crate::plan::Plan;
+    use crate::trace::Trace;
+    use crate::whole_node::Insides;
+
+    const NODE: NodeId = NodeId(1);
+
+    /// What a machine has of a file that was written and not synced, when its process was
+    /// killed and it then lost its power or not. And when it says that it lost it.
+    fn left(seed: u64, loses_power: bool) -> (usize, bool) {
+        let plan = Plan::of(seed, None);
+        let nodes = plan.all_nodes();
+        let cluster = Cluster::new(seed, &nodes, Trace::new()).unwrap();
+        let mut sim = Cluster::builder(seed, Duration::from_secs(9)).build();
+        let is_written = Arc::new(Mutex::new(false));
+        for node in &nodes {
+            let (cluster, node, is_written) = (cluster.clone(), *node, Arc::clone(&is_written));
+            sim.host(ip(node), move || {
+                let (cluster, is_written) = (cluster.clone(), Arc::clone(&is_written));
+                async move {
+                    let disk = cluster.boot(node)?.env.disk;
+                    if node == NODE && !*is_written.lock().unwrap() {
+                        let file = disk.open("f", OpenMode::Create).await?;
+                        disk.sync_directory("").await?;
+                        file.write_at(0, vec![vec![7; 1 << 12].into()]).await?;
+                        *is_written.lock().unwrap() = true;
+                    }
+                    std::future::pending().await
+                }
+            });
+        }
+        let mut supervisor = Supervisor::new(&cluster, &Insides::default(), &plan);
+        while !*is_written.lock().unwrap() {
+            sim.step().unwrap();
+        }
+        let kill = ProcessFault::Kill {
+            node: NODE,
+            operations: 1,
+        };
+        let power = ProcessFault::PowerLoss {
+            node: NODE,
+            operations: 1,
+        };
+        let kill = Fault::Process(kill);
+        assert!(supervisor.begin(&mut sim, 1_000, 0, &kill).unwrap());
+        supervisor.tend(&mut sim, 1_000 + DOOM_WAITS).unwrap();
+        if loses_power {
+            let power = Fault::Process(power);
+            assert!(supervisor.begin(&mut sim, 2_000, 1, &power).unwrap());
+        }
+        let content = cluster.disk(NODE).unwrap().content("f").unwrap();
+        (content.len(), supervisor.lost_power_since(NODE, 2_000))
+    }
+
+    #[test]
+    fn a_machine_without_a_process_loses_what_was_not_synced_with_its_power() {
+        on_fresh_thread(|| {
+            assert_eq!(left(1, false), (1 << 12, false));
+            // All of it, none or some sectors: the disk's dice say which.
+            let with_loss: Vec<_> = (1..9).map(|seed| left(seed, true)).collect();
+            assert!(with_loss.iter().all(|(_, is_told)| *is_told));
+            assert!(
+                with_loss.iter().any(|(bytes, _)| *bytes < 1 << 12),
+                "{with_loss:?}"
+            );
+        });
     }
 }
