@@ -197,6 +197,20 @@ pub(crate) const FOCI: &[Focus] = &[
         ],
         ..PLAIN
     },
+    // One disk says that it synced and did not, and its machine loses its power.
+    Focus {
+        name: "lies",
+        kinds: &[
+            "isolated node",
+            "kill",
+            "leader transfer",
+            "lying fsync",
+            "power loss",
+            "power loss of all",
+        ],
+        nodes: 5,
+        ..PLAIN
+    },
     // Leaders of queues come and go, with leases, timers and decisions under way.
     Focus {
         name: "queues",
@@ -224,6 +238,11 @@ impl Focus {
     /// Whether what the victim knows of the metadata may rot.
     pub(crate) fn rots_metadata(&self) -> bool {
         self.rots == METADATA && self.is_about("bit rot")
+    }
+
+    /// Whether a disk says that it synced and did not.
+    pub(crate) fn has_lies(&self) -> bool {
+        self.is_about("lying fsync")
     }
 
     /// Whether this kind of fault is one that it is about.

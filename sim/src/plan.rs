@@ -118,7 +118,12 @@ impl Plan {
                 spares.push(NodeId(5));
             }
         }
-        let victim = dice.pick(&nodes);
+        let spoilable = match focus {
+            // Raft presumes that a voter remembers what it said.
+            Some(focus) if focus.has_lies() => nodes.split_at(VOTERS.len()).1,
+            Some(_) | None => &nodes,
+        };
+        let victim = dice.pick(spoilable);
         let (most, events_max): (u64, &[u64]) = match focus {
             Some(_) => (30, &[4]),
             None => (50, &[1, 2, 4]),
@@ -149,6 +154,11 @@ impl Plan {
             syncs_lie: false,
             is_spoilt: false,
         }
+    }
+
+    /// Whether the victim's disk says that it synced and did not.
+    pub(crate) fn a_disk_lies(&self) -> bool {
+        self.focus.is_some_and(Focus::has_lies)
     }
 
     /// The same run without faults but those of these numbers.

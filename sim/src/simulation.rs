@@ -138,7 +138,7 @@ fn run(plan: &Plan, trace: &Trace, said: &Said, outcome: &mut Outcome) -> Result
         links: Links::default(),
         losses: 0,
         insides,
-        invariants: Invariants::new(forgetful),
+        invariants: Invariants::new(forgetful, plan.a_disk_lies()),
         recorder,
         stage,
         book,
@@ -152,6 +152,9 @@ fn run(plan: &Plan, trace: &Trace, said: &Said, outcome: &mut Outcome) -> Result
     };
     for (topic, _, key) in keys() {
         run.promise.set_mode(key, TOPICS[topic].mode);
+    }
+    if plan.a_disk_lies() {
+        run.promise.set_liar(plan.victim);
     }
     let mut is_drained = false;
     let finished = run

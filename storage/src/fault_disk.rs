@@ -11,10 +11,14 @@
 //! - **misdirected write**: the bytes land on other sectors of the file, and the disk
 //!   says that all is well;
 //! - **full**: writing beyond the capacity fails and leaves nothing, freeing helps at once;
-//! - **slow**: every operation takes a random time of the injected clock.
+//! - **slow**: every operation takes a random time of the injected clock;
+//! - **lying fsync**: it says that a file is durable and has it in its cache alone. The next
+//!   sync that is none of these writes the whole cache. Names are not lied about: they are in
+//!   the journal, which is written through.
 //!
-//! It never loses what was synced, never reorders around a sync, never invents bytes;
-//! unless it is told to lie about syncs, which nothing survives and tests must notice.
+//! It never loses what was synced, never reorders around a sync, never invents bytes, unless
+//! it is told to lie; what each part of a node outlives of all this is said where it is
+//! injected (`sim/src/nemesis/disk.rs`).
 //! The state outlives the processes that use it: give each a [`SimDisk::handle`], and end
 //! it with [`SimDisk::crash`]. Used by this crate's tests and by `sim`.
 
@@ -47,7 +51,7 @@ pub struct SimFaults {
     pub capacity_bytes: Option<u64>,
     /// A write lands elsewhere in its file.
     pub misdirection_odds: u64,
-    /// Syncs say that they are done and do nothing.
+    /// Syncs of files say that they are done and do nothing.
     pub syncs_lie: bool,
 }
 
@@ -85,6 +89,8 @@ struct State {
     crash_after: Option<(u64, Crash)>,
     /// Files with an fsync that failed in this life.
     failed_syncs: Vec<u64>,
+    /// The cache holds what was said to be durable.
+    has_lied: bool,
 }
 
 impl SimDisk {
@@ -105,6 +111,7 @@ impl SimDisk {
                 failing_reads: BTreeMap::new(),
                 crash_after: None,
                 failed_syncs: Vec::new(),
+                has_lied: false,
             })),
             clock: None,
             life: 1,
@@ -378,8 +385,14 @@ impl State {
             self.failed_syncs.push(id);
             return Err(io::Error::other("injected fsync error"));
         }
-        if !lies {
-            file.sync();
+        if lies {
+            file.claim();
+            self.has_lied = true;
+            return Ok(());
+        }
+        file.sync();
+        if std::mem::take(&mut self.has_lied) {
+            self.files.values_mut().for_each(SimFile::settle);
         }
         Ok(())
     }

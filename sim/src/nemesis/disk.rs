@@ -2,10 +2,30 @@
 //! at most one copy of anything is bad, and min ISR 2 promises to outlive that. What only
 //! refuses or delays (errors on writes, no space, slowness) may happen to every node.
 //!
-//! Rot in the log, the vote or a snapshot of the metadata group: the voter does not start
-//! with it and says so (S-17), and the others go on without it. Of the last frame of the
-//! log rot cannot be told from a torn write: it is cut away, and this one voter may forget
-//! what it said last; of what was agreed, a majority still has it.
+//! What each part of a node makes of it, when `weir_storage::fault_disk` did what it may:
+//!
+//! | fault | logs of partitions and their write-ahead log | metadata group: log, vote, snapshot |
+//! |---|---|---|
+//! | slow, full | acknowledges later or refuses; who is slow leaves the ISR | elects others |
+//! | errors on writes and reads | the process gives up its disk, or the log its copy | the process ends |
+//! | failed fsync | the process ends (S-41); what was dirty was never acknowledged by it | the process ends |
+//! | bit rot, misdirected write, bad batch | found when it is read; the copy leaves the ISR and is made anew from another | the voter does not start with it (S-17), the others go on |
+//! | rot of the last frame | cannot be told from a torn write: it is cut, and the copy is a suspect until others were asked (S-14) | it is cut: this one voter may forget what it said last; of what was agreed a majority has it |
+//! | lying fsync | what was lost comes from the others: see below | not outlived: Raft presumes that a voter remembers |
+//!
+//! Groups, queues and their timers have logs of partitions, flushed and replicated
+//! synchronously, and no files of their own.
+//!
+//! A disk that lies about fsync takes what its node was sure to have. While one machine
+//! lies and the others hold it, nothing acknowledged is lost of a topic that is replicated
+//! synchronously: with each start its node leaves every ISR, and comes back with what a
+//! leader has. Unless fewer than min ISR are left, and the others go down before it is back:
+//! then the liar is an eligible leader, and may be the only one there is. (No seed of 200 met
+//! that.) What a leader acknowledged alone is worth no more than with async flush. Of a voter
+//! no lie is outlived, nor of all disks at once: `--lying-fsync` is a run that must fail.
+//!
+//! The general swarm has no liar: seven invariants speak of what logs hold for certain, and
+//! a seed with one would do without them. `--focus lies` looks for it.
 
 use std::time::Duration;
 
@@ -40,6 +60,8 @@ pub(crate) enum DiskFaultKind {
     Misdirected {
         odds: u64,
     },
+    /// Syncs say that they are done and do nothing: all since then is lost with the power.
+    LyingSyncs,
     /// Only this much may still be written.
     Full {
         room: u64,
@@ -64,6 +86,7 @@ impl DiskFault {
             DiskFaultKind::SyncErrors { .. } => "fsync errors",
             DiskFaultKind::ReadErrors { .. } => "read errors",
             DiskFaultKind::Misdirected { .. } => "misdirected writes",
+            DiskFaultKind::LyingSyncs => "lying fsync",
             DiskFaultKind::Full { .. } => "full disk",
             DiskFaultKind::BitRot { .. } => "bit rot",
             DiskFaultKind::BadBatches { .. } => "bad batches",
@@ -79,6 +102,7 @@ impl DiskFault {
             | DiskFaultKind::Full { .. } => false,
             DiskFaultKind::SyncErrors { .. }
             | DiskFaultKind::Misdirected { .. }
+            | DiskFaultKind::LyingSyncs
             | DiskFaultKind::BitRot { .. }
             | DiskFaultKind::BadBatches { .. } => true,
         }
@@ -98,6 +122,7 @@ impl DiskFault {
             DiskFaultKind::SyncErrors { odds } => faults.sync_failure_odds = *odds,
             DiskFaultKind::ReadErrors { odds } => faults.read_failure_odds = *odds,
             DiskFaultKind::Misdirected { odds } => faults.misdirection_odds = *odds,
+            DiskFaultKind::LyingSyncs => faults.syncs_lie = true,
             DiskFaultKind::Full { room } => {
                 let limit = disk.used_bytes() + room;
                 faults.capacity_bytes = Some(limit);
@@ -235,5 +260,23 @@ pub(super) fn plan(setting: &Setting<'_>) -> Vec<Event> {
             (1, fault(victim, DiskFaultKind::BadBatches { count }))
         });
     }
-    [slow, writes, syncs, reads, misdirected, full, rot, bad].concat()
+    let mut lies = Vec::new();
+    if setting.is_about("lying fsync") {
+        lies = setting.some(2, |dice| {
+            let what = DiskFaultKind::LyingSyncs;
+            (dice.magnitude(1_000, 20_000), fault(victim, what))
+        });
+    }
+    [
+        slow,
+        writes,
+        syncs,
+        reads,
+        misdirected,
+        full,
+        rot,
+        bad,
+        lies,
+    ]
+    .concat()
 }

@@ -6,6 +6,8 @@
 //! - async replication: what the leader alone had when another was elected, which is what
 //!   was never below its high watermark; with async flush also what was acknowledged
 //!   shortly before any power loss. What was read was committed.
+//! - a disk that lies about fsync: with async replication all that was acknowledged before
+//!   its machine lost its power, for it may have been the only one to have it.
 //!
 //! A partition whose mode changes is judged by the weakest it ever had.
 
@@ -33,6 +35,8 @@ pub(crate) struct Promise {
     /// The leader's watermark whenever it was seen to move, with the time.
     watermarks: BTreeMap<Key, Vec<(u64, u64)>>,
     power_losses: Vec<(u64, NodeId)>,
+    /// Whose disk says that it synced and did not.
+    liar: Option<NodeId>,
     /// Nobody can read these any more.
     stranded: BTreeSet<Key>,
 }
@@ -56,6 +60,10 @@ impl Promise {
 
     pub(crate) fn set_power_losses(&mut self, losses: Vec<(u64, NodeId)>) {
         self.power_losses = losses;
+    }
+
+    pub(crate) fn set_liar(&mut self, node: NodeId) {
+        self.liar = Some(node);
     }
 
     pub(crate) fn strand(&mut self, key: Key) {
@@ -91,8 +99,15 @@ impl Promise {
                 is_near(*loss) && (alone || second.any(|apart| apart <= RETURN_MS))
             })
         };
+        let lost_lies = || {
+            let mut losses = self.power_losses.iter();
+            losses.any(|(loss, node)| Some(*node) == self.liar && at <= loss + AFTER_MS)
+        };
         let mode = self.modes.get(&key);
-        mode.is_some_and(|mode| !mode.flush_sync && lost_power(!mode.replication_sync))
+        mode.is_some_and(|mode| {
+            let is_alone = !mode.replication_sync;
+            !mode.flush_sync && lost_power(is_alone) || is_alone && lost_lies()
+        })
     }
 
     /// Whether another leader was elected after `t_ns` and before the offset was seen to
@@ -153,6 +168,29 @@ mod tests {
         assert!(!flush.may_lose(KEY, 5, second(10)));
         flush.set_power_losses(vec![(10_000, NodeId(1)), (12_000, NodeId(2))]);
         assert!(flush.may_lose(KEY, 5, second(10)) && !flush.may_lose(KEY, 5, second(5)));
+    }
+
+    #[test]
+    fn a_liar_may_lose_what_it_may_have_had_alone() {
+        let mut alone = promise(true, false);
+        alone.set_power_losses(vec![(30_000, NodeId(4))]);
+        assert!(
+            !alone.may_lose_committed(KEY, second(10)),
+            "its syncs count"
+        );
+        alone.set_liar(NodeId(4));
+        assert!(alone.may_lose(KEY, 5, second(10)) && !alone.may_lose(KEY, 5, second(40)));
+        alone.set_liar(NodeId(5));
+        assert!(
+            !alone.may_lose(KEY, 5, second(10)),
+            "another lost its power"
+        );
+        for flush_sync in [true, false] {
+            let mut both = promise(flush_sync, true);
+            both.set_liar(NodeId(4));
+            both.set_power_losses(vec![(30_000, NodeId(4))]);
+            assert!(!both.may_lose(KEY, 5, second(10)), "others have it");
+        }
     }
 
     #[test]

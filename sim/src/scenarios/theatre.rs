@@ -82,7 +82,7 @@ impl Theatre {
             cluster,
             sim,
             insides,
-            invariants: Invariants::new(None),
+            invariants: Invariants::new(None, false),
             seen: Seen::default(),
             orders,
             ledger: Ledger::default(),

@@ -22,6 +22,8 @@ pub(super) struct SimFile {
     live: Content,
     durable: Content,
     pending: Vec<Change>,
+    /// How many of those, the oldest, a sync that lied said to be durable.
+    claimed: usize,
 }
 
 enum Change {
@@ -103,8 +105,19 @@ impl SimFile {
     }
 
     pub(super) fn sync(&mut self) {
+        self.claimed = self.pending.len();
+        self.settle();
+    }
+
+    /// The disk says that it synced, and holds it all in its cache.
+    pub(super) fn claim(&mut self) {
+        self.claimed = self.pending.len();
+    }
+
+    /// What was said to be durable is.
+    pub(super) fn settle(&mut self) {
         // Applied, not copied from the live bytes: what a failed sync dropped stays lost.
-        for change in std::mem::take(&mut self.pending) {
+        for change in self.pending.drain(..std::mem::take(&mut self.claimed)) {
             match change {
                 Change::Write(offset, bytes) => self.durable.write(offset, &bytes),
                 Change::Length(len) => self.durable.set_len(len),
@@ -114,10 +127,11 @@ impl SimFile {
 
     /// The dirty bytes are dropped: readers still see them, the disk never will.
     pub(super) fn fail_sync(&mut self) {
-        self.pending.clear();
+        self.pending.truncate(self.claimed);
     }
 
     pub(super) fn power_loss(&mut self, entropy: &Entropy) {
+        self.claimed = 0;
         for change in std::mem::take(&mut self.pending) {
             match change {
                 Change::Write(offset, bytes) => {
