@@ -3,6 +3,10 @@
 //! A read that finds too little waits here for any of its partitions to move, and then
 //! reads again: no per-partition queue of parked fetches exists, so an idle consumer
 //! costs one task parked on its partitions' views and nothing else.
+//!
+//! That nothing is behind the high watermark is for a leader with its node's lease to say
+//! (I10). What is committed anybody may read; but a reader that an old leader keeps waiting
+//! at its end asks nobody else, and misses all that another acknowledges.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -24,8 +28,11 @@ impl Broker {
         loop {
             // Views are taken before reading, so that a change in between wakes at once.
             let views = self.watch_all(&request);
-            let (outcomes, bytes, failed) = self.read_once(&request).await;
+            let (mut outcomes, bytes, failed) = self.read_once(&request).await;
             let out_of_time = clock.now() >= deadline;
+            if out_of_time {
+                self.doubt_ends(&request, &mut outcomes);
+            }
             if failed || out_of_time || bytes >= request.bytes_min || views.is_empty() {
                 return outcomes;
             }
@@ -33,6 +40,25 @@ impl Broker {
                 biased;
                 () = any_moves(views) => {}
                 () = clock.sleep_until(deadline) => {}
+            }
+        }
+    }
+
+    /// Sends readers elsewhere that waited in vain at an end that may be none. Not before
+    /// their time is up: a lease comes back, and they would ask again at once.
+    fn doubt_ends(&self, request: &Read, outcomes: &mut [ReadOutcome]) {
+        for (wanted, outcome) in request.partitions.iter().zip(outcomes) {
+            let is_at_end = outcome.result.as_ref().is_ok_and(|ok| {
+                ok.bytes == 0 && ok.diverging.is_none() && wanted.from >= ok.high_watermark
+            });
+            let Some(partition) = self.0.replication.partition(wanted.at) else {
+                continue;
+            };
+            if is_at_end && !partition.is_sure_to_lead() {
+                outcome.result = Err(ReadError::NotLeader(NotLeader {
+                    leader: None,
+                    epoch: partition.view().leader_epoch,
+                }));
             }
         }
     }

@@ -251,6 +251,13 @@ impl PartitionHandle {
         view.is_leader && view.is_ready && self.0.node.holds_lease()
     }
 
+    /// Whether this replica leads and holds its node's lease (I10), be it ready or not: who
+    /// does not may have been followed by another without having heard of it.
+    #[must_use]
+    pub fn is_sure_to_lead(&self) -> bool {
+        self.0.views.borrow().is_leader && self.0.node.holds_lease()
+    }
+
     /// The largest epoch at most `asked` in this log, and where it ended.
     #[must_use]
     pub fn end_of_epoch(&self, asked: LeaderEpoch) -> Option<EpochEnd> {

@@ -11,6 +11,8 @@ use crate::whole_node::{ADMIN_PORT, KAFKA_PORT};
 use crate::workload::kafka_client::{KafkaClient, Produced};
 
 const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
+/// Kafka's word for "ask another".
+const NOT_LEADER: i16 = 6;
 
 /// S-08 (RocketMQ 7017): the leader, one more replica and a voter are on one side, most
 /// voters and one replica on the other. Neither side has what it takes.
@@ -37,7 +39,8 @@ fn two_sides(theatre: &mut Theatre, voter: NodeId) -> Result<()> {
 }
 
 /// S-08 of one leader alone. With asynchronous replication it acknowledges alone, but only
-/// as long as it can be sure that nobody else leads; with synchronous it never does.
+/// as long as it can be sure that nobody else leads; with synchronous it never does. And it
+/// tells no reader that there is no more: who believed it would never ask anybody else.
 fn old_leader(theatre: &mut Theatre) -> Result<()> {
     let old = theatre.leader()?;
     theatre.write(30, 10_000)?;
@@ -56,6 +59,22 @@ fn old_leader(theatre: &mut Theatre) -> Result<()> {
     ensure!(
         matches!(told, Produced::Refused(_)),
         "the old leader acknowledged alone after another was elected: {told:?}"
+    );
+    let replica = theatre.replica(old).context("no copy")?;
+    let end = i64::try_from(replica.high_watermark.0)?;
+    let (below, at_end) = theatre.ask(5_000, move |env| async move {
+        let to = (ip(old), KAFKA_PORT).into();
+        let mut client = KafkaClient::connect(&env, to, SECOND * 3).await?;
+        let below = client.fetch(TOPIC, 0, 0).await?;
+        Ok((below, client.fetch(TOPIC, 0, end).await?))
+    })?;
+    ensure!(
+        below.error == 0 && !below.batches.is_empty(),
+        "what is committed is for everybody to read: {below:?}"
+    );
+    ensure!(
+        at_end.error == NOT_LEADER,
+        "the old leader told a reader that nothing follows {end}: {at_end:?}"
     );
     theatre.heal();
     theatre.recover()
