@@ -579,6 +579,24 @@ fn queues_are_shown_and_reconciled() {
 }
 
 #[test]
+fn a_copy_out_of_service_hides_no_other_queue() {
+    let node = Node::attached();
+    with_queue(&node);
+    let paths = ["/v1/queues", "/v1/queues-watch"];
+    let before = paths.map(|path| node.raw("GET", path, ""));
+    assert!(before[1].1.as_array().is_some_and(|lines| lines.len() == 1));
+    node.weir("topic create broken").unwrap();
+    // The last copy: the cluster has nobody else to name.
+    node.broker.fail_copy(node.topic("broken"));
+    assert_eq!(before, paths.map(|path| node.raw("GET", path, "")));
+    let (status, _) = node.raw("GET", "/v1/queues/broken/halves", "");
+    assert_eq!(
+        status, 503,
+        "what is asked of that one alone is not answered"
+    );
+}
+
+#[test]
 fn a_queue_group_is_made_and_set() {
     let node = Node::attached();
     node.weir("topic create jobs --partitions 2").unwrap();

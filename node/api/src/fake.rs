@@ -52,6 +52,8 @@ struct State {
     ended: BTreeSet<NodeId>,
     gone: BTreeSet<NodeId>,
     queues: BTreeMap<TopicPartition, queues::FakeQueue>,
+    /// Partitions whose copy here is of no use.
+    failed: BTreeSet<TopicPartition>,
     /// Where groups begin at each partition of a topic.
     starts: BTreeMap<(TopicId, Arc<str>), Vec<Offset>>,
     /// Who coordinates all groups, if not this node.
@@ -140,6 +142,12 @@ impl FakeBroker {
             }
         });
         self.wake_readers();
+    }
+
+    /// Takes this node's copy of a partition out of service, as bad data does: the image may
+    /// go on to name this node as its leader.
+    pub fn fail_copy(&self, at: TopicPartition) {
+        self.state().failed.insert(at);
     }
 
     /// While held, appends are stored but not acknowledged; they complete when released.

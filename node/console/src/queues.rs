@@ -64,6 +64,22 @@ pub(crate) async fn ask(
     }
 }
 
+/// The same for a list of all that this node leads. One that it does not serve after all is
+/// none of them: the image may be behind, and goes on to name a node whose copy is bad if
+/// that is the last. What the others have is to be seen then, too.
+async fn ask_listed(
+    state: &ConsoleState,
+    api: &Api,
+    at: TopicPartition,
+    command: QueueCommand,
+) -> Result<Option<QueueReply>, Failure> {
+    match state.within(api.queues.call(at, command)).await? {
+        Ok(reply) => Ok(Some(reply)),
+        Err(QueueCallError::NoQueue | QueueCallError::NotLeader(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// A partition of a topic, if this node leads it; else who does.
 pub(crate) fn here(
     api: &Api,
@@ -93,7 +109,7 @@ pub(crate) async fn list(State(state): Shared) -> Answer<Vec<QueueLine>> {
     let api = state.api()?;
     let mut lines = Vec::new();
     for (topic, at) in led(api, None)? {
-        let groups = ask(&state, api, at, QueueCommand::ListGroups).await?;
+        let groups = ask_listed(&state, api, at, QueueCommand::ListGroups).await?;
         let Some(QueueReply::ListGroups(groups)) = groups else {
             continue;
         };
@@ -175,7 +191,7 @@ pub(crate) async fn watch(State(state): Shared) -> Answer<Vec<QueueStoreLine>> {
     let api = state.api()?;
     let mut lines = Vec::new();
     for (topic, at) in led(api, None)? {
-        let measured = ask(&state, api, at, QueueCommand::Measure).await?;
+        let measured = ask_listed(&state, api, at, QueueCommand::Measure).await?;
         let Some(QueueReply::Measure(measure)) = measured else {
             continue;
         };

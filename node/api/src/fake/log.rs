@@ -17,7 +17,8 @@ impl FakeBroker {
         let image = self.image();
         let partition = image.partition(at)?;
         let epoch = partition.leader_epoch;
-        Some(if partition.leader == Some(self.node()) {
+        let is_mine = partition.leader == Some(self.node());
+        Some(if is_mine && !self.state().failed.contains(&at) {
             Ok(epoch)
         } else {
             Err(NotLeader {
