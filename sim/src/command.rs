@@ -8,6 +8,7 @@ mod meta;
 mod mutants;
 mod one;
 mod run;
+mod saved;
 mod shrink;
 mod stopwatch;
 mod worker;

@@ -22,7 +22,7 @@ impl Meta {
         let twice = self.seeds.flat_map(|seed| [One::new(seed), One::new(seed)]);
         let mut digests = std::collections::BTreeMap::new();
         let mut differ = Vec::new();
-        worker::all(twice, worker::cores(), |outcome| {
+        worker::all(twice, worker::cores(), |_, outcome| {
             let first = digests
                 .entry(outcome.seed)
                 .or_insert_with(|| outcome.digest.clone());

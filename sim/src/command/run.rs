@@ -6,14 +6,15 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 
 use super::one::One;
+use super::saved;
 use super::stopwatch::Stopwatch;
 use super::worker;
-use crate::focus::{self, Focus};
+use crate::focus;
 use crate::nemesis;
 use crate::outcome::Outcome;
 use crate::points::Points;
@@ -200,7 +201,7 @@ impl Summary {
 impl Run {
     pub(super) fn run(self) -> Result<ExitCode> {
         let saved = match &self.saved {
-            Some(path) => saved(path)?,
+            Some(path) => saved::read(path)?,
             None => vec![],
         };
         let With {
@@ -211,11 +212,12 @@ impl Run {
         let focus = focus.as_deref().map(focus::named).transpose()?;
         let least = saved.len() as u64 + self.least;
         let total = saved.len() as u64 + self.seeds.end.saturating_sub(self.seeds.start);
-        let seeds = saved.into_iter().chain(self.seeds.clone()).map(|seed| One {
+        let seeds = saved.into_iter().chain(self.seeds.clone().map(One::new));
+        let seeds = seeds.map(|one| One {
             lying_fsync,
-            queues,
-            focus: focus.map(|focus| focus.name.to_owned()),
-            ..One::new(seed)
+            queues: queues || one.queues,
+            focus: one.focus.or_else(|| focus.map(|f| f.name.to_owned())),
+            ..one
         });
         let jobs = self.jobs.unwrap_or_else(worker::cores);
         let Range { start, end } = self.seeds;
@@ -223,9 +225,9 @@ impl Run {
         let watch = Stopwatch::start();
         let limit = self.minutes.map(|m| std::time::Duration::from_secs(m * 60));
         let (mut summary, mut failed) = (Summary::default(), Ok(()));
-        worker::all(seeds, jobs, |outcome| {
+        worker::all(seeds, jobs, |one, outcome| {
             summary.add(&outcome);
-            failed = tell(&outcome, focus, queues, (summary.seeds, total));
+            failed = tell(one, &outcome, (summary.seeds, total));
             failed.is_ok() && limit.is_none_or(|limit| watch.passed() < limit)
         })?;
         failed?;
@@ -247,36 +249,21 @@ impl Run {
 }
 
 /// Progress, and what failed with the command that repeats it.
-fn tell(
-    outcome: &Outcome,
-    focus: Option<&Focus>,
-    queues: bool,
-    (done, total): (u64, u64),
-) -> io::Result<()> {
+fn tell(one: &One, outcome: &Outcome, (done, total): (u64, u64)) -> io::Result<()> {
     if let Some(first) = outcome.violations.first() {
         let line = first.lines().next().unwrap_or_default();
-        let seed = outcome.seed;
-        let focus = focus.map_or_else(String::new, |focus| format!(" --focus {}", focus.name));
-        let queues = if queues { " --queues" } else { "" };
-        writeln!(
-            io::stdout(),
-            "FAIL weir-sim replay --seed {seed}{focus}{queues}: {line}"
-        )?;
+        let words = one.arguments().into_iter();
+        let quoted = words.map(|word| match word.contains(' ') {
+            true => format!("'{word}'"),
+            false => word,
+        });
+        let words = quoted.collect::<Vec<_>>().join(" ");
+        writeln!(io::stdout(), "FAIL weir-sim replay {words}: {line}")?;
     }
     if done.is_multiple_of(20) {
         writeln!(io::stderr(), "{done} of {total} seeds")?;
     }
     Ok(())
-}
-
-/// The numbers at the beginnings of lines; `#` begins a comment.
-fn saved(path: &PathBuf) -> Result<Vec<u64>> {
-    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    let lines = text.lines().filter(|line| !line.starts_with('#'));
-    let seeds = lines.filter_map(|line| line.split_whitespace().next());
-    seeds
-        .map(|seed| seed.parse().with_context(|| format!("no seed: {seed}")))
-        .collect()
 }
 
 #[cfg(test)]

@@ -50,7 +50,7 @@ pub(super) fn outcome(one: &One) -> Result<Outcome> {
 pub(super) fn all(
     seeds: impl Iterator<Item = One> + Send,
     jobs: usize,
-    mut each: impl FnMut(Outcome) -> bool,
+    mut each: impl FnMut(&One, Outcome) -> bool,
 ) -> Result<()> {
     let seeds = Mutex::new(seeds);
     let goes_on = AtomicBool::new(true);
@@ -64,15 +64,16 @@ pub(super) fn all(
                     let Some(one) = next else {
                         return;
                     };
-                    if send.send(outcome(&one)).is_err() {
+                    let ended = outcome(&one);
+                    if send.send((one, ended)).is_err() {
                         return;
                     }
                 }
             });
         }
         drop(send);
-        for outcome in outcomes {
-            if !each(outcome?) {
+        for (one, outcome) in outcomes {
+            if !each(&one, outcome?) {
                 goes_on.store(false, Ordering::Relaxed);
             }
         }

@@ -96,10 +96,11 @@ impl Standing<'_> {
             for (node, replica) in self.seen.replicas(at) {
                 write!(
                     text,
-                    "\n    node {node}: epoch {} leads {} ready {} failed {} watermark {} end {} durable {}",
+                    "\n    node {node}: epoch {} leads {} ready {} answers {} failed {} watermark {} end {} durable {}",
                     replica.leader_epoch,
                     replica.is_leader,
                     replica.is_ready,
+                    replica.may_answer,
                     replica.is_failed,
                     replica.high_watermark,
                     replica.log_end,

@@ -23,6 +23,7 @@ const RESPONSE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// One connection to one node.
 pub struct KafkaClient {
     env: Env,
+    to: SocketAddr,
     stream: Box<dyn ByteStream>,
     correlation: i32,
     deadline: Duration,
@@ -58,10 +59,16 @@ impl KafkaClient {
         let stream = connected.context("no connection in time")??;
         Ok(Self {
             env: env.clone(),
+            to,
             stream,
             correlation: 0,
             deadline,
         })
+    }
+
+    /// Whom it talks to.
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.to
     }
 
     /// One request and its response.

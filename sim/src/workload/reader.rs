@@ -60,6 +60,8 @@ impl Reader {
                 let now = self.env.clock.now();
                 let waited = now.since(*written_at.get_or_insert(now));
                 if at_end && (cursor.next >= end || waited > VISIBLE_AFTER) {
+                    let (by, recorder) = (self.router.connected_to(), &self.target.recorder);
+                    recorder.reads_no_further(cursor.process, cursor.next, end, by);
                     return;
                 }
             }

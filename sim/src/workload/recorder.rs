@@ -1,6 +1,7 @@
 //! The history of a run as its clients write it.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use weir_checkers::history::Offset;
@@ -93,6 +94,20 @@ impl Recorder {
             format_args!("{kind:?} {action:?}"),
         );
         self.lock().push(process, kind, action);
+    }
+
+    /// A process has read all that it will, as it was told by whom; something was written
+    /// up to `end`.
+    pub(crate) fn reads_no_further(
+        &self,
+        process: Process,
+        next: i64,
+        end: i64,
+        by: Option<SocketAddr>,
+    ) {
+        let what = format_args!("reads no further than {next} of {end}, as told by {by:?}");
+        self.trace
+            .note(&format_args!("process {}", process.0), what);
     }
 
     /// A client saw what it must never see.

@@ -64,6 +64,11 @@ impl Router {
         self.connected.as_mut().context("not connected")
     }
 
+    /// Whom it is connected to: who gave the last answer, if one came.
+    pub(crate) fn connected_to(&self) -> Option<SocketAddr> {
+        self.connected.as_ref().map(KafkaClient::peer)
+    }
+
     pub(crate) fn disconnect(&mut self) {
         self.connected = None;
     }

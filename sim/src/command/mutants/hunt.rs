@@ -177,7 +177,7 @@ impl Hunt {
             .clone()
             .map(|seed| self.one(seed, Some(self.mutant)));
         let (mut tried, mut proof, mut void) = (0, Ok(None), 0);
-        worker::all(seeds, worker::cores(), |outcome| {
+        worker::all(seeds, worker::cores(), |_, outcome| {
             if !matches!(proof, Ok(None)) {
                 return false;
             }

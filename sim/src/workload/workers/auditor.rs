@@ -85,10 +85,13 @@ impl Auditor {
         let (mut seen, mut wanted) = (0, 0);
         let mut silent = Vec::new();
         for node in &self.crew.nodes {
-            let Ok((kept, lines)) = self.books(*node).await else {
-                // One may stay away: then the others lead.
-                silent.push(*node);
-                continue;
+            let (kept, lines) = match self.books(*node).await {
+                Ok(told) => told,
+                Err(why) => {
+                    // One may stay away: then the others lead.
+                    silent.push(format!("{why:#}"));
+                    continue;
+                }
             };
             for line in kept {
                 let is_ordered = QUEUES
@@ -115,7 +118,7 @@ impl Auditor {
         }
         ensure!(
             seen == wanted,
-            "{seen} partitions of {wanted} have a queue, nodes {silent:?} say nothing"
+            "{seen} partitions of {wanted} have a queue; who does not answer: {silent:?}"
         );
         let mut found = Vec::new();
         for (queue, of) in QUEUES.into_iter().enumerate() {
