@@ -126,8 +126,15 @@ pub(crate) const FOCI: &[Focus] = &[
     // is of another life.
     Focus {
         name: "lost tails",
-        kinds: &["power loss", "slow node"],
+        kinds: &["power loss with a tail"],
         repeats_often: true,
+        ..PLAIN
+    },
+    // What leaders sent waits behind a slow write when others are elected that lack it.
+    Focus {
+        name: "late streams",
+        kinds: &["kill of who is ahead"],
+        nodes: 5,
         ..PLAIN
     },
     // What the metadata group keeps of itself rots at one voter.

@@ -92,8 +92,10 @@ const TOLD: &[&str] = &[
     "crash amid disk operations",
     "killed right after a cut",
     "leader killed at a shrink of its ISR",
+    "leader killed that was ahead",
     "power lost right after a vote",
     "power lost at a machine without a process",
+    "power lost with a tail",
     "stopped cleanly",
     "not stopped in time",
     "given up: its disk is beyond use",
@@ -121,7 +123,9 @@ const NOT_DEMANDED: &[&str] = &[
     "core beside a disk that stands still",
     "killed right after a cut",
     "leader killed at a shrink of its ISR",
+    "leader killed that was ahead",
     "power lost right after a vote",
+    "power lost with a tail",
 ];
 
 /// Which states one run reached.

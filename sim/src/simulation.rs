@@ -290,7 +290,8 @@ impl Run<'_> {
         if lost_power {
             self.links.forget();
         }
-        if links_change || lost_power {
+        let severs = self.links.sever(self.supervisor.severed());
+        if links_change || lost_power || severs {
             let machines = [self.plan.all_nodes(), CLIENTS.to_vec()].concat();
             self.links.apply(&self.cluster, sim, &machines);
         }

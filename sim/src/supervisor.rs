@@ -4,6 +4,7 @@
 //! end by itself is decided here: because its disk failed it, or because it was asked.
 //! Anything else is a violation.
 
+mod ambush;
 mod cuts;
 mod failed_syncs;
 mod faults;
@@ -20,8 +21,10 @@ use weir_storage::Crash;
 use crate::cluster::Cluster;
 use crate::dice::Dice;
 use crate::nemesis::DiskFault;
+use crate::nemesis::network::Way;
 use crate::plan::Plan;
 use crate::whole_node::{Insides, STOPPED, STOPPED_LATE};
+use ambush::{Ambushes, Strike};
 use cuts::{Cuts, LogEnds};
 use failed_syncs::FailedSyncs;
 use shrinks::Shrinks;
@@ -45,6 +48,7 @@ pub(crate) struct Supervisor {
     failed_syncs: FailedSyncs,
     shrinks: Shrinks,
     cuts: Cuts,
+    ambushes: Ambushes,
     /// When machines lost their power, in milliseconds; and, of those on which no process
     /// ran, when the last one had ended.
     pub(crate) power_losses: Vec<(u64, NodeId)>,
@@ -117,6 +121,7 @@ impl Supervisor {
             failed_syncs: FailedSyncs::default(),
             shrinks: Shrinks::default(),
             cuts: Cuts::default(),
+            ambushes: Ambushes::default(),
             power_losses: Vec::new(),
             ends: 0,
             violations: Vec::new(),
@@ -203,6 +208,7 @@ impl Supervisor {
             self.end_now(sim, now, leader, Crash::Process)?;
             self.control(leader).restart_at = now + down;
         }
+        self.tend_ambushes(sim, now)?;
         for node in self.controls.keys().copied().collect::<Vec<_>>() {
             let control = self.control(node);
             let (is_up, doom) = (control.is_up, control.doom);
@@ -243,6 +249,39 @@ impl Supervisor {
             }
         }
         Ok(())
+    }
+
+    /// Strikes whom an ambush caught.
+    fn tend_ambushes(&mut self, sim: &mut turmoil::Sim<'_>, now: u64) -> Result<()> {
+        if !self.ambushes.is_on() {
+            return Ok(());
+        }
+        let image = self.newest_image();
+        let Some(strike) = self.ambushes.look(now, &self.insides, &image) else {
+            return Ok(());
+        };
+        let (node, crash, down) = match strike {
+            Strike::Disk(node) => {
+                self.set_disk_faults(node);
+                return Ok(());
+            }
+            Strike::PowerLoss(node, down) => {
+                self.points.push("power lost with a tail");
+                (node, Crash::PowerLoss, down)
+            }
+            Strike::Kill(node, down) => {
+                self.points.push("leader killed that was ahead");
+                (node, Crash::Process, down)
+            }
+        };
+        self.end_now(sim, now, node, crash)?;
+        self.control(node).restart_at = now + down;
+        Ok(())
+    }
+
+    /// What is cut for an ambush.
+    pub(crate) fn severed(&self) -> Vec<Way> {
+        self.ambushes.severed()
     }
 
     /// The newest image that any running node has.

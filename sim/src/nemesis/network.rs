@@ -174,6 +174,8 @@ fn ring(order: &[NodeId]) -> Vec<Way> {
 #[derive(Default)]
 pub(crate) struct Links {
     active: BTreeMap<usize, NetworkFault>,
+    /// Cut for as long as a fault of processes wants it.
+    severed: Vec<Way>,
     set: BTreeMap<Way, State>,
 }
 
@@ -197,6 +199,15 @@ impl Links {
 
     pub(crate) fn end_all(&mut self) {
         self.active.clear();
+        self.severed.clear();
+    }
+
+    /// These ways are cut as well, and none that was severed before. Says whether that
+    /// changes anything.
+    pub(crate) fn sever(&mut self, ways: Vec<Way>) -> bool {
+        let changes = self.severed != ways;
+        self.severed = ways;
+        changes
     }
 
     /// What a machine's loss of power made of its links is made good.
@@ -277,14 +288,15 @@ impl Links {
     /// Cut, if any fault cuts it; a link that is cut one way is not held on the other.
     fn state(&self, (a, b): Way) -> State {
         let is_cut = |way: Way| {
-            self.active.values().any(|fault| match fault {
-                NetworkFault::Cut { ways, .. } => ways.contains(&way),
-                NetworkFault::Weather { .. }
-                | NetworkFault::Delay { .. }
-                | NetworkFault::SlowLink { .. }
-                | NetworkFault::SlowNode { .. }
-                | NetworkFault::Clog { .. } => false,
-            })
+            self.severed.contains(&way)
+                || self.active.values().any(|fault| match fault {
+                    NetworkFault::Cut { ways, .. } => ways.contains(&way),
+                    NetworkFault::Weather { .. }
+                    | NetworkFault::Delay { .. }
+                    | NetworkFault::SlowLink { .. }
+                    | NetworkFault::SlowNode { .. }
+                    | NetworkFault::Clog { .. } => false,
+                })
         };
         let is_held = self.active.values().any(|fault| match fault {
             NetworkFault::Clog { link } => *link == (a, b) || *link == (b, a),

@@ -21,6 +21,12 @@ pub(crate) enum ProcessFault {
     /// The leader of a partition whose ISR becomes smaller is killed so many milliseconds
     /// later, and stays down for so many.
     KillAtShrink { after: u64, down: u64 },
+    /// A follower whose leader counts what it has not flushed loses its power, and is back
+    /// after so many milliseconds without that leader seeing it.
+    PowerLossWithTail { down: u64 },
+    /// A leader that acknowledges alone is killed when its next in office ceased to hear from
+    /// it, while what another follower heard waits for a slow disk.
+    KillAhead,
     /// All machines lose it at once.
     PowerLossOfAll,
     /// The process stops and goes on later.
@@ -45,6 +51,8 @@ impl ProcessFault {
             Self::PowerLossAtVote { .. } => "power loss at a vote",
             Self::KillAtCut => "kill at a cut",
             Self::KillAtShrink { .. } => "kill at a shrink",
+            Self::PowerLossWithTail { .. } => "power loss with a tail",
+            Self::KillAhead => "kill of who is ahead",
             Self::PowerLossOfAll => "power loss of all",
             Self::Pause { .. } => "pause",
             Self::CrashInRecovery { .. } => "crash in recovery",
@@ -125,6 +133,21 @@ pub(super) fn plan(setting: &Setting<'_>) -> Vec<Event> {
             (dice.between(5_000, 15_000), Fault::Process(fault))
         });
     }
+    let mut with_tail = Vec::new();
+    if setting.is_about("power loss with a tail") {
+        with_tail = setting.some(4, |dice| {
+            let down = dice.magnitude(20, 200);
+            let fault = ProcessFault::PowerLossWithTail { down };
+            (dice.between(2_000, 6_000), Fault::Process(fault))
+        });
+    }
+    let mut ahead = Vec::new();
+    if setting.is_about("kill of who is ahead") {
+        ahead = setting.some(4, |dice| {
+            let fault = ProcessFault::KillAhead;
+            (dice.between(4_000, 8_000), Fault::Process(fault))
+        });
+    }
     let count = setting.nodes.len() as u64;
     let rolling = setting.some(1, |_| {
         let fault = Fault::Process(ProcessFault::RollingRestart);
@@ -137,6 +160,7 @@ pub(super) fn plan(setting: &Setting<'_>) -> Vec<Event> {
     }
     [
         kill, power, long, all, pause, recovery, rolling, wiped, at_vote, at_cut, at_shrink,
+        with_tail, ahead,
     ]
     .concat()
 }

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use weir_base::NodeId;
 use weir_storage::{Crash, SimFaults};
 
+use super::ambush::Ambush;
 use super::shrinks::Blow;
 use super::{Doom, Supervisor};
 use crate::nemesis::disk::{DiskFault, DiskFaultKind, rot, spoil_batches};
@@ -19,6 +20,8 @@ use crate::nemesis::{ClockFault, Fault};
 const DOOM_WAITS: u64 = 200;
 /// What every operation of a disk that stands still may take.
 const STALL: Duration = Duration::from_secs(100_000);
+/// What an operation of a disk may take that is slow for an ambush.
+const LATE: Duration = Duration::from_millis(500);
 
 impl Supervisor {
     /// A fault begins. Says whether anything was there for it to strike.
@@ -70,6 +73,14 @@ impl Supervisor {
             }
             ProcessFault::KillAtShrink { after, down } => {
                 self.shrinks.arm(Blow { after, down });
+                Ok(true)
+            }
+            ProcessFault::PowerLossWithTail { down } => {
+                self.ambushes.arm(Ambush::Tail { down });
+                Ok(true)
+            }
+            ProcessFault::KillAhead => {
+                self.ambushes.arm(Ambush::Ahead);
                 Ok(true)
             }
             ProcessFault::PowerLossOfAll => {
@@ -165,6 +176,9 @@ impl Supervisor {
             }
             Fault::Process(ProcessFault::KillAtCut) => self.cuts.disarm(),
             Fault::Process(ProcessFault::KillAtShrink { .. }) => self.shrinks.disarm(),
+            Fault::Process(ProcessFault::PowerLossWithTail { .. } | ProcessFault::KillAhead) => {
+                self.ambushes.disarm();
+            }
             Fault::Process(ProcessFault::PowerLossOfAll) => {
                 for node in self.controls.keys().copied().collect::<Vec<_>>() {
                     self.release(node);
@@ -205,6 +219,7 @@ impl Supervisor {
         self.disk_faults.clear();
         self.rolling.clear();
         self.shrinks.disarm();
+        self.ambushes.end();
         self.cuts.disarm();
         for node in self.controls.keys().copied().collect::<Vec<_>>() {
             self.set_disk_faults(node);
@@ -248,6 +263,9 @@ impl Supervisor {
         };
         for fault in self.disk_faults.values().filter(|f| f.node == node) {
             fault.add_to(&mut faults, disk);
+        }
+        if self.ambushes.late() == Some(node) {
+            faults.latency_max = faults.latency_max.max(LATE);
         }
         if self.controls.get(&node).is_some_and(|c| c.is_stalled) {
             faults.latency_max = STALL;

@@ -67,7 +67,8 @@ fn ground(mutant: Mutant) -> Option<&'static str> {
     match mutant {
         Mutant::M4 | Mutant::M5 | Mutant::M10 | Mutant::M13 | Mutant::M30 => None,
         Mutant::M1 | Mutant::M12 | Mutant::M21 | Mutant::L2 => Some("elections"),
-        Mutant::M2 | Mutant::M9 | Mutant::M26 => Some("joins"),
+        Mutant::M2 | Mutant::M9 => Some("joins"),
+        Mutant::M26 => Some("late streams"),
         Mutant::M3 => Some("lost tails"),
         Mutant::M8 => Some("cuts"),
         Mutant::M11 => Some("copies"),
