@@ -349,6 +349,15 @@ pub fn queue_limit(image: &ClusterImage, topic: &TopicRecord) -> Option<QueueLim
     })
 }
 
+/// The largest record batch that a topic takes from clients.
+#[must_use]
+pub fn batch_bytes_max(image: &ClusterImage, topic: &TopicRecord) -> usize {
+    let told = topic_option("max.message.bytes")
+        .map(|option| value(option, &image.configs, &topic.configs))
+        .and_then(|text| text.trim().parse().ok());
+    told.unwrap_or(weir_base::limits::BATCH_BYTES_MAX_DEFAULT as usize)
+}
+
 /// Caps a min ISR to the replicas that a partition has, or will have after its move.
 #[must_use]
 pub fn capped_min_isr(asked: u32, record: &PartitionRecord) -> u32 {

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use weir_base::batch::Record;
+use weir_base::batch::{BATCH_HEADER_BYTES, Record};
 use weir_base::{BoxFuture, Offset, Timestamp, TopicId, TopicPartition};
 
 use thiserror::Error;
@@ -51,6 +51,14 @@ pub enum QueueCallError {
     /// The journal or the log holds what this version cannot read: an operator must look.
     #[error("the partition's queue cannot be read: {0}")]
     Unreadable(String),
+    /// A message to be kept is larger than its topic allows.
+    #[error("record batch of {size} bytes, the topic's max.message.bytes is {max}")]
+    TooLarge {
+        /// Size of the batch that it would be alone in.
+        size: usize,
+        /// The topic's limit.
+        max: usize,
+    },
     /// The queue refused.
     #[error(transparent)]
     Refused(#[from] QueueError),
@@ -324,6 +332,29 @@ impl dyn QueueApi {
 #[must_use]
 pub fn dead_letter_topic(group: &str) -> String {
     format!("dlq.{group}")
+}
+
+/// Holds a message that is to be kept to the limit of its topic, as one that is appended at
+/// once: it will be.
+///
+/// # Errors
+/// [`QueueCallError::TooLarge`].
+pub fn check_size(command: &QueueCommand, batch_bytes_max: usize) -> Result<(), QueueCallError> {
+    let (QueueCommand::Schedule(Schedule { payload, .. })
+    | QueueCommand::Prepare(Prepare { payload, .. })) = command
+    else {
+        return Ok(());
+    };
+    // A batch takes less than twice what the journal's form does, and its own header.
+    if payload.len() * 2 + BATCH_HEADER_BYTES <= batch_bytes_max {
+        return Ok(());
+    }
+    let size = Payload::decode(payload).map_or(payload.len(), |payload| payload.batch_bytes());
+    if size > batch_bytes_max {
+        let max = batch_bytes_max;
+        return Err(QueueCallError::TooLarge { size, max });
+    }
+    Ok(())
 }
 
 /// Whether a command begins something, so that it makes the queue it is for.

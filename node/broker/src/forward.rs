@@ -107,7 +107,8 @@ impl From<QueueCallError> for Undone {
             | QueueCallError::Loading
             | QueueCallError::Overloaded
             | QueueCallError::IllegalGroupName(_)
-            | QueueCallError::Unreadable(_) => Undone::NotNow,
+            | QueueCallError::Unreadable(_)
+            | QueueCallError::TooLarge { .. } => Undone::NotNow,
         }
     }
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_base::image::{ClusterImage, NodeRecord, PartitionRecord, TopicRecord};
+use weir_base::limits::BATCH_BYTES_CEILING;
 use weir_base::{FaultClass, NodeId, TopicPartition, Uuid, companion};
 use weir_metadata::topic_options::{TopicSettings, settings};
 use weir_storage::{LogConfig, Storage};
@@ -263,7 +264,11 @@ fn log_config(settings: &TopicSettings, is_internal: bool) -> LogConfig {
         retention_bytes: settings.retention_bytes.filter(|_| settings.cleanup_delete),
         compact: settings.cleanup_compact,
         tombstone_retention: Duration::from_millis(settings.delete_retention_ms),
-        batch_bytes_max: settings.max_message_bytes,
+        // A machine's decisions become one batch, whatever is among them; nobody else writes.
+        batch_bytes_max: match is_internal {
+            true => BATCH_BYTES_CEILING,
+            false => settings.max_message_bytes,
+        },
         uses_reserve: is_internal,
     }
 }

@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use weir_api::queue::{QueueApi, QueueCall, QueueCallError, begins, dead_letter_topic};
+use weir_api::queue::{QueueApi, QueueCall, QueueCallError, begins, check_size, dead_letter_topic};
 use weir_api::{AdminApi, AdminError, NewTopic};
 use weir_base::batch::Record;
 use weir_base::env::TaskHandle;
@@ -209,6 +209,7 @@ impl Broker {
             check_group_name(group, settings)?;
         }
         let journal = self.queue_of(at)?;
+        check_size(&command, self.batch_bytes_max(at))?;
         if let Some(journal) = journal {
             return self.ask_queue(at, journal, command).await;
         }

@@ -237,6 +237,11 @@ impl From<QueueCallError> for Failure {
                 "unreadable",
                 "look into the node's log; was a newer version running?",
             ),
+            QueueCallError::TooLarge { .. } => (
+                S::BAD_REQUEST,
+                "too_large",
+                "stay within the topic's max.message.bytes, or raise it",
+            ),
             QueueCallError::Refused(refused) => return refused.clone().into(),
         };
         Self::new(status, word, error.to_string(), remedy)

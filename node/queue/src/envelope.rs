@@ -108,6 +108,12 @@ impl Payload {
         batch.record_with_raw_headers(self.key.as_deref(), self.value.as_deref(), headers)
     }
 
+    /// Bytes of the record batch that it would be alone in.
+    #[must_use]
+    pub fn batch_bytes(&self) -> usize {
+        self.append_to(BatchBuilder::new(Timestamp(0))).size()
+    }
+
     /// Sets a header, in place of all of that name.
     pub fn set_header(&mut self, name: &str, value: &str) {
         self.headers.retain(|(key, _)| **key != *name.as_bytes());

@@ -186,7 +186,7 @@ pub enum QueueError {
         max: Duration,
     },
     /// Too large to be kept in the journal.
-    #[error("message has {bytes} bytes, more than {max}")]
+    #[error("message has {bytes} bytes, a journal keeps at most {max} of one (payload_bytes_max)")]
     PayloadTooLarge {
         /// Its size.
         bytes: usize,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use weir_base::limits::BATCH_BYTES_CEILING;
 
 /// Longest delay of a message, unless the machine's options allow less.
 pub const DELAY_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -37,7 +38,9 @@ pub struct QueueOptions {
     pub scheduled_max: usize,
     /// Half messages of one partition that are not decided (default 1 Mi).
     pub halves_max: usize,
-    /// Largest scheduled or half message (default 4 MiB, as any message).
+    /// Largest scheduled or half message (default 62 MiB, which is what a batch of the journal
+    /// has room for beside what else is decided at the time). A topic's own limit is less: the
+    /// host holds such a message to it as any other.
     pub payload_bytes_max: usize,
     /// When a half message is asked about first, unless its producer says (default 6 s).
     pub check_after: Duration,
@@ -80,7 +83,7 @@ impl Default for QueueOptions {
             delay_max: DELAY_MAX,
             scheduled_max: 64 * 1024 * 1024,
             halves_max: 1024 * 1024,
-            payload_bytes_max: 4 * 1024 * 1024,
+            payload_bytes_max: BATCH_BYTES_CEILING as usize - 2 * 1024 * 1024,
             check_after: Duration::from_secs(6),
             check_interval: Duration::from_secs(30),
             checks_max: 15,

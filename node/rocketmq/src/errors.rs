@@ -94,6 +94,7 @@ pub(crate) fn queue(error: &QueueCallError) -> Refusal {
         QueueCallError::NoQueue => Code::NotFound,
         QueueCallError::IllegalGroupName(_) => Code::IllegalConsumerGroup,
         QueueCallError::Unreadable(_) => Code::InternalServerError,
+        QueueCallError::TooLarge { .. } => Code::MessageBodyTooLarge,
         QueueCallError::Refused(error) => return refused_by_queue(error),
     };
     Refusal::new(code, error.to_string())
@@ -153,6 +154,7 @@ pub(crate) fn settling(error: &QueueCallError) -> Refusal {
         | QueueCallError::Overloaded
         | QueueCallError::IllegalGroupName(_)
         | QueueCallError::Unreadable(_)
+        | QueueCallError::TooLarge { .. }
         | QueueCallError::Refused(_) => queue(error),
     }
 }

@@ -93,6 +93,7 @@ pub(super) fn outcome(error: &QueueCallError) -> Outcome {
         | QueueCallError::NoQueue
         | QueueCallError::IllegalGroupName(_)
         | QueueCallError::Unreadable(_)
+        | QueueCallError::TooLarge { .. }
         | QueueCallError::Refused(_) => Outcome::Fail,
     }
 }

@@ -7,6 +7,7 @@
 use bytes::{Bytes, BytesMut};
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
 use weir_base::image::FlushMode;
+use weir_base::limits::BATCH_BYTES_CEILING;
 use weir_base::{BatchError, LeaderEpoch, RecordBatch, Timestamp};
 
 use super::disk::{DiskLog, SegmentEntry, Writer};
@@ -40,6 +41,11 @@ impl DiskLog {
     ) -> Result<Vec<AppendOutcome>, LogError> {
         let limit = self.config().batch_limit();
         for batch in &batches {
+            // What a journal sends was acknowledged before: here it is only to be readable.
+            let limit = match batch.header().producer_id.is_journal() {
+                true => BATCH_BYTES_CEILING as usize,
+                false => limit,
+            };
             if batch.size() > limit {
                 let length = batch.header().length;
                 return Err(BatchError::Length { length }.into());

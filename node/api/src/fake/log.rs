@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use weir_base::limits::BATCH_BYTES_MAX_DEFAULT;
 use weir_base::{BoxFuture, LeaderEpoch, Offset, RecordBatch, TopicPartition};
 
 use super::{FakeBroker, State};
@@ -73,12 +74,25 @@ impl FakeBroker {
         self.append_in(epoch, to, batch)
     }
 
+    /// The largest batch that a topic takes from clients.
+    pub(super) fn batch_bytes_max(&self, at: TopicPartition) -> usize {
+        let image = self.image();
+        let told = image
+            .topic(at.topic)
+            .and_then(|topic| topic.configs.get("max.message.bytes")?.parse().ok());
+        told.unwrap_or(BATCH_BYTES_MAX_DEFAULT as usize)
+    }
+
     fn append_in(
         &self,
         epoch: LeaderEpoch,
         to: TopicPartition,
         batch: RecordBatch,
     ) -> Result<Appended, AppendError> {
+        let (size, max) = (batch.size(), self.batch_bytes_max(to));
+        if size > max {
+            return Err(AppendError::TooLarge { size, max });
+        }
         let append_time = batch.header().attributes.is_log_append_time();
         let append_time = append_time.then_some(batch.header().max_timestamp);
         let mut state = self.state();

@@ -14,7 +14,9 @@ use weir_base::{LeaderEpoch, Offset, RecordBatch, Timestamp, TopicId, TopicParti
 use super::partition::FakePartition;
 use super::{FakeBroker, State};
 use crate::outgoing::{OutgoingSources, kept_payload, outgoing_payload};
-use crate::queue::{QueueApi, QueueCall, QueueCallError, YOUNG, begins, dead_letter_topic};
+use crate::queue::{
+    QueueApi, QueueCall, QueueCallError, YOUNG, begins, check_size, dead_letter_topic,
+};
 use crate::queues::trace::{Fact, Subject, Trace};
 use crate::queues::{
     Cancelled, DecisionSource, Destination, Feed, GroupName, GroupNumber, GroupSettings,
@@ -244,6 +246,7 @@ impl FakeBroker {
         command: QueueCommand,
     ) -> Result<oneshot::Receiver<QueueReply>, QueueCallError> {
         self.leads_queue(at)?;
+        check_size(&command, self.batch_bytes_max(at))?;
         if let QueueCommand::EnsureGroup {
             group, settings, ..
         } = &command

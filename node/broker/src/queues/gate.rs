@@ -5,6 +5,7 @@
 //! itself sends, dead letters and messages that were promised to come later, is never
 //! refused: it was acknowledged before.
 
+use std::future::ready;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use tokio::sync::watch;
 use weir_api::AppendError;
 use weir_api::log::{Acks, Appended};
 use weir_base::{BoxFuture, RecordBatch, TopicPartition};
-use weir_metadata::topic_options::{OnFullPolicy, queue_limit};
+use weir_metadata::topic_options::{OnFullPolicy, batch_bytes_max, queue_limit};
 use weir_queue::{
     Admission, Capacity, Gate, OnFull, QueueCommand, QueueMachine, QueueReply, Target,
 };
@@ -49,6 +50,15 @@ impl Broker {
                 }),
             },
         })
+    }
+
+    /// The largest batch that a topic takes from clients.
+    pub(crate) fn batch_bytes_max(&self, at: TopicPartition) -> usize {
+        let image = self.0.metadata.image();
+        let max = image
+            .topic(at.topic)
+            .map(|topic| batch_bytes_max(&image, topic));
+        max.unwrap_or(usize::MAX)
     }
 
     /// Whether the queues of a partition that is held here take a client's batch.
@@ -113,6 +123,11 @@ impl Broker {
         let Some(partition) = self.0.replication.partition(to) else {
             return self.append_here(to, batch, acks, timeout);
         };
+        // Before it is one of several: it would take them along.
+        let (size, max) = (batch.size(), self.batch_bytes_max(to));
+        if size > max && !batch.header().producer_id.is_journal() {
+            return Box::pin(ready(Err(AppendError::TooLarge { size, max })));
+        }
         let limited = &self.0.queues.limited;
         let (group, messages_max) = match self.admission(to, &partition, &batch) {
             Admission::Accept => return self.append_here(to, batch, acks, timeout),
@@ -136,7 +151,7 @@ impl Broker {
             group,
             messages_max,
         };
-        Box::pin(std::future::ready(Err(full)))
+        Box::pin(ready(Err(full)))
     }
 
     async fn redirect(

@@ -159,6 +159,7 @@ fn passes(error: &QueueCallError) -> bool {
         | QueueCallError::NoQueue
         | QueueCallError::IllegalGroupName(_)
         | QueueCallError::Unreadable(_)
+        | QueueCallError::TooLarge { .. }
         | QueueCallError::Refused(_) => false,
     }
 }

@@ -74,6 +74,7 @@ fn keeps_leases(error: &QueueCallError) -> bool {
         | QueueCallError::NoQueue
         | QueueCallError::IllegalGroupName(_)
         | QueueCallError::Unreadable(_)
+        | QueueCallError::TooLarge { .. }
         | QueueCallError::Refused(_) => false,
     }
 }

@@ -87,6 +87,7 @@ pub(super) fn moves(error: &QueueCallError) -> bool {
         | QueueCallError::NoQueue
         | QueueCallError::IllegalGroupName(_)
         | QueueCallError::Unreadable(_)
+        | QueueCallError::TooLarge { .. }
         | QueueCallError::Refused(_) => false,
     }
 }

@@ -348,14 +348,79 @@ fn what_a_rocketmq_broker_refuses_is_refused_with_its_limit() {
     });
 }
 
+/// A message of each kind that a topic takes, with a body of `bytes`.
+fn of_each_kind(fixture: &Fixture, topic: &str, bytes: usize) -> [Message; 4] {
+    let due = fixture.env.clock.wall() + Duration::from_secs(3_600);
+    let kind = |kind: MessageType| SystemProperties {
+        message_type: kind.into(),
+        tag: Some("tag".to_owned()),
+        keys: vec!["key".to_owned()],
+        ..system("01")
+    };
+    let fifo = SystemProperties {
+        message_group: Some("group".to_owned()),
+        ..kind(MessageType::Fifo)
+    };
+    let delayed = SystemProperties {
+        delivery_timestamp: Some(due.into()),
+        ..kind(MessageType::Delay)
+    };
+    let body = "x".repeat(bytes);
+    [
+        kind(MessageType::Normal),
+        fifo,
+        delayed,
+        kind(MessageType::Transaction),
+    ]
+    .map(|system| message(topic, system, &body))
+}
+
 #[test]
-fn a_body_of_the_limit_fits_a_topic_made_on_first_use() {
+fn a_body_of_the_limit_fits_a_topic_made_on_first_use_now_or_later() {
     run(async {
         let fixture = Fixture::start().await;
         let client = fixture.client("c1").await;
-        let body = "x".repeat(4 * 1024 * 1024);
-        let answer = send(&client, vec![message("new", system("01"), &body)]).await;
-        assert_eq!(code(answer.status), i32::from(Code::Ok));
+        let max = RocketmqOptions::default().body_bytes_max;
+        for fits in of_each_kind(&fixture, "new", max) {
+            let kind = fits.system_properties.clone().unwrap().message_type;
+            let status = send(&client, vec![fits]).await.status.unwrap();
+            assert_eq!(status.code, i32::from(Code::Ok), "{kind}: {status:?}");
+        }
+        for longer in of_each_kind(&fixture, "new", max + 1) {
+            let (code, why) = refused(&client, longer).await;
+            assert_eq!(code, i32::from(Code::MessageBodyTooLarge), "{why}");
+            assert!(why.contains(&max.to_string()), "{why}");
+        }
+    });
+}
+
+#[test]
+fn a_topic_with_a_limit_of_its_own_holds_every_message_to_it() {
+    run(async {
+        let fixture = Fixture::start().await;
+        let topic = fixture
+            .topic("t", 1, &[("max.message.bytes", "4000")])
+            .await;
+        let client = fixture.client("c1").await;
+        // All but the body takes more than 10 bytes and less than 400.
+        for fits in of_each_kind(&fixture, "t", 3_600) {
+            let status = send(&client, vec![fits]).await.status.unwrap();
+            assert_eq!(status.code, i32::from(Code::Ok), "{status:?}");
+        }
+        for longer in of_each_kind(&fixture, "t", 3_990) {
+            let answer = send(&client, vec![longer]).await;
+            let status = answer.status.unwrap();
+            assert_eq!(
+                status.code,
+                i32::from(Code::MessageBodyTooLarge),
+                "{status:?}"
+            );
+            assert!(
+                status.message.contains("max.message.bytes is 4000"),
+                "{status:?}"
+            );
+        }
+        assert_eq!(fixture.records(topic, 0).await.len(), 2);
     });
 }
 
