@@ -531,6 +531,7 @@ fn with_queue(node: &Node) -> Vec<weir_api::queues::HalfHandle> {
             deliver_at: now + Duration::from_secs(3600),
             payload: payload("later"),
             dedup: None,
+            room: None,
         };
         queues.schedule(at, schedule).await.unwrap();
         let mut halves = Vec::new();
@@ -539,6 +540,7 @@ fn with_queue(node: &Node) -> Vec<weir_api::queues::HalfHandle> {
                 payload: payload(id),
                 producers: "tellers".into(),
                 check_after: None,
+                room: None,
             };
             halves.push(queues.prepare(at, prepare).await.unwrap());
         }

@@ -5,11 +5,16 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use weir_api::log::{Acks, Appended, OffsetQuery};
 use weir_api::queue::QueueApi;
-use weir_api::queues::{GroupSettings, GroupView, QueueCommand, QueueReply, Receive};
-use weir_api::{Api, AppendError, NewTopic};
+use weir_api::queues::{
+    Decision, DecisionSource, GroupSettings, GroupView, Message, Prepare, QueueCommand, QueueError,
+    QueueReply, Receive, Schedule,
+};
+use weir_api::{Api, AppendError, NewTopic, QueueCallError};
 use weir_base::batch::BatchBuilder;
+use weir_base::limits::BATCH_BYTES_MAX_DEFAULT;
 use weir_base::{Env, NodeId, Offset, ProducerEpoch, ProducerId, TopicPartition};
 use weir_sim::cluster::{Cluster, ip, on_fresh_thread};
 use weir_sim::trace::Trace;
@@ -142,6 +147,80 @@ impl Tester {
         }
     }
 
+    /// Messages that are kept for later count, and come when they may.
+    async fn keeps(&self) {
+        let queues: &dyn QueueApi = &*self.api.queues;
+        let at = self.topic("keeps", &[]).await;
+        let due = self.env.clock.wall() + Duration::from_secs(20);
+        let schedule = |deliver_at, bytes| Schedule {
+            deliver_at,
+            payload: payload(bytes),
+            dedup: None,
+            room: None,
+        };
+        let prepare = || Prepare {
+            payload: payload(1),
+            producers: "p".into(),
+            check_after: None,
+            room: None,
+        };
+        for _ in 0..5 {
+            queues.schedule(at, schedule(due, 1)).await.unwrap();
+        }
+        let half = queues.prepare(at, prepare()).await.unwrap();
+        for _ in 0..4 {
+            self.append(at, None).await.unwrap();
+        }
+        let full = QueueError::Full {
+            group: "g".into(),
+            messages_max: LIMIT,
+        };
+        let full = || QueueCallError::Refused(full.clone());
+        assert_eq!(queues.schedule(at, schedule(due, 1)).await, Err(full()));
+        assert_eq!(queues.prepare(at, prepare()).await, Err(full()));
+        let refused = self.append(at, None).await;
+        assert!(
+            matches!(refused, Err(AppendError::QueueFull { .. })),
+            "{refused:?}"
+        );
+        // As large as all of the journal's and the topic's batches may be at other times.
+        self.take(at).await;
+        let (rollback, source) = (Decision::Rollback, DecisionSource::Producer);
+        queues.resolve(at, half, rollback, source).await.unwrap();
+        let large = BATCH_BYTES_MAX_DEFAULT as usize - 200;
+        queues.schedule(at, schedule(due, large)).await.unwrap();
+        let larger = BATCH_BYTES_MAX_DEFAULT as usize;
+        let refused = queues.schedule(at, schedule(due, larger)).await;
+        assert!(
+            matches!(refused, Err(QueueCallError::TooLarge { max, .. }) if max == larger),
+            "{refused:?}"
+        );
+        while self.end(at).await < 10 {
+            self.env.sleep(Duration::from_millis(100)).await;
+        }
+        assert!(self.env.clock.wall() >= due);
+    }
+
+    /// What is due at once is more than a batch of the topic may have.
+    async fn releases(&self) {
+        let queues: &dyn QueueApi = &*self.api.queues;
+        let small = [("max.message.bytes", "2000"), ("weir.queue.capacity", "-1")];
+        let at = self.topic("releases", &small).await;
+        let due = self.env.clock.wall() + Duration::from_secs(2);
+        for _ in 0..10 {
+            let schedule = Schedule {
+                deliver_at: due,
+                payload: payload(1_000),
+                dedup: None,
+                room: None,
+            };
+            queues.schedule(at, schedule).await.unwrap();
+        }
+        while self.end(at).await < 10 {
+            self.env.sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     async fn redirects(&self) {
         let configs = [
             ("weir.queue.on.full", "redirect"),
@@ -174,6 +253,14 @@ impl Tester {
     }
 }
 
+fn payload(bytes: usize) -> Bytes {
+    let message = Message {
+        body: vec![b'x'; bytes].into(),
+        ..Message::default()
+    };
+    message.payload().encode()
+}
+
 fn on_one_node(seed: u64) {
     let cluster = Cluster::new(seed, &[NODE], Trace::new()).unwrap();
     let mut sim = Cluster::builder(seed, Duration::from_secs(120)).build();
@@ -193,6 +280,8 @@ fn on_one_node(seed: u64) {
                     tester.rejects().await;
                     tester.drops().await;
                     tester.redirects().await;
+                    tester.keeps().await;
+                    tester.releases().await;
                     *told.lock().unwrap() = true;
                 };
                 tasks.spawn("limits", testing);

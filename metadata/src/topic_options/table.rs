@@ -272,7 +272,7 @@ pub const TOPIC_OPTIONS: &[ConfigOption] = &[
         "-1",
         Rule::Whole(-1, MAX),
         None,
-        "Messages of a partition that may wait for each queue group; -1: no limit.",
+        "Messages of a partition that may wait for each queue group, delayed and half messages among them; -1: no limit.",
     ),
     option(
         "weir.queue.on.full",

@@ -339,6 +339,7 @@ impl<'a> Check<'a> {
             deliver_at,
             payload: self.payload(id),
             dedup: None,
+            room: None,
         };
         let keep = |id: &'static str, at| {
             let schedule = schedule(id, at);
@@ -382,6 +383,7 @@ impl<'a> Check<'a> {
                 payload: self.payload(id),
                 producers: Arc::clone(&producers),
                 check_after: Some(MOMENT),
+                room: None,
             };
             move || self.api.queues.prepare(self.at, prepare.clone())
         };

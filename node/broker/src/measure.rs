@@ -31,7 +31,7 @@ impl MetricsSource for Broker {
         for (name, help, counter) in [
             (
                 "weir_queue_refused_batches_total",
-                "Batches that a full queue refused here.",
+                "Batches, and messages to be kept for later, that a full queue refused here.",
                 &limited.refused,
             ),
             (

@@ -22,6 +22,7 @@ mod subscribe;
 pub(crate) mod watch;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -34,8 +35,8 @@ use weir_base::{Entropy, Env, Offset, Timestamp, TopicId, TopicPartition, compan
 use weir_queue::trace::{Fact, Subject};
 use weir_queue::{
     Cancelled, Decision, DecisionSource, Gate, GroupName, GroupSettings, HalfHandle, Payload,
-    QueueCommand, QueueLive, QueueMachine, QueueOptions, QueueRecord, QueueReply, QueueState,
-    ScheduleHandle, Want,
+    QueueCommand, QueueError, QueueLive, QueueMachine, QueueOptions, QueueRecord, QueueReply,
+    QueueState, ScheduleHandle, Want,
 };
 use weir_replication::{PartitionHandle, ReadError};
 
@@ -210,6 +211,7 @@ impl Broker {
         }
         let journal = self.queue_of(at)?;
         check_size(&command, self.batch_bytes_max(at))?;
+        let command = self.with_room(at, command);
         if let Some(journal) = journal {
             return self.ask_queue(at, journal, command).await;
         }
@@ -241,6 +243,17 @@ impl Broker {
         let hosted = self.0.queues.hosted(journal);
         let hosted = hosted.ok_or(QueueCallError::NotAvailable)?;
         let answer = hosted.host.call(command).await;
+        if let Ok(
+            QueueReply::Schedule(Err(QueueError::Full { .. }))
+            | QueueReply::Prepare(Err(QueueError::Full { .. })),
+        ) = &answer
+        {
+            self.0
+                .queues
+                .limited
+                .refused
+                .fetch_add(1, Ordering::Relaxed);
+        }
         answer.map_err(|error| match error {
             // The partition may have moved in the same moment.
             HostError::NotLeader | HostError::NoLease => {

@@ -283,6 +283,7 @@ impl From<QueueError> for Failure {
             }
             QueueError::TooManyGroups { .. }
             | QueueError::TooManyWaiting { .. }
+            | QueueError::Full { .. }
             | QueueError::TooManyScheduled { .. }
             | QueueError::TooManyHalves { .. }
             | QueueError::TooManyIds { .. } => {

@@ -276,6 +276,8 @@ pub struct Schedule {
     /// If given, a second message of this id (or business key) within the window is not
     /// taken.
     pub dedup: Option<Bytes>,
+    /// The host's to fill in; without it no group's capacity is asked.
+    pub room: Option<Room>,
 }
 
 /// A message that nobody sees until it is decided on.
@@ -287,6 +289,17 @@ pub struct Prepare {
     pub producers: Arc<str>,
     /// When it is asked about first; `None`: the machine's default.
     pub check_after: Option<Duration>,
+    /// The host's to fill in; without it no group's capacity is asked.
+    pub room: Option<Room>,
+}
+
+/// What a message to be kept is held against, beside what the machine knows itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Room {
+    /// End of the partition's log.
+    pub end: Offset,
+    /// The capacity of groups without one of their own.
+    pub default: Option<Capacity>,
 }
 
 /// What becomes of a half message.

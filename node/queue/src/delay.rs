@@ -14,7 +14,7 @@
 
 use std::iter::Peekable;
 
-use crate::command::Schedule;
+use crate::command::{Room, Schedule};
 use crate::durable::{Outbox, QueueState};
 use crate::error::QueueError;
 use crate::ids::{EntryNumber, sip_hash};
@@ -55,6 +55,7 @@ pub(crate) fn schedule(turn: &mut Turn<'_>, wish: Schedule) -> Result<Scheduled,
     {
         return Ok(Scheduled::Duplicate);
     }
+    check_room(turn, wish.room.as_ref())?;
     if state.timeline.len() >= options.scheduled_max {
         let max = options.scheduled_max;
         return Err(QueueError::TooManyScheduled { max });
@@ -81,6 +82,19 @@ pub(crate) fn schedule(turn: &mut Turn<'_>, wish: Schedule) -> Result<Scheduled,
     let (secret, partition) = (turn.core.secret, turn.core.partition);
     let handle = ScheduleHandle::new(secret, partition, deliver_at, number);
     Ok(Scheduled::Kept(handle))
+}
+
+/// Whether the groups have room for one more message that is kept for them.
+pub(crate) fn check_room(turn: &Turn<'_>, room: Option<&Room>) -> Result<(), QueueError> {
+    let full =
+        room.and_then(|room| (turn.state.gate()).refuses_to_keep(room.end, room.default.as_ref()));
+    match full {
+        Some((group, messages_max)) => Err(QueueError::Full {
+            group,
+            messages_max,
+        }),
+        None => Ok(()),
+    }
 }
 
 /// Takes a message back, and says what is true of it.

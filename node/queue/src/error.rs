@@ -193,6 +193,14 @@ pub enum QueueError {
         /// The limit.
         max: usize,
     },
+    /// A group has as many messages waiting, or kept for later, as its capacity allows.
+    #[error("queue is full: group '{group}' may hold {messages_max} messages")]
+    Full {
+        /// Which.
+        group: GroupName,
+        /// Its limit.
+        messages_max: u64,
+    },
     /// As many delayed messages as allowed.
     #[error("partition holds {max} delayed messages, the most allowed (scheduled_max)")]
     TooManyScheduled {
@@ -235,6 +243,7 @@ impl QueueError {
     pub fn class(&self) -> FaultClass {
         match self {
             QueueError::TooManyWaiting { .. }
+            | QueueError::Full { .. }
             | QueueError::TooManyScheduled { .. }
             | QueueError::TooManyHalves { .. }
             | QueueError::TooManyIds { .. } => FaultClass::Retry,

@@ -13,7 +13,7 @@ use weir_base::Timestamp;
 use weir_base::machine::Token;
 
 use crate::command::{Decision, Prepare};
-use crate::delay::LINES_MAX;
+use crate::delay::{LINES_MAX, check_room};
 use crate::error::QueueError;
 use crate::ids::{EntryNumber, MemberName};
 use crate::receipt::HalfHandle;
@@ -58,6 +58,7 @@ pub(crate) fn prepare(turn: &mut Turn<'_>, wish: Prepare) -> Result<HalfHandle, 
             max: GROUP_NAME_BYTES_MAX,
         });
     }
+    check_room(turn, wish.room.as_ref())?;
     if turn.state.halves.len() >= options.halves_max {
         let max = options.halves_max;
         return Err(QueueError::TooManyHalves { max });

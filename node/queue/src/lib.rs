@@ -30,7 +30,7 @@ mod turn;
 
 pub use aside::{AsideLine, StoredAside};
 pub use command::{
-    Decision, DecisionSource, EndCause, Feed, Prepare, QueueCommand, Receive, Schedule,
+    Decision, DecisionSource, EndCause, Feed, Prepare, QueueCommand, Receive, Room, Schedule,
 };
 pub use durable::{Admission, Gate, QueueState, producer_sequence};
 pub use envelope::{Message, Payload, PayloadError};

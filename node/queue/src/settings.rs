@@ -129,7 +129,8 @@ pub struct Pacing {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Capacity {
-    /// The limit: offsets between the cursor and the end of the log.
+    /// The limit: offsets between the cursor and the end of the log, and messages that are
+    /// kept till they may go there.
     pub messages_max: u64,
     /// What happens to more.
     pub on_full: OnFull,

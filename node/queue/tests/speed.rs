@@ -254,6 +254,7 @@ fn ten_million_delayed() {
             deliver_at,
             payload: payload.clone(),
             dedup: None,
+            room: None,
         };
         host.send(0, QueueCommand::Schedule(schedule));
         host.replies.clear();

@@ -106,6 +106,7 @@ fn refused_by_queue(error: &QueueError) -> Refusal {
         QueueError::NoSuchGroup(_) => Code::ConsumerGroupNotFound,
         QueueError::TooManyGroups { .. }
         | QueueError::TooManyWaiting { .. }
+        | QueueError::Full { .. }
         | QueueError::TooManyScheduled { .. }
         | QueueError::TooManyHalves { .. }
         | QueueError::TooManyIds { .. } => Code::TooManyRequests,

@@ -245,6 +245,7 @@ impl Client {
             deliver_at: due,
             payload: Self::payload(&id),
             dedup: None,
+            room: None,
         };
         let kept = self.api.queues.schedule(at, schedule).await;
         note(outcome_of(&kept));
@@ -276,6 +277,7 @@ impl Client {
             payload: Self::payload(&id),
             producers: PRODUCERS.into(),
             check_after: Some(Duration::from_millis(500)),
+            room: None,
         };
         let prepared = self.api.queues.prepare(at, prepare).await;
         note(outcome_of(&prepared));

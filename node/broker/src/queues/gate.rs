@@ -15,7 +15,8 @@ use weir_api::log::{Acks, Appended};
 use weir_base::{BoxFuture, RecordBatch, TopicPartition};
 use weir_metadata::topic_options::{OnFullPolicy, batch_bytes_max, queue_limit};
 use weir_queue::{
-    Admission, Capacity, Gate, OnFull, QueueCommand, QueueMachine, QueueReply, Target,
+    Admission, Capacity, Gate, OnFull, Prepare, QueueCommand, QueueMachine, QueueReply, Room,
+    Schedule, Target,
 };
 use weir_replication::PartitionHandle;
 
@@ -28,7 +29,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// What limits did so far on this node.
 #[derive(Debug, Default)]
 pub(crate) struct Limited {
-    /// Batches that were refused.
+    /// Batches, and messages to be kept for later, that were refused.
     pub(crate) refused: AtomicU64,
     /// Batches that were sent elsewhere.
     pub(crate) redirected: AtomicU64,
@@ -50,6 +51,20 @@ impl Broker {
                 }),
             },
         })
+    }
+
+    /// Tells a message that is to be kept what it is held against.
+    pub(super) fn with_room(&self, at: TopicPartition, mut command: QueueCommand) -> QueueCommand {
+        if let QueueCommand::Schedule(Schedule { room, .. })
+        | QueueCommand::Prepare(Prepare { room, .. }) = &mut command
+        {
+            let partition = self.0.replication.partition(at);
+            *room = partition.map(|partition| Room {
+                end: partition.view().log_end,
+                default: self.default_capacity(at),
+            });
+        }
+        command
     }
 
     /// The largest batch that a topic takes from clients.

@@ -3,11 +3,16 @@
 //! A host asks once a turn and looks at the answer before every append, so that an append
 //! waits for no machine. Limits are met to the batch: one that begins below is taken whole.
 //! Groups without a limit of their own have that of their topic, which the host knows.
+//!
+//! What is kept counts as if it were at the end of the log already, where it will be: delayed
+//! messages, half messages, and what waits to leave for the log. Only batches on their way
+//! there do not, which would be counted twice once they are there (decisions/0007).
 
 use weir_base::Offset;
 
 use super::{QueueState, StoredGroup};
 use crate::ids::GroupName;
+use crate::record::Destination;
 use crate::settings::{Capacity, OnFull, Target};
 
 /// Whether a partition takes more messages.
@@ -42,8 +47,12 @@ pub struct Gate {
     redirects: Option<(Offset, GroupName, u64, Target)>,
     /// The first of those that drop their oldest.
     drops: Option<Offset>,
+    /// Of those, the one that may hold least, and how much.
+    drops_least: Option<(u64, GroupName)>,
     /// Position and name of the hindmost group without a limit of its own.
     hindmost: Option<(Offset, GroupName)>,
+    /// Messages that are kept, and will be at the end of the log.
+    kept: u64,
 }
 
 impl Gate {
@@ -56,6 +65,7 @@ impl Gate {
             group: group.clone(),
             messages_max,
         };
+        let end = Offset(end.0.saturating_add(self.kept));
         let over = self.over(end, default);
         if let Some((from, group, max)) = &self.refuses
             && end >= *from
@@ -83,6 +93,36 @@ impl Gate {
             return elsewhere(target, group, capacity.messages_max);
         }
         Admission::Accept
+    }
+
+    /// The group that has no room for one more delayed or half message, the log ending at
+    /// `end`, and its limit. Who would send a message elsewhere says no as well: its handle
+    /// is good here alone. So does who drops its oldest, once as much is kept as it may hold:
+    /// what is kept is everybody's, and was promised.
+    #[must_use]
+    pub fn refuses_to_keep(
+        &self,
+        end: Offset,
+        default: Option<&Capacity>,
+    ) -> Option<(GroupName, u64)> {
+        match self.admission(end, default) {
+            Admission::Full {
+                group,
+                messages_max,
+            }
+            | Admission::Redirect {
+                group,
+                messages_max,
+                ..
+            } => return Some((group, messages_max)),
+            Admission::Accept => {}
+        }
+        let by_default = self.hindmost.as_ref().zip(default);
+        let by_default = by_default.filter(|(_, all)| all.on_full == OnFull::DropOldest);
+        let by_default = by_default.map(|((_, group), all)| (all.messages_max, group.clone()));
+        let droppers = self.drops_least.iter().cloned().chain(by_default);
+        let (least, group) = droppers.min()?;
+        (self.kept >= least).then_some((group, least))
     }
 
     /// Whether a group that drops its oldest holds more than it may: a `Trim` is due.
@@ -132,6 +172,11 @@ impl Gate {
             }
             OnFull::DropOldest => {
                 self.drops = Some(self.drops.map_or(from, |old| old.min(from)));
+                let least = (messages_max, name.clone());
+                self.drops_least = Some(match self.drops_least.take() {
+                    Some(known) => known.min(least),
+                    None => least,
+                });
             }
         }
     }
@@ -142,10 +187,21 @@ fn is_before(at: Offset, known: Option<Offset>) -> bool {
 }
 
 impl QueueState {
+    /// Messages that will be at the end of the log and are in no batch that goes there.
+    fn kept(&self) -> u64 {
+        let departing = self.outboxes.get(&Destination::Here);
+        let departing = departing.map_or(0, |outbox| outbox.departing.len());
+        let kept = self.timeline.len() + self.halves.len() + departing;
+        u64::try_from(kept).unwrap_or(u64::MAX)
+    }
+
     /// The gate as things stand.
     #[must_use]
     pub fn gate(&self) -> Gate {
-        let mut gate = Gate::default();
+        let mut gate = Gate {
+            kept: self.kept(),
+            ..Gate::default()
+        };
         self.groups.values().for_each(|group| gate.add(group));
         gate
     }

@@ -543,6 +543,7 @@ impl World {
                     deliver_at: Timestamp(self.now.0 - 500 + i64::from(dice >> 8) % 20_000),
                     payload: Bytes::from(vec![7; (dice % 50) as usize]),
                     dedup: id.map(|id| Bytes::from(id.to_string())),
+                    room: None,
                 });
                 self.send(Asked::Schedule(id), command)?;
             }
@@ -559,6 +560,7 @@ impl World {
                     payload: Bytes::from_static(b"half"),
                     producers: producers.into(),
                     check_after: None,
+                    room: None,
                 });
                 self.send(Asked::Prepare(producers), command)?;
             }

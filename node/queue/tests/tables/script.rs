@@ -183,6 +183,7 @@ impl Script {
                 deliver_at: self.now + duration(words.at(1)),
                 payload: vec![1; 10].into(),
                 dedup: words.named("id").map(|id| id.to_owned().into()),
+                room: self.room(&words),
             }),
             "cancel" => QueueCommand::Cancel {
                 handle: self.handles[words.at(1).parse::<usize>().unwrap()],
@@ -195,6 +196,7 @@ impl Script {
                 payload: vec![2; 10].into(),
                 producers: words.at(1).into(),
                 check_after: None,
+                room: self.room(&words),
             }),
             "commit" | "rollback" => QueueCommand::Resolve {
                 handle: self.halves[words.at(1).parse::<usize>().unwrap()],
@@ -277,6 +279,13 @@ impl Script {
         };
         self.send(line.to_owned(), command);
         self.feed();
+    }
+
+    fn room(&self, words: &Words<'_>) -> Option<Room> {
+        Some(Room {
+            end: Offset(self.log.len() as u64),
+            default: limit(words),
+        })
     }
 
     fn produce(&mut self, words: &Words<'_>) {

@@ -134,6 +134,7 @@ async fn keep(
             deliver_at: due,
             payload: payload.clone(),
             dedup: None,
+            room: None,
         };
         queues.schedule(place::now(call, topic, queue_id), schedule)
     };
@@ -161,6 +162,7 @@ async fn prepare(
             payload: payload.clone(),
             producers: Arc::clone(&topic.name),
             check_after,
+            room: None,
         };
         queues.prepare(place::now(call, topic, queue_id), prepare)
     };
