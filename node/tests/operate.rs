@@ -604,8 +604,6 @@ fn a_queue_group_is_made_and_set() {
     node.weir("topic create jobs --partitions 2").unwrap();
     let refused = node.weir("queue set none g --attempts 3").unwrap_err();
     assert!(refused.contains("none"), "{refused}");
-    let refused = node.weir("queue set jobs g --rate 1").unwrap_err();
-    assert!(refused.contains("less than one for each"), "{refused}");
     let refused = node.weir("queue set jobs g --attempts 0").unwrap_err();
     assert!(refused.contains("attempts_max"), "{refused}");
     let set = "queue set jobs g --attempts 3 --backoff 1000,3000 --rate 101 --fifo true";
@@ -621,9 +619,9 @@ fn a_queue_group_is_made_and_set() {
     let steps = [1, 3].map(Duration::from_secs).to_vec();
     assert_eq!(first.backoff, weir_api::queues::Backoff::List(steps));
     let rates = [first.pacing.rate, second.pacing.rate];
-    assert_eq!(rates, [Some(51), Some(50)]);
+    assert_eq!(rates, [weir_api::queues::Rate::Topic(101); 2]);
     node.weir("queue set jobs g --rate 0").unwrap();
-    assert_eq!(settings(0).pacing.rate, None);
+    assert_eq!(settings(0).pacing.rate, weir_api::queues::Rate::Unlimited);
 }
 
 #[test]

@@ -391,6 +391,7 @@ pub fn begins(command: &QueueCommand) -> bool {
         | QueueCommand::Seek { .. }
         | QueueCommand::DeleteGroup { .. }
         | QueueCommand::Trim { .. }
+        | QueueCommand::Partitions { .. }
         | QueueCommand::TraceOf { .. }
         | QueueCommand::Ledger { .. } => false,
     }

@@ -148,7 +148,11 @@ impl Broker {
         let (env, queues) = (&self.0.env, &self.0.queues);
         let (options, seeds) = (queues.options.clone(), queues.seeds.fork("secret"));
         let index = parent.index.0;
-        let volatile = move || QueueLive::new(options.clone(), index, seeds.next_u64());
+        let broker = self.clone();
+        let volatile = move || {
+            let live = QueueLive::new(options.clone(), index, seeds.next_u64());
+            live.with_partitions(broker.partitions_of(parent.topic))
+        };
         let on = Arc::new(PartitionJournal::new(env, partition));
         let host = MachineHost::start(env, on, journal, queues.host_options.clone(), volatile);
         let feeder = Feeder {

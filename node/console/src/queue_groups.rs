@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
 use weir_api::Api;
 use weir_api::console::{AlterQueueGroup, AlteredQueueGroup};
 use weir_api::log::OffsetQuery;
-use weir_api::queues::{Backoff, GroupSettings, QueueCommand, QueueReply};
+use weir_api::queues::{Backoff, GroupSettings, QueueCommand, QueueReply, Rate};
 use weir_base::{Offset, TopicPartition};
 
 use crate::ConsoleState;
@@ -26,25 +25,8 @@ pub(crate) async fn alter(
 ) -> Answer<AlteredQueueGroup> {
     let api = state.api()?;
     let led = led(api, Some(&topic))?;
-    let image = api.cluster.image();
-    let partitions = image.topics.get(topic.as_str());
-    let partitions = partitions.map_or(1, |record| record.partitions.len());
-    let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
-    if let Some(rate) = wish.rate
-        && rate != 0
-        && rate < partitions
-    {
-        return Err(Failure::new(
-            StatusCode::BAD_REQUEST,
-            "rate_too_low",
-            format!(
-                "a rate of {rate} a second is less than one for each of {partitions} partitions"
-            ),
-            "choose a higher rate, or a topic of fewer partitions",
-        ));
-    }
     for (_, at) in &led {
-        set(&state, api, (*at, partitions), &group, &wish).await?;
+        set(&state, api, *at, &group, &wish).await?;
     }
     tracing::info!(%topic, %group, ?wish, "an operator set a queue group");
     Ok(Json(AlteredQueueGroup {
@@ -55,7 +37,7 @@ pub(crate) async fn alter(
 async fn set(
     state: &ConsoleState,
     api: &Api,
-    (at, partitions): (TopicPartition, u32),
+    at: TopicPartition,
     group: &str,
     wish: &AlterQueueGroup,
 ) -> Result<(), Failure> {
@@ -78,7 +60,10 @@ async fn set(
         settings.fifo = fifo;
     }
     if let Some(rate) = wish.rate {
-        settings.pacing.rate = share(rate, partitions, at.index.0);
+        settings.pacing.rate = match rate {
+            0 => Rate::Unlimited,
+            rate => Rate::Topic(rate),
+        };
     }
     let start = match wish.from_start {
         true => Offset::ZERO,
@@ -90,23 +75,4 @@ async fn set(
     let made = api.queues.ensure_group(at, group, settings, start, true);
     state.within(made).await??;
     Ok(())
-}
-
-/// What one partition delivers of a group's rate; the shares add up to it.
-fn share(rate: u32, partitions: u32, index: u32) -> Option<u32> {
-    let partitions = partitions.max(1);
-    let more = u32::from(index < rate % partitions);
-    (rate != 0).then_some(rate / partitions + more)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shares_add_up_to_the_rate() {
-        let shares: Vec<u32> = (0..3).filter_map(|index| share(1_000, 3, index)).collect();
-        assert_eq!(shares, [334, 333, 333]);
-        assert_eq!(share(0, 3, 0), None);
-    }
 }

@@ -212,6 +212,11 @@ pub enum QueueCommand {
         /// The capacity of groups without one of their own.
         default: Option<Capacity>,
     },
+    /// The topic has so many partitions now: rates are spread over them.
+    Partitions {
+        /// How many.
+        count: u32,
+    },
     /// Where a message stands with every group.
     TraceOf {
         /// The message.
@@ -383,6 +388,7 @@ impl QueueCommand {
             | QueueCommand::Measure
             | QueueCommand::ListGroups
             | QueueCommand::Trim { .. }
+            | QueueCommand::Partitions { .. }
             | QueueCommand::TraceOf { .. } => None,
         }
     }

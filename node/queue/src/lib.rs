@@ -56,5 +56,5 @@ pub use reply::{
 };
 pub use settings::{
     ATTEMPTS_MAX, BACKOFF_MAX, BACKOFF_STEPS_MAX, Backoff, Capacity, GROUP_NAME_BYTES_MAX,
-    GroupSettings, INVISIBLE_MAX, INVISIBLE_MIN, OnFull, Pacing, Target,
+    GroupSettings, INVISIBLE_MAX, INVISIBLE_MIN, OnFull, Pacing, Rate, Target,
 };

@@ -54,6 +54,7 @@ pub enum QueueReply {
     DeleteGroup(Result<(), QueueError>),
     /// How many messages were dropped.
     Trim(u64),
+    Partitions,
     /// One line a group.
     TraceOf(Vec<(GroupName, Standing)>),
     Ledger(Result<Vec<(u32, Counts)>, QueueError>),

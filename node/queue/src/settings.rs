@@ -112,17 +112,41 @@ impl Default for Backoff {
     }
 }
 
-/// How fast a group is served, by this partition alone: who spreads a group's rate over
-/// partitions divides it.
+/// How fast a group is served.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Pacing {
-    /// Deliveries a second; `None`: no limit.
-    pub rate: Option<u32>,
-    /// Messages delivered and not settled; `None`: no limit but the machine's.
+    /// Deliveries a second.
+    pub rate: Rate,
+    /// Messages delivered and not settled, of one partition; `None`: no limit but the
+    /// machine's.
     pub concurrency: Option<u32>,
     /// The same of one message group (or record key).
     pub key_concurrency: Option<u32>,
+}
+
+/// How many deliveries a second: 1 to 1,000,000. Its bytes are those of an optional number, which
+/// it once was; later variants are later versions'.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rate {
+    /// As fast as members ask.
+    #[default]
+    Unlimited,
+    /// By one partition, whatever the others do.
+    Partition(u32),
+    /// By all partitions of the topic together. Each delivers an equal part, which is worked
+    /// out anew when their number changes.
+    Topic(u32),
+}
+
+impl Rate {
+    fn number(self) -> Option<u32> {
+        match self {
+            Rate::Unlimited => None,
+            Rate::Partition(rate) | Rate::Topic(rate) => Some(rate),
+        }
+    }
 }
 
 /// How many messages may wait.
@@ -200,7 +224,7 @@ impl GroupSettings {
             key_concurrency,
         } = self.pacing;
         for (name, value) in [
-            ("pacing rate", rate),
+            ("pacing rate", rate.number()),
             ("pacing concurrency", concurrency),
             ("pacing key_concurrency", key_concurrency),
         ] {
@@ -251,4 +275,20 @@ fn within(field: &'static str, value: u64, least: u64, most: u64) -> Result<(), 
         least,
         most,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_has_the_bytes_of_an_optional_number() {
+        let bytes = |rate: Rate| postcard::to_stdvec(&rate).unwrap();
+        for old in [None, Some(1u32), Some(1_000_000)] {
+            let new = old.map_or(Rate::Unlimited, Rate::Partition);
+            assert_eq!(bytes(new), postcard::to_stdvec(&old).unwrap());
+        }
+        let of_all = bytes(Rate::Topic(5));
+        assert_eq!(postcard::from_bytes(&of_all), Ok(Rate::Topic(5)));
+    }
 }

@@ -21,6 +21,8 @@ pub(crate) type Out = Decision<QueueRecord, QueueReply>;
 pub(crate) struct Core {
     pub(crate) options: QueueOptions,
     pub(crate) partition: u32,
+    /// How many the topic has, as far as was told.
+    pub(crate) partitions: u32,
     /// Becomes part of the journal's secret if it has none yet.
     seed: u64,
     pub(crate) secret: Secret,

@@ -21,7 +21,7 @@ fn settings() -> GroupSettings {
         invisible: Duration::from_secs(60),
         filter: Filter::Sql("a > 3".into()),
         pacing: Pacing {
-            rate: Some(1_000),
+            rate: Rate::Partition(1_000),
             concurrency: Some(8),
             key_concurrency: Some(1),
         },

@@ -44,10 +44,11 @@ pub(super) struct FakeQueue {
 }
 
 impl FakeQueue {
-    fn new(partition: u32, seed: u64) -> Self {
+    fn new(partition: u32, partitions: u32, seed: u64) -> Self {
         Self {
             state: QueueState::default(),
-            live: QueueLive::new(QueueOptions::default(), partition, seed),
+            live: QueueLive::new(QueueOptions::default(), partition, seed)
+                .with_partitions(partitions),
             journal: BTreeMap::new(),
             end: Offset::ZERO,
             next_token: 0,
@@ -257,7 +258,10 @@ impl FakeBroker {
         }
         let mut state = self.state();
         if begins(&command) {
-            let new = || FakeQueue::new(at.index.0, self.0.entropy.next_u64());
+            let topic = self.image().topic(at.topic).cloned();
+            let partitions = topic.map_or(1, |topic| topic.partitions.len());
+            let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
+            let new = || FakeQueue::new(at.index.0, partitions, self.0.entropy.next_u64());
             state.queues.entry(at).or_insert_with(new);
         }
         self.pump(at, &mut state);

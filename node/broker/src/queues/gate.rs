@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use weir_api::AppendError;
 use weir_api::log::{Acks, Appended};
-use weir_base::{BoxFuture, RecordBatch, TopicPartition};
+use weir_base::{BoxFuture, RecordBatch, TopicId, TopicPartition};
 use weir_metadata::topic_options::{OnFullPolicy, batch_bytes_max, queue_limit};
 use weir_queue::{
     Admission, Capacity, Gate, OnFull, Prepare, QueueCommand, QueueMachine, QueueReply, Room,
@@ -21,7 +21,7 @@ use weir_queue::{
 use weir_replication::PartitionHandle;
 
 use crate::Broker;
-use crate::host::Caller;
+use crate::host::{Caller, HostError};
 
 /// Pause before a machine that did not answer is asked again.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -36,6 +36,15 @@ pub(crate) struct Limited {
 }
 
 impl Broker {
+    /// How many partitions a topic has.
+    pub(super) fn partitions_of(&self, topic: TopicId) -> u32 {
+        let image = self.0.metadata.image();
+        let partitions = image
+            .topic(topic)
+            .map_or(1, |record| record.partitions.len());
+        u32::try_from(partitions).unwrap_or(u32::MAX)
+    }
+
     /// What the topic says of groups without a limit of their own.
     fn default_capacity(&self, at: TopicPartition) -> Option<Capacity> {
         let image = self.0.metadata.image();
@@ -186,7 +195,8 @@ impl Broker {
     }
 }
 
-/// Has a machine drop the oldest messages of groups that want it so.
+/// Has a machine drop the oldest messages of groups that want it so, and tells it of
+/// partitions that the topic got: by the next time that anything changes here.
 pub(super) struct Trimmer {
     pub(super) broker: Broker,
     /// The partition with the messages.
@@ -199,6 +209,7 @@ impl Trimmer {
     /// Runs until it is aborted.
     pub(super) async fn run(mut self) {
         let env = self.broker.0.env.clone();
+        let mut told = self.broker.partitions_of(self.parent.topic);
         loop {
             let Some(partition) = self.broker.0.replication.partition(self.parent) else {
                 // Not opened yet, or moved away: then this task ends soon.
@@ -208,6 +219,14 @@ impl Trimmer {
             let mut views = partition.views();
             let end = views.borrow_and_update().high_watermark;
             let gate = self.gates.borrow_and_update().clone();
+            let count = self.broker.partitions_of(self.parent.topic);
+            if count != told {
+                match self.host.call(QueueCommand::Partitions { count }).await {
+                    // Who serves later is told as it begins.
+                    Ok(_) | Err(HostError::NotLeader | HostError::Unreadable(_)) => told = count,
+                    Err(_) => env.sleep(PAUSE).await,
+                }
+            }
             let default = self.broker.default_capacity(self.parent);
             if gate.wants_trim(end, default.as_ref()) {
                 let trim = QueueCommand::Trim { end, default };

@@ -72,6 +72,9 @@ impl LiveGroup {
         self.filter = filter.map_err(|error| QueueError::Settings(error.into()))?;
         let old = std::mem::replace(&mut self.settings, settings);
         let new = &self.settings;
+        if old.pacing.rate != new.pacing.rate {
+            self.paced_until = 0;
+        }
         let places = |settings: &GroupSettings| (settings.fifo, settings.pacing.key_concurrency);
         if places(&old) != places(new) || old.filter != new.filter {
             let position = turn.stored(self.number).position();

@@ -131,7 +131,7 @@ impl LiveGroup {
                 && let Some(offset) = self.next_ready(turn)
             {
                 given.push(offset);
-                self.pace(turn.now);
+                self.pace(turn);
                 self.deliver(turn, offset);
             }
             if self.settings.fifo {
@@ -194,7 +194,7 @@ impl LiveGroup {
                 .flatten();
                 if let Some(offset) = next {
                     given.push(offset);
-                    self.pace(turn.now);
+                    self.pace(turn);
                     self.deliver(turn, offset);
                 }
                 next.is_some()

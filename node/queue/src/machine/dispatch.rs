@@ -94,6 +94,7 @@ fn on_store(
         | QueueCommand::Seek { .. }
         | QueueCommand::DeleteGroup { .. }
         | QueueCommand::Trim { .. }
+        | QueueCommand::Partitions { .. }
         | QueueCommand::TraceOf { .. }
         | QueueCommand::Ledger { .. } => return None,
     })
@@ -190,6 +191,10 @@ pub(super) fn on_command(
         }
         QueueCommand::Trim { end, default } => {
             QueueReply::Trim(live.trim(at, end, default.as_ref()))
+        }
+        QueueCommand::Partitions { count } => {
+            live.core.partitions = count;
+            QueueReply::Partitions
         }
         QueueCommand::TraceOf { offset } => live.trace(at, offset),
         QueueCommand::Ledger { group, since_hour } => {

@@ -51,6 +51,16 @@ impl QueueLive {
         }
     }
 
+    /// The same on a topic of so many partitions, which rates are spread over; 1 if nobody
+    /// tells. A change is told by [`QueueCommand::Partitions`].
+    ///
+    /// [`QueueCommand::Partitions`]: crate::QueueCommand::Partitions
+    #[must_use]
+    pub fn with_partitions(mut self, partitions: u32) -> Self {
+        self.core.partitions = partitions;
+        self
+    }
+
     /// Whether anybody waits for messages, or has any in flight.
     #[must_use]
     pub fn is_in_use(&self) -> bool {

@@ -230,6 +230,9 @@ impl Script {
                 end: Offset(self.log.len() as u64),
                 default: limit(&words),
             },
+            "partitions" => QueueCommand::Partitions {
+                count: words.at(1).parse().unwrap(),
+            },
             "trace" => QueueCommand::TraceOf {
                 offset: Offset(words.at(1).parse().unwrap()),
             },
@@ -496,7 +499,7 @@ impl Script {
     fn print(&mut self, line: &str, reply: QueueReply) {
         let words = Words(line.split_whitespace().collect());
         let said = match reply {
-            QueueReply::Feed(_) | QueueReply::Leave => return,
+            QueueReply::Feed(_) | QueueReply::Leave | QueueReply::Partitions => return,
             QueueReply::EnsureGroup(Ok(_))
             | QueueReply::OutboxDone(Ok(()))
             | QueueReply::OutboxRefused(Ok(()))
@@ -809,7 +812,11 @@ fn settings(words: &Words<'_>) -> GroupSettings {
             .named("tags")
             .map_or(Filter::All, |tags| Filter::Tags(tags.into())),
         pacing: Pacing {
-            rate: small("rate"),
+            rate: match (small("rate"), small("all")) {
+                (Some(rate), _) => Rate::Partition(rate),
+                (None, Some(rate)) => Rate::Topic(rate),
+                (None, None) => Rate::Unlimited,
+            },
             concurrency: small("concurrency"),
             key_concurrency: small("keys"),
         },
