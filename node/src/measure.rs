@@ -2,8 +2,11 @@
 //! so the composition root asks them and names what they answer.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use weir_api::{Metrics, MetricsSource};
+use weir_base::Env;
 use weir_metadata::Metadata;
 use weir_os::process;
 use weir_storage::{FSYNC_BOUNDS, Storage};
@@ -12,6 +15,31 @@ use weir_storage::{FSYNC_BOUNDS, Storage};
 pub(crate) struct NodeMetrics {
     pub(crate) storage: Arc<Storage>,
     pub(crate) metadata: Metadata,
+    pub(crate) space: Arc<Space>,
+}
+
+/// How much room the disk had when it was last asked: a disk that hangs must not hold up who
+/// scrapes.
+#[derive(Default)]
+pub(crate) struct Space {
+    free_bytes: AtomicU64,
+    total_bytes: AtomicU64,
+}
+
+/// How often the disk is asked.
+const SPACE_INTERVAL: Duration = Duration::from_secs(10);
+
+impl Space {
+    /// Runs for as long as the node does.
+    pub(crate) async fn watch(self: Arc<Self>, env: Env, storage: Arc<Storage>) {
+        loop {
+            let health = storage.health().await;
+            self.free_bytes.store(health.free_bytes, Ordering::Relaxed);
+            self.total_bytes
+                .store(health.total_bytes, Ordering::Relaxed);
+            env.sleep(SPACE_INTERVAL).await;
+        }
+    }
 }
 
 impl MetricsSource for NodeMetrics {
@@ -74,6 +102,22 @@ impl NodeMetrics {
             &[],
             counters.cache_bytes,
         );
+        let total = self.space.total_bytes.load(Ordering::Relaxed);
+        // Before the first answer, and after one that was an error, nothing is known.
+        if total > 0 {
+            into.gauge(
+                "weir_disk_free_bytes",
+                "Free bytes of the file system that the data directory is on.",
+                &[],
+                self.space.free_bytes.load(Ordering::Relaxed),
+            );
+            into.gauge(
+                "weir_disk_bytes",
+                "Size of the file system that the data directory is on.",
+                &[],
+                total,
+            );
+        }
         into.seconds(
             "weir_fsync_age_seconds",
             "How long the oldest fsync or append under way lasts; zero if none is: a leader above 5 is relieved.",

@@ -26,7 +26,7 @@ use weir_peer::{LinkEvent, NodeIdentity, PeerNode, QuicEnv, Service};
 use weir_rocketmq::RocketmqFront;
 use weir_storage::{StartKind, Storage};
 
-use crate::measure::NodeMetrics;
+use crate::measure::{NodeMetrics, Space};
 use crate::options::{HostPort, NodeOptions};
 
 /// How often facts that nobody pushes (lease, fsync age) are carried between rooms.
@@ -212,9 +212,13 @@ pub async fn start_node(
             }
             weir_rocketmq::StartError::Options(error) => StartError::Rocketmq(error),
         })?;
+    let space = Arc::new(Space::default());
+    let watching = Arc::clone(&space).watch(env.clone(), Arc::clone(&storage));
+    env.tasks.spawn("disk-space", watching);
     let rooms = NodeMetrics {
         storage: Arc::clone(&storage),
         metadata: metadata.clone(),
+        space: Arc::clone(&space),
     };
     let metrics: Vec<Arc<dyn MetricsSource>> =
         vec![Arc::new(broker.clone()), kafka.metrics(), Arc::new(rooms)];

@@ -356,6 +356,9 @@ fn what_a_node_does_is_measured() {
         );
     }
     assert!(measured(&before, "weir_process_resident_bytes").unwrap() > 1e6);
+    let [free, size] =
+        ["weir_disk_free_bytes", "weir_disk_bytes"].map(|name| measured(&before, name).unwrap());
+    assert!(free > 1e6 && size > free, "{before}");
     assert_eq!(produce(ports.0, "counted"), 0);
     let after = scrape(ports);
     for (moves, by) in [
