@@ -10,7 +10,7 @@ use weir_api::log::{Acks, Appended, OffsetQuery};
 use weir_api::queue::QueueApi;
 use weir_api::queues::{
     Decision, DecisionSource, GroupSettings, GroupView, Message, Prepare, QueueCommand, QueueError,
-    QueueReply, Receive, Schedule,
+    QueueReply, Rate, Receive, Schedule,
 };
 use weir_api::{Api, AppendError, NewTopic, QueueCallError};
 use weir_base::batch::BatchBuilder;
@@ -221,6 +221,62 @@ impl Tester {
         }
     }
 
+    /// A group's rate is that of all partitions together, also when there are more of them.
+    async fn paces(&self) {
+        let queues: &dyn QueueApi = &*self.api.queues;
+        let no_limit = [("weir.queue.capacity", "-1")];
+        let at = self.topic("paces", &no_limit).await;
+        let mut settings = GroupSettings::default();
+        settings.pacing.rate = Rate::Topic(100);
+        let made = queues.ensure_group(at, "slow".into(), settings, Offset::ZERO, false);
+        made.await.unwrap();
+        let wait = Duration::from_secs(5);
+        let grown = (self.api.admin).create_partitions("paces".to_owned(), 3, None, false, wait);
+        grown.await.unwrap();
+        let partitions = (0..3).map(|index| TopicPartition::new(at.topic, index));
+        let partitions: Vec<TopicPartition> = partitions.collect();
+        for at in &partitions {
+            let records = vec![b"x".as_slice(); 1_000].into_iter();
+            let batch = BatchBuilder::new(self.env.clock.wall());
+            let batch = records.fold(batch, |batch, body| batch.record(None, Some(body)));
+            let appended = (self.api.log).append_forwarded(*at, batch.build(), Acks::All, wait);
+            appended.await.unwrap();
+        }
+        // Whoever subscribes finds the group, and makes it where it is missing.
+        let subscribed =
+            queues.subscribe(at.topic, "slow".into(), GroupSettings::default(), wait * 2);
+        assert_eq!(subscribed.await.unwrap().pacing.rate, Rate::Topic(100));
+        let mut delivered = [0; 2];
+        for (round, seconds) in [2, 10].into_iter().enumerate() {
+            let until = self.env.clock.now() + Duration::from_secs(seconds);
+            while self.env.clock.now() < until {
+                for at in &partitions {
+                    delivered[round] += self.take_some(*at).await;
+                }
+            }
+        }
+        assert!((970..=1_030).contains(&delivered[1]), "{delivered:?}");
+    }
+
+    /// Takes what there is for the paced group.
+    async fn take_some(&self, at: TopicPartition) -> usize {
+        let queues: &dyn QueueApi = &*self.api.queues;
+        let receive = Receive {
+            group: "slow".into(),
+            member: "m".into(),
+            batch_max: 32,
+            invisible: None,
+            wait_until: self.env.clock.wall(),
+            filter: None,
+            attempt_id: None,
+            auto_renew: false,
+        };
+        let got = queues.receive(at, receive).await.unwrap();
+        let receipts = got.iter().map(|delivery| delivery.receipt).collect();
+        queues.ack(at, "slow".into(), receipts).await.unwrap();
+        got.len()
+    }
+
     async fn redirects(&self) {
         let configs = [
             ("weir.queue.on.full", "redirect"),
@@ -282,6 +338,7 @@ fn on_one_node(seed: u64) {
                     tester.redirects().await;
                     tester.keeps().await;
                     tester.releases().await;
+                    tester.paces().await;
                     *told.lock().unwrap() = true;
                 };
                 tasks.spawn("limits", testing);

@@ -133,6 +133,8 @@ pub(crate) struct LiveGroup {
     repeats: BTreeMap<Arc<str>, Vec<Offset>>,
     /// When the next delivery is due by the rate, in nanoseconds since 1970.
     paced_until: i64,
+    /// When members in wait are served again, in nanoseconds since 1970.
+    stride_until: i64,
     /// When it was last asked for messages.
     asked_at: Timestamp,
 }
@@ -171,6 +173,7 @@ impl LiveGroup {
             waiting: VecDeque::new(),
             repeats: BTreeMap::new(),
             paced_until: 0,
+            stride_until: 0,
             asked_at: now,
         })
     }

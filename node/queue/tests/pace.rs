@@ -8,14 +8,14 @@ use weir_base::machine::{Decision as Out, Machine, Token};
 use weir_base::{Offset, Timestamp};
 use weir_queue::*;
 
-/// More than anybody delivers in a run.
-const BACKLOG: u64 = 1_000_000;
-
 /// One partition's machine with more messages than it will deliver.
 struct Partition {
     state: QueueState,
     live: QueueLive,
     records: u64,
+    /// Messages that it has.
+    backlog: u64,
+    wants: Vec<Want>,
     tokens: u64,
     replies: BTreeMap<Token, QueueReply>,
     delivered: u64,
@@ -32,6 +32,8 @@ impl Partition {
             state: QueueState::default(),
             live: live.with_partitions(partitions),
             records: 0,
+            backlog: u64::MAX,
+            wants: Vec::new(),
             tokens: 0,
             replies: BTreeMap::new(),
             delivered: 0,
@@ -77,8 +79,17 @@ impl Partition {
             self.records += 1;
         }
         self.replies.extend(out.replies);
-        for want in QueueMachine::wants(&self.state, &mut self.live) {
-            let end = Offset(BACKLOG.min(want.from.0 + want.records_max as u64));
+        self.wants
+            .extend(QueueMachine::wants(&self.state, &mut self.live));
+        self.feed(now);
+    }
+
+    fn feed(&mut self, now: i64) {
+        let backlog = self.backlog;
+        let ready = |want: &Want| want.from.0 < backlog;
+        while let Some(at) = self.wants.iter().position(ready) {
+            let want = self.wants.remove(at);
+            let end = Offset(backlog.min(want.from.0 + want.records_max as u64));
             let facts = (want.from.0..end.0).map(|offset| MessageFacts {
                 offset: Offset(offset),
                 stored_at: Timestamp(0),
@@ -162,6 +173,9 @@ struct Topic {
     late: i64,
     pause: i64,
     batch: usize,
+    /// Whether members stay where they are: those that ask one partition after the other have
+    /// no more than the slowest of them gives, as often as there are partitions.
+    are_pinned: bool,
 }
 
 impl Topic {
@@ -184,6 +198,7 @@ impl Topic {
             late: 0,
             pause: 0,
             batch: 32,
+            are_pinned: false,
         }
     }
 
@@ -213,7 +228,9 @@ impl Topic {
                 match member.asked {
                     Some(asked) if partition.settle(now, asked).is_some() => {
                         (member.asked, member.next) = (None, now + pause);
-                        member.at = (member.at + 1) % count;
+                        if !self.are_pinned {
+                            member.at = (member.at + 1) % count;
+                        }
                     }
                     Some(_) => {}
                     None if member.next <= now => {
@@ -262,4 +279,86 @@ fn a_rate_below_the_number_of_partitions_is_kept() {
     let mut topic = Topic::new(&[Rate::Topic(2); 5], 16);
     topic.run(10_000);
     assert_near(topic.run(60_000), 120, 5, "2 a second over 5 partitions");
+}
+
+/// What a busy machine does: ticks 30 ms late, members that take up to 100 ms from one
+/// receive to the next, or ask for few.
+#[test]
+fn a_rate_is_kept_though_all_are_late() {
+    let even = vec![Rate::Topic(1_000); 3];
+    let uneven = [700, 200, 99, 1].map(Rate::Partition).to_vec();
+    let slow = vec![Rate::Topic(50); 3];
+    for (rates, rate, members, batch) in [
+        (&even, 1_000, 16, 32),
+        (&even, 1_000, 48, 4),
+        (&uneven, 1_000, 16, 64),
+        (&slow, 50, 16, 32),
+    ] {
+        let mut topic = Topic::new(rates, members);
+        (topic.late, topic.pause, topic.batch) = (30, 100, batch);
+        topic.are_pinned = *rates == uneven;
+        topic.run(4_000);
+        let got = topic.run(60_000);
+        assert_near(
+            got,
+            rate * 60,
+            1,
+            &format!("{rates:?}, {members} by {batch}"),
+        );
+    }
+}
+
+#[test]
+fn members_in_wait_are_not_answered_message_by_message() {
+    let mut topic = Topic::new(&[Rate::Topic(1_000); 3], 16);
+    topic.run(4_000);
+    let before: u64 = topic.partitions.iter().map(|p| p.answers).sum();
+    topic.run(10_000);
+    let answers: u64 = topic.partitions.iter().map(|p| p.answers).sum();
+    // Three partitions, a stride of 50 ms.
+    assert_near(answers - before, 10 * 20 * 3, 10, "answers in 10 s");
+}
+
+#[test]
+fn who_comes_after_a_pause_is_given_little_more() {
+    let mut topic = Topic::new(&[Rate::Partition(1_000)], 0);
+    let now = 60_000;
+    let partition = &mut topic.partitions[0];
+    let first = partition.receive(now, 1_024);
+    assert_eq!(partition.settle(now, first), Some(201));
+    let second = partition.receive(now, 1_024);
+    assert_eq!(partition.settle(now, second), None, "it waits");
+}
+
+/// Those who watch are told as there is something for them, and the next if nobody comes.
+#[test]
+fn not_all_who_watch_are_told_of_a_few_messages() {
+    let mut topic = Topic::new(&[Rate::Unlimited], 0);
+    let partition = &mut topic.partitions[0];
+    partition.backlog = 0;
+    let watches: Vec<Token> = (0..16).map(|_| partition.receive(1, 0)).collect();
+    let told = |partition: &Partition| {
+        let told = watches.iter();
+        told.filter(|watch| partition.replies.contains_key(watch))
+            .count()
+    };
+    partition.backlog = 40;
+    partition.feed(1);
+    assert_eq!(told(partition), 2, "one for 32 messages");
+    for now in 2..=11 {
+        partition.tick(now, 0);
+    }
+    assert_eq!(told(partition), 4, "nobody came");
+    let taken = partition.receive(11, 40);
+    assert_eq!(
+        partition.settle(11, taken),
+        Some(40),
+        "whoever comes is served"
+    );
+    let then = told(partition);
+    assert!(then < 8, "{then} of 16");
+    for now in 12..100 {
+        partition.tick(now, 0);
+    }
+    assert_eq!(told(partition), then, "nothing is left");
 }

@@ -71,10 +71,10 @@ impl LiveGroup {
         let filter = settings.filter.compile();
         self.filter = filter.map_err(|error| QueueError::Settings(error.into()))?;
         let old = std::mem::replace(&mut self.settings, settings);
-        let new = &self.settings;
-        if old.pacing.rate != new.pacing.rate {
-            self.paced_until = 0;
+        if old.pacing.rate != self.settings.pacing.rate {
+            self.forget_pace();
         }
+        let new = &self.settings;
         let places = |settings: &GroupSettings| (settings.fifo, settings.pacing.key_concurrency);
         if places(&old) != places(new) || old.filter != new.filter {
             let position = turn.stored(self.number).position();

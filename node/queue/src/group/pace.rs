@@ -1,7 +1,13 @@
 //! Broker-paced delivery: a rate, kept by the time at which the next message is due.
 //!
-//! That time moves on by one interval a message, so the rate holds over any stretch; a
-//! group that was idle is owed 20 ms of messages at most, and at least one.
+//! That time moves on by one interval a message, so the rate holds over any stretch in which
+//! members ask. What was not asked for in time is owed for 200 ms, longer than a busy member
+//! takes from one receive to the next, or a busy node to come round to a tick: with less, each
+//! such pause would be taken off the rate.
+//!
+//! Members in wait are served in strides, not message by message: what the rate allows in
+//! 50 ms is given at once. A thousand answers a second, each with its acknowledgement and that
+//! one's commit, would cost all others more than what is paced.
 
 use weir_base::Timestamp;
 
@@ -12,7 +18,9 @@ use crate::turn::Turn;
 const SECOND: i64 = 1_000_000_000;
 const MILLI: i64 = 1_000_000;
 /// How much of what was not used in time may still be used.
-const BURST: i64 = 20 * MILLI;
+const BURST: i64 = 200 * MILLI;
+/// For how long members in wait are not served before they are given all of it.
+const STRIDE: i64 = 50 * MILLI;
 
 impl LiveGroup {
     /// Time from one delivery to the next, on a topic of so many partitions.
@@ -27,8 +35,21 @@ impl LiveGroup {
 
     /// Whether the rate allows one more now.
     pub(super) fn pace_allows(&self, now: Timestamp) -> bool {
-        self.settings.pacing.rate == Rate::Unlimited
-            || self.paced_until <= now.0.saturating_mul(MILLI)
+        let resumes = self.paced_until.max(self.stride_until);
+        self.settings.pacing.rate == Rate::Unlimited || resumes <= now.0.saturating_mul(MILLI)
+    }
+
+    /// How many more the rate allows now.
+    pub(super) fn pace_room(&self, turn: &Turn<'_>) -> usize {
+        let Some(interval) = self.interval(turn.core.partitions) else {
+            return usize::MAX;
+        };
+        let now = turn.now.0.saturating_mul(MILLI);
+        let owed = now.saturating_sub(self.paced_until).min(BURST);
+        match self.pace_allows(turn.now) {
+            true => usize::try_from(owed / interval.max(1) + 1).unwrap_or(usize::MAX),
+            false => 0,
+        }
     }
 
     /// One was delivered.
@@ -40,8 +61,26 @@ impl LiveGroup {
         }
     }
 
-    /// When the rate allows the next.
-    pub(super) fn pace_at(&self) -> Timestamp {
-        Timestamp(self.paced_until.saturating_add(MILLI - 1) / MILLI)
+    /// Members wait for what the rate does not allow yet: gives when it allows a stride, or
+    /// all that is ready if that is less.
+    pub(super) fn pause(&mut self, turn: &Turn<'_>) -> Timestamp {
+        let now = turn.now.0.saturating_mul(MILLI);
+        if let Some(interval) = self.interval(turn.core.partitions)
+            && self.stride_until <= now
+        {
+            let ready = i64::try_from(self.ready.len()).unwrap_or(i64::MAX);
+            let others = (STRIDE / interval.max(1))
+                .min(ready)
+                .saturating_sub(1)
+                .max(0);
+            self.stride_until = self.paced_until.saturating_add(others * interval);
+        }
+        let resumes = self.paced_until.max(self.stride_until);
+        Timestamp(resumes.saturating_add(MILLI - 1) / MILLI)
+    }
+
+    /// The rate was set anew: what was due by the old one is not.
+    pub(super) fn forget_pace(&mut self) {
+        (self.paced_until, self.stride_until) = (0, 0);
     }
 }

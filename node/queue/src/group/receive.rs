@@ -17,6 +17,12 @@ use crate::settings::{INVISIBLE_MAX, INVISIBLE_MIN};
 use crate::timers::Timer;
 use crate::turn::Turn;
 
+/// Of those who only watch, one is told for so many messages: who comes takes about as many,
+/// and all of them would come for each.
+const MESSAGES_A_WATCHER: usize = 32;
+/// When the next are told, if nobody came.
+const TOLD_AGAIN_AFTER: Duration = Duration::from_millis(10);
+
 /// Checks the length of a lease.
 pub(super) fn check_invisible(asked: Duration) -> Result<Duration, QueueError> {
     if (INVISIBLE_MIN..=INVISIBLE_MAX).contains(&asked) {
@@ -122,8 +128,15 @@ impl LiveGroup {
         let in_flight_max = turn.core.options.in_flight_max;
         let concurrency = self.settings.pacing.concurrency.unwrap_or(u32::MAX);
         let in_flight_max = in_flight_max.min(usize::try_from(concurrency).unwrap_or(usize::MAX));
+        let mut untold = Vec::new();
+        let deliverable = self.ready.len().min(self.pace_room(turn));
+        let mut tells = 1 + deliverable / MESSAGES_A_WATCHER;
         while let Some(first) = self.waiting.front() {
             let batch_max = first.batch_max;
+            if batch_max == 0 && tells == 0 {
+                untold.extend(self.waiting.pop_front());
+                continue;
+            }
             let mut given = Vec::new();
             while given.len() < batch_max
                 && self.leases.len() < in_flight_max
@@ -148,6 +161,7 @@ impl LiveGroup {
             let Some(waiting) = self.waiting.pop_front() else {
                 break;
             };
+            tells -= usize::from(is_told);
             if waiting.armed {
                 let timer = Timer::Wait(self.number, waiting.token);
                 turn.core.timers.disarm(waiting.until, timer);
@@ -162,6 +176,13 @@ impl LiveGroup {
                 .collect();
             turn.reply(waiting.token, QueueReply::Receive(Ok(deliveries)));
         }
+        if !untold.is_empty() && !self.ready.is_empty() {
+            let timer = Timer::Pace(self.number);
+            turn.core.timers.arm(turn.now + TOLD_AGAIN_AFTER, timer);
+        }
+        for waiting in untold.into_iter().rev() {
+            self.waiting.push_front(waiting);
+        }
         let newcomers = self.waiting.iter_mut().rev();
         for waiting in newcomers.take_while(|waiting| !waiting.armed) {
             let timer = Timer::Wait(self.number, waiting.token);
@@ -169,8 +190,8 @@ impl LiveGroup {
             waiting.armed = true;
         }
         if !self.waiting.is_empty() && !self.ready.is_empty() && !self.pace_allows(turn.now) {
-            let (at, timer) = (self.pace_at(), Timer::Pace(self.number));
-            turn.core.timers.arm(at, timer);
+            let at = self.pause(turn);
+            turn.core.timers.arm(at, Timer::Pace(self.number));
         }
     }
 
