@@ -280,7 +280,7 @@ pub const TOPIC_OPTIONS: &[ConfigOption] = &[
         "reject",
         Rule::OneOf(&["reject", "drop-oldest", "redirect"]),
         None,
-        "What becomes of messages above weir.queue.capacity; redirect refuses batches of idempotent producers.",
+        "What becomes of messages above weir.queue.capacity; redirect refuses batches of idempotent producers, delayed and half messages.",
     ),
     option(
         "weir.queue.redirect",
