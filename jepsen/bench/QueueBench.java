@@ -232,6 +232,9 @@ public class QueueBench {
             meet("warm");
             System.out.printf("publish %d in one second, without a group: ms %s%n", burst, spread(publish(producer, "warm", burst, burst), burst));
             Thread.sleep(2_000);
+            // As new to producer and broker as the one with the group: what that costs is not the group's.
+            System.out.printf("publish %d in one second, without a group, to a topic that is new: ms %s%n", burst, spread(publish(producer, "fresh", burst, burst), burst));
+            Thread.sleep(2_000);
             System.out.printf("publish %d in one second: ms %s%n", burst, spread(publish(producer, text("topic"), burst, burst), burst));
         }
         Thread.sleep(4_000); // the pace, not its beginning
