@@ -22,6 +22,9 @@ use weir_base::{NodeId, Offset, Timestamp, TopicPartition};
 use weir_console::{Console, ConsoleOptions, HealthSource};
 use weir_os::{OsDisk, os_env};
 
+#[path = "operate/settings.rs"]
+mod settings;
+
 #[derive(Parser)]
 struct Weir {
     #[command(subcommand)]
@@ -596,32 +599,6 @@ fn a_copy_out_of_service_hides_no_other_queue() {
         status, 503,
         "what is asked of that one alone is not answered"
     );
-}
-
-#[test]
-fn a_queue_group_is_made_and_set() {
-    let node = Node::attached();
-    node.weir("topic create jobs --partitions 2").unwrap();
-    let refused = node.weir("queue set none g --attempts 3").unwrap_err();
-    assert!(refused.contains("none"), "{refused}");
-    let refused = node.weir("queue set jobs g --attempts 0").unwrap_err();
-    assert!(refused.contains("attempts_max"), "{refused}");
-    let set = "queue set jobs g --attempts 3 --backoff 1000,3000 --rate 101 --fifo true";
-    assert!(node.weir(set).unwrap().contains("on 2 partitions"));
-    node.weir("queue set jobs g --attempts 4").unwrap();
-    let (api, topic) = (node.broker.api(), node.topic("jobs").topic);
-    let settings = |index| {
-        let groups = api.queues.list_groups(TopicPartition::new(topic, index));
-        node.runtime.block_on(groups).unwrap()[0].settings.clone()
-    };
-    let (first, second) = (settings(0), settings(1));
-    assert_eq!((first.attempts_max, first.fifo), (4, true));
-    let steps = [1, 3].map(Duration::from_secs).to_vec();
-    assert_eq!(first.backoff, weir_api::queues::Backoff::List(steps));
-    let rates = [first.pacing.rate, second.pacing.rate];
-    assert_eq!(rates, [weir_api::queues::Rate::Topic(101); 2]);
-    node.weir("queue set jobs g --rate 0").unwrap();
-    assert_eq!(settings(0).pacing.rate, weir_api::queues::Rate::Unlimited);
 }
 
 #[test]

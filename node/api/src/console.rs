@@ -2,9 +2,16 @@
 //!
 //! Fields are only ever added. Times are milliseconds since the Unix epoch.
 
+mod settings;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+pub use settings::{
+    BackoffView, ExponentialView, NamedBackoff, QueueSettingsView, parse_on_full, parse_target,
+    show_on_full, show_target,
+};
 
 /// Whether a node serves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -354,6 +361,12 @@ pub struct QueueLine {
     /// What happens to more: `reject`, `drop-oldest` or `redirect`.
     #[serde(default)]
     pub on_full: String,
+    /// What is set for it.
+    #[serde(default)]
+    pub settings: QueueSettingsView,
+    /// When it is forgotten, should nobody ask for messages until then; none: never.
+    #[serde(default)]
+    pub expires_at: Option<i64>,
 }
 
 /// A line of `GET /v1/queues-watch`: what one partition's queues keep beside their groups.
@@ -418,18 +431,37 @@ pub struct GapLine {
 /// `PATCH /v1/queues/{topic}/groups/{group}`: what is left out stays, or is the default of
 /// a group that this makes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct AlterQueueGroup {
     /// Deliveries of one message before it is dead-lettered.
     pub attempts: Option<u16>,
-    /// Pauses before the second, third, ... attempt, ms; the last one repeats.
-    pub backoff: Option<Vec<u64>>,
+    /// The pause before another one.
+    pub backoff: Option<BackoffView>,
     /// Whether messages of one message group are delivered one after the other.
     pub fifo: Option<bool>,
+    /// Lease of a receive that names none, ms.
+    pub lease: Option<u64>,
     /// Deliveries a second, of all partitions together; 0: as fast as it asks.
     pub rate: Option<u32>,
+    /// Messages delivered and not settled, of all partitions together; 0: no limit.
+    pub concurrency: Option<u32>,
+    /// The same of one message group or key; 0: no limit.
+    pub key_concurrency: Option<u32>,
+    /// Where messages go that failed too often: `topic` or `topic:partition`; empty:
+    /// `dlq.<group>`.
+    pub dead_letter: Option<String>,
+    /// How many messages may wait for it on each partition; 0: as many as for the topic.
+    pub capacity: Option<u64>,
+    /// What happens to more: `reject`, `drop-oldest` or `redirect:topic:partition`.
+    pub on_full: Option<String>,
+    /// The broadcast that it subscribes to; empty: it competes.
+    pub broadcast: Option<String>,
+    /// Whether an older version of a key is left out once a newer one was delivered.
+    pub versioned: Option<bool>,
+    /// Forgotten after so long without a receive, ms; 0: 24 h for a subscriber of a
+    /// broadcast, else never.
+    pub expires: Option<u64>,
     /// Whether a group that this makes begins at the start of the topic; else at its end.
-    #[serde(default)]
     pub from_start: bool,
 }
 

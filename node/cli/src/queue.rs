@@ -4,6 +4,7 @@
 //! leads; a handle names its partition, so what it stands for is asked of one.
 
 pub mod set;
+mod settings;
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
@@ -50,8 +51,13 @@ pub enum QueueCommand {
         #[arg(long, value_name = "TOPIC")]
         to: Option<String>,
     },
-    /// Set attempts, pauses, order or rate of a group on a topic
+    /// Make a group on a topic, or change its attempts, pauses, order, limits or expiry
     Set(set::SetArgs),
+    /// List the subscribers of broadcasts: how far each is behind, and when it is forgotten
+    Subscribers {
+        /// Only of this topic
+        topic: Option<String>,
+    },
 }
 
 /// For `weir delayed`.
@@ -169,6 +175,7 @@ pub(crate) fn run_queue(command: &QueueCommand, session: &mut Session<'_>) -> Re
         QueueCommand::List => None,
         QueueCommand::Describe { topic } => Some(topic),
         QueueCommand::Set(args) => return set::run(args, session),
+        QueueCommand::Subscribers { topic } => return subscribers(topic.as_deref(), session),
         QueueCommand::Undeliverable { topic } => return undeliverable(topic, session),
         QueueCommand::SendOn {
             topic,
@@ -246,6 +253,7 @@ pub(crate) fn run_queue(command: &QueueCommand, session: &mut Session<'_>) -> Re
             ]);
         }
         table.print(out)?;
+        settings::print(lines, out)?;
         for line in &kept {
             let (topic, partition) = (&line.topic, line.partition);
             writeln!(
@@ -255,6 +263,15 @@ pub(crate) fn run_queue(command: &QueueCommand, session: &mut Session<'_>) -> Re
             )?;
         }
         Ok(())
+    })
+}
+
+fn subscribers(topic: Option<&str>, session: &mut Session<'_>) -> Result<()> {
+    let mut lines: Vec<QueueLine> = of_all(&session.client, "/v1/queues")?;
+    lines.retain(|line| topic.is_none_or(|topic| line.topic == topic));
+    let subscribers = settings::subscribers(&lines);
+    session.show(&subscribers, |all, out| {
+        settings::print_subscribers(all, out)
     })
 }
 

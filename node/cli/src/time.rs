@@ -62,6 +62,40 @@ pub(crate) fn show(millis: i64) -> String {
     )
 }
 
+/// Milliseconds of `500ms`, `30s`, `10m`, `2h`, `1d`, or of a number without a unit.
+pub(crate) fn duration(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match text.get(digits.len()..)? {
+        "" | "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    let right = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits
+        .parse::<u64>()
+        .ok()
+        .filter(|_| right)?
+        .checked_mul(unit)
+}
+
+/// The same, written in the largest unit that shows all of it.
+pub(crate) fn show_duration(millis: u64) -> String {
+    let units = [
+        (86_400_000, "d"),
+        (3_600_000, "h"),
+        (60_000, "m"),
+        (1_000, "s"),
+    ];
+    let fits = |(unit, _): &&(u64, &str)| millis > 0 && millis.is_multiple_of(*unit);
+    match units.iter().find(fits) {
+        Some((unit, name)) => format!("{}{name}", millis / unit),
+        None => format!("{millis}ms"),
+    }
+}
+
 /// Splits off the zone and gives its seconds east of UTC.
 fn split_zone(text: &str) -> Option<(&str, i64)> {
     if let Some(clock) = text.strip_suffix(['Z', 'z']) {
@@ -146,6 +180,33 @@ mod tests {
             "+026-11-21",
         ] {
             assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn durations_are_read_and_shown() {
+        for (text, millis) in [
+            ("0ms", 0),
+            ("1500ms", 1_500),
+            ("90s", 90_000),
+            ("10m", 600_000),
+        ] {
+            assert_eq!(duration(text), Some(millis), "{text}");
+            assert_eq!(show_duration(millis), text);
+        }
+        assert_eq!(duration("3000"), Some(3_000));
+        assert_eq!(duration("48h").map(show_duration).as_deref(), Some("2d"));
+        for bad in [
+            "",
+            "s",
+            "1.5s",
+            "-1s",
+            "1w",
+            "1 s",
+            "99999999999999999d",
+            "ä",
+        ] {
+            assert_eq!(duration(bad), None, "{bad}");
         }
     }
 

@@ -6,8 +6,8 @@ use axum::extract::{Path, Query, State};
 use axum::http::Uri;
 use serde::Deserialize;
 use weir_api::console::{
-    DecideHalf, DelayedLine, Done, GapLine, HalfView, LedgerLine, QueueLine, QueueStoreLine,
-    RecordView, SendOn, StandingView, UndeliverableLine,
+    DecideHalf, DelayedLine, Done, GapLine, HalfView, LedgerLine, QueueLine, QueueSettingsView,
+    QueueStoreLine, RecordView, SendOn, StandingView, UndeliverableLine,
 };
 use weir_api::log::OffsetQuery;
 use weir_api::queues::{
@@ -137,6 +137,8 @@ pub(crate) async fn list(State(state): Shared) -> Answer<Vec<QueueLine>> {
             oldest,
             capacity: capacity(&group, &limit).0,
             on_full: capacity(&group, &limit).1,
+            settings: QueueSettingsView::of(&group.group, &group.settings),
+            expires_at: group.expires_at.map(|at| at.0),
         }));
     }
     Ok(Json(lines))

@@ -55,6 +55,6 @@ pub use reply::{
     Returned, Scheduled, ScheduledLine, Standing,
 };
 pub use settings::{
-    ATTEMPTS_MAX, BACKOFF_MAX, BACKOFF_STEPS_MAX, Backoff, Capacity, GROUP_NAME_BYTES_MAX,
-    GroupSettings, INVISIBLE_MAX, INVISIBLE_MIN, OnFull, Pacing, Rate, Target,
+    ATTEMPTS_MAX, BACKOFF_MAX, BACKOFF_STEPS_MAX, BROADCAST_EXPIRY, Backoff, Capacity,
+    GROUP_NAME_BYTES_MAX, GroupSettings, INVISIBLE_MAX, INVISIBLE_MIN, OnFull, Pacing, Rate, Target,
 };

@@ -163,6 +163,8 @@ pub struct GroupView {
     pub waiting: usize,
     /// Members with leases or waiting receives.
     pub members: usize,
+    /// When it is forgotten, should nobody ask for messages until then.
+    pub expires_at: Option<Timestamp>,
     /// Totals of the ledger's hours.
     pub counts: Counts,
 }

@@ -21,6 +21,8 @@ pub const INVISIBLE_MAX: Duration = Duration::from_secs(12 * 3600);
 pub const BACKOFF_STEPS_MAX: usize = 64;
 /// Longest pause before a retry.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(24 * 3600);
+/// How long a subscriber of a broadcast is kept that asks for nothing, unless it says.
+pub const BROADCAST_EXPIRY: Duration = Duration::from_secs(24 * 3600);
 
 /// A partition that messages can be moved to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -51,10 +53,10 @@ pub struct GroupSettings {
     pub dead_letter: Option<Target>,
     /// How many messages may wait for it (default as many as the log holds).
     pub capacity: Option<Capacity>,
-    /// Forgotten after so long without a receive (default never): for subscribers of a
-    /// broadcast, each of which is a group of its own.
+    /// Forgotten after so long without a receive; see [`GroupSettings::expiry`] for `None`.
     pub expires_after: Option<Duration>,
-    /// The broadcast that it subscribes to, for listing; `None`: a group that competes.
+    /// The broadcast that it subscribes to, of which every subscriber is a group of its own:
+    /// it is listed with the others, and does expire. `None`: a group that competes.
     pub broadcast: Option<Arc<str>>,
     /// Whether a message with an older `weir.version` of a key is left out once a newer one
     /// was delivered (default no).
@@ -173,6 +175,15 @@ pub enum OnFull {
 }
 
 impl GroupSettings {
+    /// How long the group is kept without a receive: as it says, else 24 h for a subscriber
+    /// of a broadcast, and for ever (`None`) for a group that competes.
+    #[must_use]
+    pub fn expiry(&self) -> Option<Duration> {
+        let subscribes = self.broadcast.is_some();
+        self.expires_after
+            .or(subscribes.then_some(BROADCAST_EXPIRY))
+    }
+
     /// Checks every field against its bounds, and that the filter compiles.
     ///
     /// # Errors
@@ -235,6 +246,10 @@ impl GroupSettings {
         }
         if let Some(expiry) = self.expires_after {
             millis("expires_after ms", expiry, INVISIBLE_MIN, Duration::MAX)?;
+        }
+        if let Some(broadcast) = &self.broadcast {
+            let (bytes, most) = (broadcast.len() as u64, GROUP_NAME_BYTES_MAX as u64);
+            within("broadcast name's bytes", bytes, 1, most)?;
         }
         let redirect = self.capacity.as_ref().and_then(|capacity| {
             if let OnFull::Redirect(target) = &capacity.on_full {

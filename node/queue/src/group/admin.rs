@@ -248,6 +248,7 @@ impl LiveGroup {
             ready: self.messages.len() - self.leases.len() - self.retrying,
             waiting: self.waiting.len(),
             members: members.len(),
+            expires_at: self.expires_at(turn.now),
             counts: stored.counts(),
         }
     }

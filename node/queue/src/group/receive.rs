@@ -383,14 +383,14 @@ impl LiveGroup {
 
     /// A subscriber that nobody asked for any more.
     pub(crate) fn has_expired(&self, now: Timestamp) -> bool {
-        let expiry = self.settings.expires_after;
+        let expiry = self.settings.expiry();
         let idle = self.waiting.is_empty() && self.leases.is_empty();
         idle && expiry.is_some_and(|after| self.asked_at + after <= now)
     }
 
     /// When it may have expired.
     pub(crate) fn expires_at(&self, now: Timestamp) -> Option<Timestamp> {
-        let after = self.settings.expires_after?;
+        let after = self.settings.expiry()?;
         // While leases or receives are live it is looked at again a whole span later.
         let at = self.asked_at + after;
         Some(if at > now { at } else { now + after })

@@ -822,6 +822,7 @@ fn settings(words: &Words<'_>) -> GroupSettings {
         },
         capacity: limit(words),
         expires_after: words.named("expires").map(duration),
+        broadcast: words.named("broadcast").map(Into::into),
         versioned: words.has("versioned"),
         ..GroupSettings::default()
     }
