@@ -22,6 +22,14 @@ use weir_base::{NodeId, Offset, Timestamp, TopicPartition};
 use weir_console::{Console, ConsoleOptions, HealthSource};
 use weir_os::{OsDisk, os_env};
 
+#[path = "operate/books.rs"]
+mod books;
+#[path = "operate/kept.rs"]
+mod kept;
+#[path = "operate/moves.rs"]
+mod moves;
+#[path = "operate/replays.rs"]
+mod replays;
 #[path = "operate/settings.rs"]
 mod settings;
 
@@ -102,13 +110,23 @@ impl Node {
 
     /// What a person sees, or the line on standard error.
     fn weir(&self, line: &str) -> Result<String, String> {
+        let (out, failed) = self.run(line);
+        failed.map_or(Ok(out), Err)
+    }
+
+    /// What a person sees, and the line on standard error if it failed.
+    fn run(&self, line: &str) -> (String, Option<String>) {
         let words = ["weir"].into_iter().chain(line.split_whitespace());
         let admin = self.admin();
         let words = words.chain(["--admin", &admin]);
-        let command = Weir::try_parse_from(words).map_err(|error| error.to_string())?;
+        let command = match Weir::try_parse_from(words) {
+            Ok(command) => command,
+            Err(error) => return (String::new(), Some(error.to_string())),
+        };
         let mut out = Vec::new();
-        weir_cli::run(&command.command, &mut out).map_err(|error| format!("{error:#}"))?;
-        Ok(String::from_utf8(out).unwrap())
+        let failed = weir_cli::run(&command.command, &mut out).err();
+        let failed = failed.map(|error| format!("{error:#}"));
+        (String::from_utf8(out).unwrap(), failed)
     }
 
     fn json(&self, line: &str) -> Value {
@@ -130,6 +148,45 @@ impl Node {
                 api.log
                     .append(self.topic(name), batch, Acks::All, Duration::from_secs(5));
             self.runtime.block_on(appended).unwrap();
+        }
+    }
+
+    /// Receives up to `count` messages for a group on partition 0.
+    fn receive(&self, topic: &str, group: &str, count: usize) -> Vec<weir_api::queues::Delivery> {
+        let api = self.broker.api();
+        let receive = weir_api::queues::Receive {
+            group: group.into(),
+            member: "m".into(),
+            batch_max: count,
+            invisible: None,
+            wait_until: api.cluster.now(),
+            filter: None,
+            attempt_id: None,
+            auto_renew: false,
+        };
+        let received = api.queues.receive(self.topic(topic), receive);
+        self.runtime.block_on(received).unwrap()
+    }
+
+    /// The same, settled; gives their offsets.
+    fn take(&self, topic: &str, group: &str, count: usize) -> Vec<u64> {
+        let got = self.receive(topic, group, count);
+        let receipts = got.iter().map(|delivery| delivery.receipt).collect();
+        let queues = self.broker.api().queues;
+        let acked = queues.ack(self.topic(topic), group.into(), receipts);
+        let acked = self.runtime.block_on(acked).unwrap();
+        assert!(acked.iter().all(Result::is_ok), "{acked:?}");
+        got.iter().map(|delivery| delivery.offset.0).collect()
+    }
+
+    /// The same, returned: with one attempt, they are dead.
+    fn fail(&self, topic: &str, group: &str, count: usize) {
+        let queues = self.broker.api().queues;
+        let got = self.receive(topic, group, count);
+        assert_eq!(got.len(), count);
+        for delivery in got {
+            let returned = queues.nack(self.topic(topic), group.into(), delivery.receipt, None);
+            self.runtime.block_on(returned).unwrap();
         }
     }
 

@@ -554,14 +554,17 @@ pub struct StoryLine {
     pub what: String,
 }
 
-/// A line of `GET /v1/queues/{topic}/ledger/{group}`: an hour in which messages were
-/// stored, and how they ended.
+/// An hour in which messages were stored, and how they ended for a group.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the names are the queue machine's")]
 pub struct LedgerLine {
-    /// Hours since 1970.
+    /// Hours since 1970; 0 is all that is older than the ledger reaches back.
     pub hour: u32,
     pub partition: u32,
+    /// Offsets of the log from the first record of this hour to the first of a later one;
+    /// none for hours that the log no longer holds.
+    #[serde(default)]
+    pub produced: Option<u64>,
     pub acked: u64,
     pub dead_lettered: u64,
     pub forwarded: u64,
@@ -571,6 +574,65 @@ pub struct LedgerLine {
     pub missing: u64,
     pub no_message: u64,
     pub sought: i64,
+    /// Of those that were produced, how many are not final.
+    #[serde(default)]
+    pub pending: Option<u64>,
+    /// What is left of `produced` when all the others are taken off: accounted for under
+    /// another hour, since its own time is not that of its neighbours in the log, or since a
+    /// seek or a full queue made it final. All hours together it is nothing.
+    #[serde(default)]
+    pub other_hour: Option<i64>,
+}
+
+/// A line of `GET /v1/queues/{topic}/books/{group}?since_hour=`: the ledger of one group on
+/// a partition that the answering node leads, as of one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct BooksView {
+    /// The partition.
+    pub partition: u32,
+    /// Offsets since the group began.
+    pub produced: u64,
+    /// Of them, how many are not final.
+    pub pending: u64,
+    /// By hour.
+    pub hours: Vec<LedgerLine>,
+    /// Offsets at which the group found no record.
+    pub gaps: Vec<GapLine>,
+    /// Whether there may be more, which are only counted.
+    pub gaps_more: bool,
+    /// Offsets that the log no longer holds and that are not final: nobody was given them.
+    pub removed: u64,
+    /// Final offsets less those that are counted: always 0, or the ledger is wrong.
+    pub unaccounted: i64,
+}
+
+/// `POST /v1/queues/{topic}/groups/{group}/seek`: moves the group on partitions that the
+/// answering node leads; others are left to theirs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SeekQueueGroup {
+    /// By partition: the next offset to be delivered, within what the log holds.
+    pub offsets: BTreeMap<u32, u64>,
+    /// Only check.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What became of a change of a group on one partition.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct QueueStep {
+    /// The partition.
+    pub partition: u32,
+    /// `done`, `checked` (a dry run), `absent` (the group is not there) or `failed`.
+    pub outcome: String,
+    /// For a seek: where the group was.
+    pub from: Option<u64>,
+    /// ... and is to be.
+    pub to: Option<u64>,
+    /// Messages from there to the end.
+    pub lag: Option<u64>,
+    /// Why it failed, for people; else empty.
+    pub why: String,
 }
 
 /// A line of `GET /v1/dlq/{topic}`: dead letters of a partition that the answering node

@@ -25,6 +25,7 @@ use weir_base::{
     TopicId, TopicPartition,
 };
 
+use crate::queues::QueueOptions;
 use crate::{Api, ClusterApi};
 use partition::FakePartition;
 
@@ -54,6 +55,7 @@ struct State {
     queues: BTreeMap<TopicPartition, queues::FakeQueue>,
     /// Partitions whose copy here is of no use.
     failed: BTreeSet<TopicPartition>,
+    queue_options: QueueOptions,
     /// Where groups begin at each partition of a topic.
     starts: BTreeMap<(TopicId, Arc<str>), Vec<Offset>>,
     /// Who coordinates all groups, if not this node.
@@ -153,6 +155,17 @@ impl FakeBroker {
     /// While held, appends are stored but not acknowledged; they complete when released.
     pub fn hold_acks(&self, hold: bool) {
         self.0.held.send_replace(hold);
+    }
+
+    /// Bounds and times of queues that are made from now on.
+    pub fn set_queue_options(&self, options: QueueOptions) {
+        self.state().queue_options = options;
+    }
+
+    /// Takes the stored batch that holds `offset` away, as damage does.
+    pub fn lose(&self, at: TopicPartition, offset: Offset) {
+        let mut state = self.state();
+        state.partitions.entry(at).or_default().lose(offset);
     }
 
     /// Ends a node's process. Nobody knows until it is asked for a sign of life.

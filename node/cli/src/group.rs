@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
 use anyhow::{Context, Result, bail};
-use clap::{ArgGroup, Args, Subcommand};
+use clap::{Args, Subcommand};
 use serde::Serialize;
 use ureq::http::Method;
-use weir_api::console::{Done, GroupLine, GroupView, ResetOffset, ResetOffsets, TopicView};
+use weir_api::console::{Done, GroupLine, GroupView, ResetOffset, ResetOffsets};
 
 use crate::client::{Client, Refused, segment};
+use crate::position::{ToArgs, leaders, targets};
 use crate::table::{Table, or_dash};
 use crate::topic::{offsets, print_done};
 use crate::{Session, time};
@@ -35,7 +36,6 @@ pub enum GroupCommand {
 
 /// For `reset-offsets`.
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("to").required(true).multiple(false)))]
 pub struct ResetArgs {
     /// The group
     pub group: String,
@@ -43,19 +43,9 @@ pub struct ResetArgs {
     /// it, all that the group has committed
     #[arg(long = "topic", value_name = "TOPIC[:PARTITIONS]", value_parser = topic_partitions)]
     pub topics: Vec<(String, Option<Vec<u32>>)>,
-    /// To the first message there is
-    #[arg(long, group = "to")]
-    pub to_earliest: bool,
-    /// Behind the last message there is
-    #[arg(long, group = "to")]
-    pub to_latest: bool,
-    /// To this offset, or the nearest that exists
-    #[arg(long, group = "to", value_name = "OFFSET")]
-    pub to_offset: Option<u64>,
-    /// To the first message from this time on, such as 2026-11-21T16:00:00Z (UTC unless
-    /// told otherwise)
-    #[arg(long, group = "to", value_name = "TIME", value_parser = point_in_time)]
-    pub to_datetime: Option<i64>,
+    /// Where to.
+    #[command(flatten)]
+    pub to: ToArgs,
     /// Only show what would be done
     #[arg(long)]
     pub dry_run: bool,
@@ -71,10 +61,6 @@ fn topic_partitions(text: &str) -> Result<(String, Option<Vec<u32>>), String> {
         .collect::<Result<_, _>>();
     let partitions = partitions.map_err(|_| "write TOPIC or TOPIC:0,1,2".to_owned())?;
     Ok((topic.to_owned(), Some(partitions)))
-}
-
-fn point_in_time(text: &str) -> Result<i64, String> {
-    time::parse(text).ok_or_else(|| "write a time such as 2026-11-21T16:00:00Z".to_owned())
 }
 
 pub(crate) fn run(command: &GroupCommand, session: &mut Session<'_>) -> Result<()> {
@@ -157,26 +143,6 @@ fn describe(client: &Client, group: &str) -> Result<GroupView> {
     Ok(view)
 }
 
-/// The leader of each partition that has one; `None` if there is no such topic.
-fn leaders(client: &Client, topic: &str) -> Result<Option<BTreeMap<u32, u32>>> {
-    let view: Result<TopicView> = client.get(&format!("/v1/topics/{}", segment(topic)));
-    match view {
-        Ok(view) => Ok(Some(
-            view.partitions
-                .iter()
-                .filter_map(|partition| Some((partition.partition, partition.leader?)))
-                .collect(),
-        )),
-        Err(error) if is_unknown_topic(&error) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-fn is_unknown_topic(error: &anyhow::Error) -> bool {
-    let refused = error.downcast_ref::<Refused>();
-    refused.is_some_and(|refused| refused.0.error == "unknown_topic")
-}
-
 /// A partition's way from one offset to another.
 #[derive(Debug, Serialize)]
 struct Move {
@@ -217,7 +183,7 @@ fn reset(args: &ResetArgs, session: &mut Session<'_>) -> Result<()> {
     }
     let mut moves = Vec::new();
     for (topic, partitions) in &wished {
-        let found = targets(client, args, topic)?;
+        let found = targets(client, &args.to, topic)?;
         let partitions = partitions
             .clone()
             .unwrap_or_else(|| found.keys().copied().collect());
@@ -251,40 +217,6 @@ fn reset(args: &ResetArgs, session: &mut Session<'_>) -> Result<()> {
         print_moves(moves, out)?;
         print_done(&done, out)
     })
-}
-
-/// For each partition of a topic: where to go, within what there is, and its end.
-fn targets(client: &Client, args: &ResetArgs, topic: &str) -> Result<BTreeMap<u32, (u64, u64)>> {
-    let Some(leaders) = leaders(client, topic)? else {
-        bail!("topic '{topic}' does not exist; `weir topic list` shows what there is");
-    };
-    let leaders: BTreeSet<u32> = leaders.into_values().collect();
-    let starts = offsets(client, topic, "earliest", &leaders)?;
-    let ends = offsets(client, topic, "latest", &leaders)?;
-    let at_time = match args.to_datetime {
-        Some(time) => offsets(client, topic, &time.to_string(), &leaders)?,
-        None => BTreeMap::new(),
-    };
-    let mut targets = BTreeMap::new();
-    for (partition, start) in starts {
-        let Some(&end) = ends.get(&partition) else {
-            continue;
-        };
-        let wished = if args.to_earliest {
-            start
-        } else if let Some(offset) = args.to_offset {
-            offset
-        } else if args.to_datetime.is_some() {
-            match at_time.get(&partition) {
-                Some(offset) => *offset,
-                None => continue,
-            }
-        } else {
-            end
-        };
-        targets.insert(partition, (wished.max(start).min(end), end));
-    }
-    Ok(targets)
 }
 
 fn is_unknown_group(error: &anyhow::Error) -> bool {

@@ -10,6 +10,7 @@ mod client;
 pub mod cluster;
 pub mod dlq;
 pub mod group;
+pub mod position;
 pub mod queue;
 mod table;
 mod target;
@@ -97,7 +98,7 @@ pub enum Command {
         connection: Connection,
         /// What.
         #[command(flatten)]
-        args: queue::TraceArgs,
+        args: queue::trace::TraceArgs,
     },
     /// Account for every message of a topic: how it ended, by hour
     Reconcile {
@@ -106,7 +107,7 @@ pub enum Command {
         connection: Connection,
         /// What.
         #[command(flatten)]
-        args: queue::ReconcileArgs,
+        args: queue::reconcile::ReconcileArgs,
     },
 }
 
@@ -150,8 +151,8 @@ pub fn run(command: &Command, out: &mut dyn Write) -> Result<()> {
         Command::Delayed { command, .. } => queue::run_delayed(command, &mut session),
         Command::Tx { command, .. } => queue::run_tx(command, &mut session),
         Command::Dlq { command, .. } => dlq::run(command, &mut session),
-        Command::Trace { args, .. } => queue::run_trace(args, &mut session),
-        Command::Reconcile { args, .. } => queue::run_reconcile(args, &mut session),
+        Command::Trace { args, .. } => queue::trace::run(args, &mut session),
+        Command::Reconcile { args, .. } => queue::reconcile::run(args, &mut session),
     }
 }
 

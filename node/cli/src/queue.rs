@@ -1,20 +1,21 @@
-//! `weir queue`, `weir delayed`, `weir tx`, `weir trace`, `weir reconcile`.
+//! `weir queue`, `weir delayed`, `weir tx`; `trace` and `reconcile` have files of their own.
 //!
 //! What lies on many partitions is asked of every node, each of which answers for what it
 //! leads; a handle names its partition, so what it stands for is asked of one.
 
+pub mod moves;
+pub mod reconcile;
 pub mod set;
 mod settings;
+pub mod trace;
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::collections::BTreeMap;
 use ureq::http::Method;
 use weir_api::console::{
-    DecideHalf, DelayedLine, Done, FoundMessage, GapLine, HalfView, LedgerLine, Problem, QueueLine,
-    QueueStoreLine, SendOn, StandingView, StoryLine, UndeliverableLine,
+    DecideHalf, DelayedLine, Done, HalfView, Problem, QueueLine, QueueStoreLine, SendOn,
+    UndeliverableLine,
 };
 
 use crate::client::{Client, Refused, segment};
@@ -53,6 +54,10 @@ pub enum QueueCommand {
     },
     /// Make a group on a topic, or change its attempts, pauses, order, limits or expiry
     Set(set::SetArgs),
+    /// Forget a group, with what it acknowledged; messages stay for the other groups
+    Delete(moves::DeleteArgs),
+    /// Move a group: messages before are final for it, those behind are delivered (again)
+    Seek(moves::SeekArgs),
     /// List the subscribers of broadcasts: how far each is behind, and when it is forgotten
     Subscribers {
         /// Only of this topic
@@ -103,38 +108,6 @@ pub struct Half {
     pub handle: String,
 }
 
-/// For `weir trace`.
-#[derive(Debug, Args)]
-pub struct TraceArgs {
-    /// The topic
-    pub topic: String,
-    /// The partition, with the offset
-    #[arg(requires = "offset", conflicts_with_all = ["id", "key"])]
-    pub partition: Option<u32>,
-    /// The message's offset
-    pub offset: Option<u64>,
-    /// Every message of this id, among the newest 100,000 of each partition
-    #[arg(long, conflicts_with = "key", required_unless_present_any = ["partition", "key"])]
-    pub id: Option<String>,
-    /// Every message of this key or message group, among the newest 100,000
-    #[arg(long)]
-    pub key: Option<String>,
-}
-
-/// For `weir reconcile`.
-#[derive(Debug, Args)]
-pub struct ReconcileArgs {
-    /// The topic
-    #[arg(long)]
-    pub topic: String,
-    /// Only this group
-    #[arg(long)]
-    pub group: Option<String>,
-    /// Only messages stored from this time on, such as 2026-11-21T16:00:00Z
-    #[arg(long, value_name = "TIME", value_parser = point_in_time)]
-    pub since: Option<i64>,
-}
-
 pub(crate) fn point_in_time(text: &str) -> Result<i64, String> {
     time::parse(text).ok_or_else(|| "write a time such as 2026-11-21T16:00:00Z".to_owned())
 }
@@ -175,6 +148,8 @@ pub(crate) fn run_queue(command: &QueueCommand, session: &mut Session<'_>) -> Re
         QueueCommand::List => None,
         QueueCommand::Describe { topic } => Some(topic),
         QueueCommand::Set(args) => return set::run(args, session),
+        QueueCommand::Delete(args) => return moves::delete(args, session),
+        QueueCommand::Seek(args) => return moves::seek(args, session),
         QueueCommand::Subscribers { topic } => return subscribers(topic.as_deref(), session),
         QueueCommand::Undeliverable { topic } => return undeliverable(topic, session),
         QueueCommand::SendOn {
@@ -364,183 +339,4 @@ pub(crate) fn run_tx(command: &TxCommand, session: &mut Session<'_>) -> Result<(
     let wish = DecideHalf { commit };
     let done: Done = session.client.send(Method::POST, &path, Some(&wish))?;
     session.show(&done, print_done)
-}
-
-/// All that is known of one message.
-#[derive(Debug, Serialize)]
-struct Traced {
-    partition: u32,
-    offset: u64,
-    /// `None` when it was named by its offset.
-    message: Option<FoundMessage>,
-    /// What the journal tells, oldest first.
-    story: Vec<StoryLine>,
-    /// Where it stands now.
-    standings: Vec<StandingView>,
-}
-
-pub(crate) fn run_trace(args: &TraceArgs, session: &mut Session<'_>) -> Result<()> {
-    let topic = segment(&args.topic);
-    let by = |name: &str, value: &str| -> Result<Vec<FoundMessage>> {
-        let path = format!("/v1/queues/{topic}/find?{name}={}", segment(value));
-        of_all(&session.client, &path)
-    };
-    let places: Vec<(u32, u64, Option<FoundMessage>)> =
-        match (args.partition.zip(args.offset), &args.id, &args.key) {
-            (Some((partition, offset)), ..) => vec![(partition, offset, None)],
-            (None, Some(id), _) => by("id", id)?.into_iter().map(place).collect(),
-            (None, None, Some(key)) => by("key", key)?.into_iter().map(place).collect(),
-            (None, None, None) => bail!("name a partition and an offset, an id or a key"),
-        };
-    if places.is_empty() {
-        let what = format!("topic '{}' has no such message", args.topic);
-        return Err(refused("unknown_message", what));
-    }
-    let mut traced = Vec::new();
-    for (partition, offset, message) in places {
-        let at = format!("{partition}/{offset}");
-        let story = format!("/v1/queues/{topic}/story/{at}");
-        let trace = format!("/v1/queues/{topic}/trace/{at}");
-        traced.push(Traced {
-            partition,
-            offset,
-            message,
-            story: session.client.get(&story)?,
-            standings: session.client.get(&trace)?,
-        });
-    }
-    session.show(&traced, |traced, out| {
-        for one in traced {
-            writeln!(out, "partition {}, offset {}", one.partition, one.offset)?;
-            if let Some(message) = &one.message {
-                let from = message.replayed_from.as_ref();
-                let from = from.map_or_else(String::new, |from| format!(", replayed from {from}"));
-                let (id, at) = (&message.id, time::show(message.at));
-                writeln!(out, "  {at} stored, id {id}{from}")?;
-            }
-            for line in &one.story {
-                writeln!(out, "  {} {}", time::show(line.at), line.what)?;
-            }
-            let mut table = Table::new(&["GROUP", "STANDING", "MEMBER", "UNTIL", "ENDED ATTEMPTS"]);
-            for standing in &one.standings {
-                let ended = standing.ended.iter();
-                let ended = ended.map(|(cause, at)| format!("{cause} at {}", time::show(*at)));
-                table.row(vec![
-                    standing.group.clone(),
-                    standing.standing.clone(),
-                    or_dash(standing.member.clone()),
-                    or_dash(standing.until.map(time::show)),
-                    ended.collect::<Vec<_>>().join(", "),
-                ]);
-            }
-            table.print(out)?;
-        }
-        Ok(())
-    })
-}
-
-fn place(message: FoundMessage) -> (u32, u64, Option<FoundMessage>) {
-    (message.partition, message.offset, Some(message))
-}
-
-/// What became of the messages of one hour, for one group.
-#[derive(Debug, Serialize)]
-struct Reconciled {
-    group: String,
-    hour: i64,
-    #[serde(flatten)]
-    counts: LedgerLine,
-}
-
-/// The whole answer of `reconcile`.
-#[derive(Debug, Serialize)]
-struct Reconciliation {
-    topic: String,
-    hours: Vec<Reconciled>,
-    /// Not final yet, by group.
-    pending: BTreeMap<String, u64>,
-    /// Offsets at which no record was found, by group, whenever they were stored.
-    gaps: BTreeMap<String, Vec<GapLine>>,
-}
-
-pub(crate) fn run_reconcile(args: &ReconcileArgs, session: &mut Session<'_>) -> Result<()> {
-    const HOUR: i64 = 3_600_000;
-    let lines: Vec<QueueLine> = of_all(&session.client, "/v1/queues")?;
-    let lines = lines.into_iter().filter(|line| line.topic == args.topic);
-    let mut pending: BTreeMap<String, u64> = BTreeMap::new();
-    for line in lines.filter(|line| args.group.as_ref().is_none_or(|g| *g == line.group)) {
-        *pending.entry(line.group).or_default() += line.lag;
-    }
-    if pending.is_empty() {
-        let what = format!("topic '{}' has no such queue group", args.topic);
-        return Err(refused("unknown_group", what));
-    }
-    let since_hour = args.since.map_or(0, |at| at.max(0) / HOUR);
-    let (mut hours, mut gaps) = (Vec::new(), BTreeMap::new());
-    for group in pending.keys() {
-        let (topic, name) = (segment(&args.topic), segment(group));
-        let path = format!("/v1/queues/{topic}/ledger/{name}?since_hour={since_hour}");
-        let lines: Vec<LedgerLine> = of_all(&session.client, &path)?;
-        hours.extend(lines.into_iter().map(|counts| Reconciled {
-            group: group.clone(),
-            hour: i64::from(counts.hour) * HOUR,
-            counts,
-        }));
-        let path = format!("/v1/queues/{topic}/gaps/{name}");
-        let found: Vec<GapLine> = of_all(&session.client, &path)?;
-        if !found.is_empty() {
-            gaps.insert(group.clone(), found);
-        }
-    }
-    let all = Reconciliation {
-        topic: args.topic.clone(),
-        hours,
-        pending,
-        gaps,
-    };
-    session.show(&all, |all, out| {
-        let mut table = Table::new(&[
-            "HOUR",
-            "GROUP",
-            "PARTITION",
-            "ACKED",
-            "DEAD",
-            "FORWARDED",
-            "FILTERED",
-            "SUPERSEDED",
-            "DROPPED",
-            "MISSING",
-        ]);
-        for line in &all.hours {
-            let counts = &line.counts;
-            let mut cells = vec![time::show(line.hour), line.group.clone()];
-            cells.push(counts.partition.to_string());
-            let numbers = [
-                counts.acked,
-                counts.dead_lettered,
-                counts.forwarded,
-                counts.filtered,
-                counts.superseded,
-                counts.dropped,
-                counts.missing,
-            ];
-            cells.extend(numbers.map(|number| number.to_string()));
-            table.row(cells);
-        }
-        table.print(out)?;
-        for (group, pending) in &all.pending {
-            writeln!(out, "pending for {group}: {pending}")?;
-        }
-        for (group, gaps) in &all.gaps {
-            for gap in gaps {
-                let last = gap.from + gap.offsets.saturating_sub(1);
-                writeln!(
-                    out,
-                    "missing for {group}: partition {}, offsets {} to {last}",
-                    gap.partition, gap.from
-                )?;
-            }
-        }
-        Ok(())
-    })
 }

@@ -25,7 +25,7 @@ use crate::reading;
 use crate::routes::{Answer, Body, Shared};
 
 /// First retained offset and high watermark.
-async fn ends(
+pub(crate) async fn ends(
     state: &ConsoleState,
     api: &Api,
     at: TopicPartition,

@@ -11,6 +11,7 @@
 //! request bodies, and the time of a call.
 
 mod assignment;
+mod books;
 mod cluster;
 mod failure;
 mod groups;
@@ -18,6 +19,7 @@ mod letters;
 mod measure;
 mod offsets;
 mod queue_groups;
+mod queue_moves;
 mod queues;
 mod reading;
 mod routes;

@@ -6,8 +6,8 @@ use axum::extract::{Path, Query, State};
 use axum::http::Uri;
 use serde::Deserialize;
 use weir_api::console::{
-    DecideHalf, DelayedLine, Done, GapLine, HalfView, LedgerLine, QueueLine, QueueSettingsView,
-    QueueStoreLine, RecordView, SendOn, StandingView, UndeliverableLine,
+    DecideHalf, DelayedLine, Done, HalfView, QueueLine, QueueSettingsView, QueueStoreLine,
+    RecordView, SendOn, StandingView, UndeliverableLine,
 };
 use weir_api::log::OffsetQuery;
 use weir_api::queues::{
@@ -272,30 +272,6 @@ pub(crate) async fn send_on(
     }))
 }
 
-pub(crate) async fn gaps(
-    State(state): Shared,
-    Path((topic, group)): Path<(String, String)>,
-) -> Answer<Vec<GapLine>> {
-    let api = state.api()?;
-    let mut lines = Vec::new();
-    for (_, at) in led(api, Some(&topic))? {
-        let command = QueueCommand::Gaps {
-            group: group.as_str().into(),
-        };
-        let Some(QueueReply::Gaps(gaps)) = ask(&state, api, at, command).await? else {
-            continue;
-        };
-        // Not every partition has every group.
-        let gaps = gaps.unwrap_or_default().into_iter();
-        lines.extend(gaps.map(|(from, offsets)| GapLine {
-            partition: at.index.0,
-            from: from.0,
-            offsets,
-        }));
-    }
-    Ok(Json(lines))
-}
-
 pub(crate) async fn delayed(
     State(state): Shared,
     Path(topic): Path<String>,
@@ -474,50 +450,6 @@ pub(crate) async fn trace(
         view
     });
     Ok(Json(views.collect()))
-}
-
-/// From when.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Since {
-    #[serde(default)]
-    since_hour: u32,
-}
-
-pub(crate) async fn ledger(
-    State(state): Shared,
-    Path((topic, group)): Path<(String, String)>,
-    Query(Since { since_hour }): Query<Since>,
-) -> Answer<Vec<LedgerLine>> {
-    let api = state.api()?;
-    let mut lines = Vec::new();
-    for (_, at) in led(api, Some(&topic))? {
-        let command = QueueCommand::Ledger {
-            group: group.as_str().into(),
-            since_hour,
-        };
-        let Some(QueueReply::Ledger(ledger)) = ask(&state, api, at, command).await? else {
-            continue;
-        };
-        // Not every partition has every group.
-        for (hour, counts) in ledger.unwrap_or_default() {
-            lines.push(LedgerLine {
-                hour,
-                partition: at.index.0,
-                acked: counts.acked,
-                dead_lettered: counts.dead_lettered,
-                forwarded: counts.forwarded,
-                filtered: counts.filtered,
-                superseded: counts.superseded,
-                dropped: counts.dropped,
-                missing: counts.missing,
-                no_message: counts.no_message,
-                sought: counts.sought,
-            });
-        }
-    }
-    lines.sort();
-    Ok(Json(lines))
 }
 
 /// How many records.

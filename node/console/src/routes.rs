@@ -13,8 +13,8 @@ use serde::de::DeserializeOwned;
 
 use crate::failure::Failure;
 use crate::{
-    ConsoleOptions, ConsoleState, cluster, groups, letters, measure, queue_groups, queues, stories,
-    topics,
+    ConsoleOptions, ConsoleState, books, cluster, groups, letters, measure, queue_groups,
+    queue_moves, queues, stories, topics,
 };
 
 /// The state, as handlers take it.
@@ -51,10 +51,13 @@ pub(crate) fn router(state: Arc<ConsoleState>, options: &ConsoleOptions) -> Rout
             "/v1/queues/{topic}/undeliverable/{partition}",
             post(queues::send_on),
         )
-        .route("/v1/queues/{topic}/gaps/{group}", get(queues::gaps))
         .route(
             "/v1/queues/{topic}/groups/{group}",
-            patch(queue_groups::alter),
+            patch(queue_groups::alter).delete(queue_moves::delete),
+        )
+        .route(
+            "/v1/queues/{topic}/groups/{group}/seek",
+            post(queue_moves::seek),
         )
         .route("/v1/queues/{topic}/delayed", get(queues::delayed))
         .route(
@@ -72,7 +75,7 @@ pub(crate) fn router(state: Arc<ConsoleState>, options: &ConsoleOptions) -> Rout
             "/v1/queues/{topic}/story/{partition}/{offset}",
             get(stories::story),
         )
-        .route("/v1/queues/{topic}/ledger/{group}", get(queues::ledger))
+        .route("/v1/queues/{topic}/books/{group}", get(books::show))
         .route(
             "/v1/queues/{topic}/records/{partition}/{offset}",
             get(queues::records),

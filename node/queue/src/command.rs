@@ -226,8 +226,8 @@ pub enum QueueCommand {
     Ledger {
         /// Which.
         group: GroupName,
-        /// First hour since 1970 that is wanted.
-        since_hour: u32,
+        /// Offsets, in rising order, for each of which the final ones below it are counted.
+        below: Vec<Offset>,
     },
 }
 

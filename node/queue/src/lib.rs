@@ -39,7 +39,7 @@ pub use filter::{CompiledFilter, FILTER_BYTES_MAX, Filter};
 pub use ids::{EntryNumber, GroupName, GroupNumber, KeyHash, MemberName, sip_hash};
 pub use machine::{QueueLive, QueueMachine};
 pub use message::{MessageFacts, Needs, Want};
-pub use options::{DELAY_MAX, QueueOptions};
+pub use options::{DELAY_MAX, GAPS_MAX, QueueOptions};
 pub use receipt::{HalfHandle, Receipt, ScheduleHandle, Secret};
 pub use record::{
     AttemptEnd, BLOCK_OFFSETS, Block, Counts, DeadLetter, Departure, Destination, Ending,
@@ -51,7 +51,7 @@ pub use replay::{
     ReplayReport, ReplayState, ReplayStep, ReplayView, StartReplay, StoredReplay,
 };
 pub use reply::{
-    Cancelled, Check, Delivery, GroupMeasure, GroupView, HalfLine, QueueMeasure, QueueReply,
+    Books, Cancelled, Check, Delivery, GroupMeasure, GroupView, HalfLine, QueueMeasure, QueueReply,
     Returned, Scheduled, ScheduledLine, Standing,
 };
 pub use settings::{

@@ -8,6 +8,9 @@ use weir_base::limits::BATCH_BYTES_CEILING;
 /// Longest delay of a message, unless the machine's options allow less.
 pub const DELAY_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
+/// Holes of one group that are remembered by place; all are counted.
+pub const GAPS_MAX: usize = 1_024;
+
 /// Settings of the machine on every partition; a restart applies them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -46,7 +46,8 @@ pub enum QueueReply {
     SendAside(Result<u64, QueueError>),
     Replay(Result<ReplayReport, QueueError>),
     Measure(QueueMeasure),
-    /// First offset and how many, oldest first; at most 1,024 are remembered by place.
+    /// First offset and how many, oldest first; at most [`GAPS_MAX`](crate::GAPS_MAX) are
+    /// remembered by place.
     Gaps(Result<Vec<(Offset, u64)>, QueueError>),
     Describe(Result<GroupView, QueueError>),
     ListGroups(Vec<GroupView>),
@@ -57,7 +58,21 @@ pub enum QueueReply {
     Partitions,
     /// One line a group.
     TraceOf(Vec<(GroupName, Standing)>),
-    Ledger(Result<Vec<(u32, Counts)>, QueueError>),
+    Ledger(Result<Books, QueueError>),
+}
+
+/// The conservation ledger of a group, as of one turn: nothing of it is older than the rest.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Books {
+    /// Where the group began: nothing below it is counted.
+    pub start: Offset,
+    /// How messages ended, by the hour in which they were stored; 0 is what is older than
+    /// the ledger reaches back.
+    pub hours: Vec<(u32, Counts)>,
+    /// Final offsets; equal to the totals of `hours`, always.
+    pub finished: u64,
+    /// Of them, those below each of the offsets that were asked for.
+    pub finished_below: Vec<u64>,
 }
 
 /// A message handed out. Its record is in the partition's log, at `offset`.

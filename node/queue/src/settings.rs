@@ -181,7 +181,7 @@ impl GroupSettings {
     pub fn expiry(&self) -> Option<Duration> {
         let subscribes = self.broadcast.is_some();
         self.expires_after
-            .or(subscribes.then_some(BROADCAST_EXPIRY))
+            .or_else(|| subscribes.then_some(BROADCAST_EXPIRY))
     }
 
     /// Checks every field against its bounds, and that the filter compiles.

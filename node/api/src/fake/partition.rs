@@ -127,6 +127,13 @@ impl FakePartition {
         read
     }
 
+    /// Forgets the batch that holds `offset`.
+    pub(super) fn lose(&mut self, offset: Offset) {
+        let held =
+            |batch: &RecordBatch| (batch.base_offset()..batch.end_offset()).contains(&offset);
+        self.batches.retain(|batch| !held(batch));
+    }
+
     /// Bytes from `from` on.
     pub(super) fn bytes_from(&self, from: Offset) -> usize {
         let first = self.batches.partition_point(|b| b.end_offset() <= from);

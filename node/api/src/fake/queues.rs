@@ -44,11 +44,10 @@ pub(super) struct FakeQueue {
 }
 
 impl FakeQueue {
-    fn new(partition: u32, partitions: u32, seed: u64) -> Self {
+    fn new(options: QueueOptions, partition: u32, partitions: u32, seed: u64) -> Self {
         Self {
             state: QueueState::default(),
-            live: QueueLive::new(QueueOptions::default(), partition, seed)
-                .with_partitions(partitions),
+            live: QueueLive::new(options, partition, seed).with_partitions(partitions),
             journal: BTreeMap::new(),
             end: Offset::ZERO,
             next_token: 0,
@@ -223,6 +222,19 @@ impl FakeBroker {
         };
         let messages = batch.messages.iter();
         let payloads = messages.filter_map(|message| outgoing_payload(message, &sources));
+        if let Destination::There(target) = &destination
+            && self.image().partition(to).is_none()
+        {
+            let (topic, partition) = (&target.topic, target.partition);
+            let refused = QueueCommand::OutboxRefused {
+                reason: format!("topic '{topic}' has no partition {partition}").into(),
+                payloads: payloads.map(|payload| payload.encode()).collect(),
+                destination,
+                sequence,
+            };
+            drop(queue.call(now, refused));
+            return true;
+        }
         let built: RecordBatch = payloads
             .fold(BatchBuilder::new(now), |batch, payload| {
                 payload.append_to(batch)
@@ -258,10 +270,12 @@ impl FakeBroker {
         }
         let mut state = self.state();
         if begins(&command) {
+            let options = state.queue_options.clone();
             let topic = self.image().topic(at.topic).cloned();
             let partitions = topic.map_or(1, |topic| topic.partitions.len());
             let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
-            let new = || FakeQueue::new(at.index.0, partitions, self.0.entropy.next_u64());
+            let seed = self.0.entropy.next_u64();
+            let new = || FakeQueue::new(options, at.index.0, partitions, seed);
             state.queues.entry(at).or_insert_with(new);
         }
         self.pump(at, &mut state);

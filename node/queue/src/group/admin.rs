@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use weir_base::Offset;
 
 use super::{LiveGroup, State};
-use crate::counts::hour_of;
+use crate::counts::{bits, hour_of};
 use crate::durable::QueueState;
 use crate::error::QueueError;
 use crate::ids::{GroupName, GroupNumber};
 use crate::record::{BLOCK_OFFSETS, Block, Counts, Ending, QueueRecord, StoredGroupSettings};
-use crate::reply::{GroupMeasure, GroupView, Standing};
+use crate::reply::{Books, GroupMeasure, GroupView, Standing};
 use crate::settings::{Capacity, GroupSettings, OnFull};
 use crate::turn::Turn;
 
@@ -47,7 +47,7 @@ impl LiveGroup {
             group,
             block: Some(block),
         });
-        let finished = crate::counts::bits(block, Offset::ZERO, position);
+        let finished = bits(block, Offset::ZERO, position);
         if finished != 0 {
             let counts = Vec::new();
             turn.record(QueueRecord::Block {
@@ -301,14 +301,47 @@ impl LiveGroup {
         }
     }
 
-    /// The ledger from an hour on, blocks that the cursor has not passed included.
-    pub(crate) fn ledger(&self, turn: &Turn<'_>, since_hour: u32) -> Vec<(u32, Counts)> {
+    /// The ledger, blocks that the cursor has not passed included, and how many offsets are
+    /// final below each of `below`.
+    pub(crate) fn ledger(&self, turn: &Turn<'_>, below: &[Offset]) -> Books {
         let stored = turn.stored(self.number);
         let mut hours = stored.ledger.clone();
-        for (hour, counts) in stored.blocks.values().flat_map(|block| &block.counts) {
-            hours.entry(*hour).or_default().add(counts);
+        let start = stored.start.0;
+        let passed = stored.cursor() * BLOCK_OFFSETS;
+        let mut above = 0;
+        let mut wanted = below.iter().peekable();
+        let mut finished_below = Vec::with_capacity(below.len());
+        // What changed lately stands in the marks, whole.
+        let blocks: BTreeSet<u64> = stored
+            .blocks
+            .keys()
+            .chain(self.marks.keys())
+            .copied()
+            .collect();
+        for number in blocks.range(stored.cursor()..) {
+            let marked = self.marks.get(number);
+            let Some(block) = marked.or_else(|| stored.blocks.get(number)) else {
+                continue;
+            };
+            let end = Offset((number + 1) * BLOCK_OFFSETS);
+            while let Some(offset) = wanted.next_if(|offset| **offset < end) {
+                let within = block.finished & bits(*number, Offset::ZERO, *offset);
+                let finished = offset.0.min(passed) + above + u64::from(within.count_ones());
+                finished_below.push(finished.saturating_sub(start));
+            }
+            above += u64::from(block.finished.count_ones());
+            for (hour, counts) in &block.counts {
+                hours.entry(*hour).or_default().add(counts);
+            }
         }
-        hours.split_off(&since_hour).into_iter().collect()
+        let rest = wanted.map(|offset| (offset.0.min(passed) + above).saturating_sub(start));
+        finished_below.extend(rest);
+        Books {
+            start: stored.start,
+            hours: hours.into_iter().collect(),
+            finished: (passed + above).saturating_sub(start),
+            finished_below,
+        }
     }
 
     /// The name, for tables.

@@ -6,12 +6,10 @@ use super::{LiveGroup, LiveMessage, State};
 use crate::command::Feed;
 use crate::counts::hour_of;
 use crate::message::MessageFacts;
+use crate::options::GAPS_MAX;
 use crate::record::{BLOCK_OFFSETS, Ending, QueueRecord};
 use crate::timers::Timer;
 use crate::turn::Turn;
-
-/// Holes of one group that are remembered by place; all are counted.
-const GAPS_MAX: usize = 1_024;
 
 impl LiveGroup {
     /// Whether the facts answer the last want.

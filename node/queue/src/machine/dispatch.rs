@@ -197,9 +197,9 @@ pub(super) fn on_command(
             QueueReply::Partitions
         }
         QueueCommand::TraceOf { offset } => live.trace(at, offset),
-        QueueCommand::Ledger { group, since_hour } => {
+        QueueCommand::Ledger { group, below } => {
             QueueReply::Ledger(
-                live.on_name(at, &group, |group, turn| Ok(group.ledger(turn, since_hour))),
+                live.on_name(at, &group, |group, turn| Ok(group.ledger(turn, &below))),
             )
         }
         QueueCommand::Schedule(_)

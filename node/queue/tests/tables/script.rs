@@ -276,7 +276,14 @@ impl Script {
             },
             "ledger" => QueueCommand::Ledger {
                 group: group(),
-                since_hour: 0,
+                below: words
+                    .named("below")
+                    .map(|list| {
+                        list.split(',')
+                            .map(|at| Offset(at.parse().unwrap()))
+                            .collect()
+                    })
+                    .unwrap_or_default(),
             },
             other => panic!("no verb {other}"),
         };
@@ -620,11 +627,14 @@ impl Script {
                 .map(|(group, standing)| format!("{group}: {}", self.standing(standing)))
                 .collect::<Vec<_>>()
                 .join("; "),
-            QueueReply::Ledger(Ok(hours)) => hours
-                .iter()
-                .map(|(hour, counts)| format!("hour {hour}: {}", count(counts)))
-                .collect::<Vec<_>>()
-                .join("; "),
+            QueueReply::Ledger(Ok(books)) => {
+                let hours = books.hours.iter();
+                let counted: i64 = hours.clone().map(|(_, counts)| counts.total()).sum();
+                assert_eq!(counted, books.finished.cast_signed());
+                let hours = hours.map(|(hour, counts)| format!("hour {hour}: {}", count(counts)));
+                let below = books.finished_below.iter().map(|n| format!("below: {n}"));
+                hours.chain(below).collect::<Vec<_>>().join("; ")
+            }
             QueueReply::EnsureGroup(Err(error))
             | QueueReply::Receive(Err(error))
             | QueueReply::Ack(Err(error))
