@@ -32,6 +32,8 @@ mod moves;
 mod replays;
 #[path = "operate/settings.rs"]
 mod settings;
+#[path = "operate/traces.rs"]
+mod traces;
 
 #[derive(Parser)]
 struct Weir {
@@ -622,15 +624,6 @@ fn queues_are_shown_and_reconciled() {
     assert!(node.weir("queue list").unwrap().contains("jobs"));
     let refused = node.weir("queue describe none").unwrap_err();
     assert!(refused.contains("no queue groups"), "{refused}");
-    let traced = node.json("trace jobs 0 0");
-    assert_eq!(traced[0]["standings"][0]["standing"], json!("final"));
-    let story = traced[0]["story"].to_string();
-    assert!(story.contains("g gave it up, to dlq.g-0"), "{story}");
-    let by_id = node.json("trace jobs --id 0-0");
-    assert_eq!(by_id[0]["offset"], json!(0));
-    let unknown = node.weir("trace jobs --key none").unwrap_err();
-    assert!(unknown.contains("no such message"), "{unknown}");
-    assert!(node.weir("trace jobs 0").is_err(), "an offset is needed");
     let accounts = node.json("reconcile --topic jobs");
     assert_eq!(accounts["pending"], json!({"g": 1}));
     assert_eq!(accounts["hours"][0]["dead_lettered"], json!(1));

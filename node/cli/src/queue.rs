@@ -114,18 +114,23 @@ pub(crate) fn point_in_time(text: &str) -> Result<i64, String> {
 
 /// Asks every node that is up for the lines of what it leads.
 pub(crate) fn of_all<T: DeserializeOwned + Ord>(client: &Client, path: &str) -> Result<Vec<T>> {
+    let answers: Vec<Vec<T>> = of_each(client, path)?;
+    let mut lines: Vec<T> = answers.into_iter().flatten().collect();
+    lines.sort();
+    Ok(lines)
+}
+
+/// Asks every node that is up about what it leads.
+pub(crate) fn of_each<T: DeserializeOwned>(client: &Client, path: &str) -> Result<Vec<T>> {
     let cluster = client.cluster()?;
-    let (mut lines, mut asked) = (Vec::new(), 0);
+    let mut answers = Vec::new();
     for node in cluster.nodes.iter().filter(|node| node.state != "fenced") {
         let Some(admin) = node.endpoints.get("admin") else {
             Session::warn(&format!("node {} has no admin address", node.id));
             continue;
         };
-        match client.get_from::<Vec<T>>(admin, path) {
-            Ok(some) => {
-                asked += 1;
-                lines.extend(some);
-            }
+        match client.get_from::<T>(admin, path) {
+            Ok(answer) => answers.push(answer),
             // The same everywhere: the caller's doing.
             Err(error) if error.is::<Refused>() => return Err(error),
             Err(error) => {
@@ -136,11 +141,10 @@ pub(crate) fn of_all<T: DeserializeOwned + Ord>(client: &Client, path: &str) -> 
             }
         }
     }
-    if asked == 0 {
+    if answers.is_empty() {
         bail!("no node could be asked; see `weir cluster status`");
     }
-    lines.sort();
-    Ok(lines)
+    Ok(answers)
 }
 
 pub(crate) fn run_queue(command: &QueueCommand, session: &mut Session<'_>) -> Result<()> {

@@ -71,6 +71,7 @@ pub(crate) fn router(state: Arc<ConsoleState>, options: &ConsoleOptions) -> Rout
             get(queues::trace),
         )
         .route("/v1/queues/{topic}/find", get(stories::find))
+        .route("/v1/queues/{topic}/kept", get(stories::kept))
         .route(
             "/v1/queues/{topic}/story/{partition}/{offset}",
             get(stories::story),

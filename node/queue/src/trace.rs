@@ -11,16 +11,19 @@ use std::sync::Arc;
 use weir_base::{Offset, Timestamp};
 
 use crate::command::{Decision, EndCause};
+use crate::envelope::{Message, Payload};
 use crate::ids::{EntryNumber, GroupName, GroupNumber};
-use crate::record::{BLOCK_OFFSETS, Destination, OutgoingMessage, QueueRecord};
+use crate::record::{BLOCK_OFFSETS, Destination, OutgoingMessage, QueueRecord, StoredAttempts};
 
 /// Whose biography.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subject {
     /// A message of the partition.
     Message(Offset),
-    /// A delayed or half message, by the number in its handle.
+    /// A delayed, half or undeliverable message, by its number: the one in its handle.
     Entry(EntryNumber),
+    /// All of these with this id, key or message group: tells their numbers alone.
+    Named(Arc<str>),
 }
 
 /// One thing that happened to it.
@@ -36,8 +39,8 @@ pub enum Fact {
         cause: EndCause,
         /// In the consumer's words.
         note: Option<Arc<str>>,
-        /// Not again before this time.
-        next_at: Timestamp,
+        /// Not again before this time; `None`: it was the last.
+        next_at: Option<Timestamp>,
     },
     /// It is final for a group: acknowledged, unless another fact says more.
     Final(GroupName),
@@ -65,6 +68,58 @@ pub enum Fact {
     Parked,
     /// It was decided.
     Decided(Decision),
+    /// It was refused there, for this reason, and waits for an operator.
+    SetAside(Destination, Arc<str>),
+    /// A message of the wanted name has this number.
+    Entry(EntryNumber),
+}
+
+impl Fact {
+    /// Until when the message waits from then on, if it does.
+    #[must_use]
+    pub fn until(&self) -> Option<Timestamp> {
+        match self {
+            Fact::Kept(until) => Some(*until),
+            Fact::AttemptEnded { next_at, .. } => *next_at,
+            Fact::Final(_)
+            | Fact::PendingAgain(_)
+            | Fact::DeadLettered(..)
+            | Fact::Forwarded(_)
+            | Fact::Replayed(_)
+            | Fact::Cancelled
+            | Fact::Released(_)
+            | Fact::Appended
+            | Fact::Prepared(_)
+            | Fact::Asked(_)
+            | Fact::Parked
+            | Fact::Decided(_)
+            | Fact::SetAside(..)
+            | Fact::Entry(_) => None,
+        }
+    }
+
+    /// Where the message, or its copy, goes.
+    #[must_use]
+    pub fn destination(&self) -> Option<&Destination> {
+        match self {
+            Fact::DeadLettered(_, to)
+            | Fact::Forwarded(to)
+            | Fact::Replayed(to)
+            | Fact::SetAside(to, _) => Some(to),
+            Fact::AttemptEnded { .. }
+            | Fact::Final(_)
+            | Fact::PendingAgain(_)
+            | Fact::Kept(_)
+            | Fact::Cancelled
+            | Fact::Released(_)
+            | Fact::Appended
+            | Fact::Prepared(_)
+            | Fact::Asked(_)
+            | Fact::Parked
+            | Fact::Decided(_)
+            | Fact::Entry(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for Fact {
@@ -89,7 +144,7 @@ impl fmt::Display for Fact {
             Fact::DeadLettered(group, to) => write!(f, "{group} gave it up, to {}", place(to)),
             Fact::Forwarded(to) => write!(f, "moved to {}", place(to)),
             Fact::Replayed(to) => write!(f, "replayed to {}", place(to)),
-            Fact::Kept(until) => write!(f, "kept until {} ms", until.0),
+            Fact::Kept(_) => write!(f, "kept"),
             Fact::Cancelled => write!(f, "taken back"),
             Fact::Released(_) => write!(f, "released"),
             Fact::Appended => write!(f, "appended"),
@@ -98,6 +153,10 @@ impl fmt::Display for Fact {
             Fact::Parked => write!(f, "parked"),
             Fact::Decided(Decision::Commit) => write!(f, "committed"),
             Fact::Decided(Decision::Rollback) => write!(f, "rolled back"),
+            Fact::SetAside(to, reason) => {
+                write!(f, "set aside, refused by {}: {reason}", place(to))
+            }
+            Fact::Entry(number) => write!(f, "number {}", number.0),
         }
     }
 }
@@ -137,9 +196,10 @@ impl Trace {
         {
             self.names.insert(value.number, group.clone());
         }
-        match self.subject {
-            Subject::Message(offset) => self.of_message(offset, record),
-            Subject::Entry(number) => self.of_entry(number, record).into_iter().collect(),
+        match &self.subject {
+            Subject::Message(offset) => self.of_message(*offset, record),
+            Subject::Entry(number) => self.of_entry(*number, record).into_iter().collect(),
+            Subject::Named(name) => named(name, record).into_iter().collect(),
         }
     }
 
@@ -156,14 +216,8 @@ impl Trace {
                 offset: at,
                 value: Some(attempts),
             } if *at == offset => {
-                let cause = attempts.history.last().map(|end| end.cause);
-                let fact = cause.map(|cause| Fact::AttemptEnded {
-                    group: self.name(*group),
-                    ended: attempts.ended,
-                    cause,
-                    note: attempts.note.clone(),
-                    next_at: attempts.next_at,
-                });
+                let next_at = Some(attempts.next_at);
+                let fact = ended(self.name(*group), attempts, next_at);
                 fact.into_iter().collect()
             }
             QueueRecord::Block {
@@ -186,8 +240,8 @@ impl Trace {
                 ..
             } => {
                 let told = departure(offset, destination, &going.message);
-                self.departed |= told.is_some();
-                told.into_iter().collect()
+                self.departed |= !told.is_empty();
+                told
             }
             // Told already, unless compaction took the record of its departure.
             QueueRecord::Outgoing {
@@ -197,7 +251,7 @@ impl Trace {
             } if !self.departed => {
                 let messages = batch.messages.iter();
                 messages
-                    .filter_map(|message| departure(offset, destination, message))
+                    .flat_map(|message| departure(offset, destination, message))
                     .collect()
             }
             QueueRecord::Reign(_)
@@ -264,6 +318,28 @@ impl Trace {
                 number,
                 value: Some(value),
             } if *number == entry => Some(Fact::Decided(value.decision)),
+            QueueRecord::Aside {
+                number,
+                value: Some(aside),
+            } if *number == entry => Some(Fact::SetAside(
+                aside.destination.clone(),
+                aside.reason.clone(),
+            )),
+            QueueRecord::Departing {
+                destination,
+                value: Some(going),
+                ..
+            } => {
+                let is_ours = |message: &OutgoingMessage| match message {
+                    OutgoingMessage::Aside { number, .. } => *number == entry,
+                    OutgoingMessage::Released { .. }
+                    | OutgoingMessage::Committed { .. }
+                    | OutgoingMessage::DeadLetter { .. }
+                    | OutgoingMessage::Forwarded { .. }
+                    | OutgoingMessage::Replayed { .. } => false,
+                };
+                is_ours(&going.message).then(|| Fact::Forwarded(destination.clone()))
+            }
             QueueRecord::Outgoing {
                 destination: Destination::Here,
                 sequence,
@@ -308,20 +384,61 @@ impl Trace {
     }
 }
 
-/// Whether a message that goes elsewhere is the one at `offset`.
-fn departure(offset: Offset, to: &Destination, message: &OutgoingMessage) -> Option<Fact> {
-    match message {
-        OutgoingMessage::DeadLetter { offset: at, facts } => {
-            (*at == offset).then(|| Fact::DeadLettered(facts.group.clone(), to.clone()))
+/// The number of a message that is kept beside the log, if it is of this name.
+fn named(name: &str, record: &QueueRecord) -> Option<Fact> {
+    let (QueueRecord::Scheduled { number, .. }
+    | QueueRecord::Half { number, .. }
+    | QueueRecord::Aside { number, .. }) = record
+    else {
+        return None;
+    };
+    let payload = Payload::decode(record.payload()?).ok()?;
+    let message = Message::from_payload(&payload);
+    let key = payload.key.as_deref();
+    let is_its = *message.id == *name
+        || key == Some(name.as_bytes())
+        || message
+            .keys
+            .iter()
+            .chain(&message.group)
+            .any(|key| **key == *name);
+    is_its.then_some(Fact::Entry(*number))
+}
+
+/// The end of the last attempt of `attempts`.
+fn ended(group: GroupName, attempts: &StoredAttempts, next_at: Option<Timestamp>) -> Option<Fact> {
+    let cause = attempts.history.last()?.cause;
+    Some(Fact::AttemptEnded {
+        group,
+        ended: attempts.ended,
+        cause,
+        note: attempts.note.clone(),
+        next_at,
+    })
+}
+
+/// What is told of the message at `offset` if it is the one that goes elsewhere.
+fn departure(offset: Offset, to: &Destination, message: &OutgoingMessage) -> Vec<Fact> {
+    let fact = match message {
+        OutgoingMessage::DeadLetter { offset: at, facts } if *at == offset => {
+            // Its last attempt has no record of its own.
+            let group = &facts.group;
+            let ended = ended(group.clone(), &facts.attempts, None).into_iter();
+            let dead = Fact::DeadLettered(group.clone(), to.clone());
+            return ended.chain([dead]).collect();
         }
-        OutgoingMessage::Forwarded { offset: at } => {
-            (*at == offset).then(|| Fact::Forwarded(to.clone()))
+        OutgoingMessage::Forwarded { offset: at } if *at == offset => {
+            Some(Fact::Forwarded(to.clone()))
         }
-        OutgoingMessage::Replayed { offset: at, .. } => {
-            (*at == offset).then(|| Fact::Replayed(to.clone()))
+        OutgoingMessage::Replayed { offset: at, .. } if *at == offset => {
+            Some(Fact::Replayed(to.clone()))
         }
-        OutgoingMessage::Released { .. }
+        OutgoingMessage::DeadLetter { .. }
+        | OutgoingMessage::Forwarded { .. }
+        | OutgoingMessage::Replayed { .. }
+        | OutgoingMessage::Released { .. }
         | OutgoingMessage::Committed { .. }
         | OutgoingMessage::Aside { .. } => None,
-    }
+    };
+    fact.into_iter().collect()
 }

@@ -25,7 +25,8 @@ fn every_hour_balances() {
             .map(|line| line[field].as_i64().unwrap())
             .collect::<Vec<_>>()
     };
-    assert_eq!(of("hour"), [five, 6 * HOUR, 8 * HOUR]);
+    assert_eq!(of("hour"), [5, 6, 8]);
+    assert_eq!(of("at"), [five, 6 * HOUR, 8 * HOUR]);
     assert_eq!(of("produced"), [2, 2, 2]);
     assert_eq!(of("acked"), [3, 1, 0]);
     assert_eq!(of("pending"), [0, 0, 2]);

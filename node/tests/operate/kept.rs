@@ -114,7 +114,7 @@ fn what_is_undeliverable_is_listed_and_sent_on() {
         listed[0]["reason"],
         json!("topic 'graves' has no partition 7")
     );
-    assert_eq!(listed[1]["id"], json!("0-1"));
+    assert_eq!(listed[1]["partition"], json!(0));
     let shown = node.weir("queue list").unwrap();
     assert!(shown.contains("2 undeliverable"), "{shown}");
     let again = node.weir("queue send-on jobs 0").unwrap();

@@ -36,7 +36,8 @@ pub struct ReconcileArgs {
 #[derive(Debug, Serialize)]
 struct Reconciled {
     group: String,
-    hour: i64,
+    /// When the hour began.
+    at: i64,
     #[serde(flatten)]
     counts: LedgerLine,
 }
@@ -65,7 +66,7 @@ impl Reconciliation {
             self.hours
                 .extend(view.hours.into_iter().map(|counts| Reconciled {
                     group: group.to_owned(),
-                    hour: i64::from(counts.hour) * HOUR,
+                    at: i64::from(counts.hour) * HOUR,
                     counts,
                 }));
             if view.gaps_more {
@@ -119,7 +120,7 @@ impl Reconciliation {
         for line in &self.hours {
             let counts = &line.counts;
             let mut cells = vec![
-                time::show(line.hour),
+                time::show(line.at),
                 line.group.clone(),
                 counts.partition.to_string(),
                 or_dash(counts.produced),
