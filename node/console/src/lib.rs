@@ -33,7 +33,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use weir_api::{Api, GroupCallError, MetricsSource};
+use weir_api::queue::QueueCall;
+use weir_api::{Api, GroupCallError, MetricsSource, QueueCallError};
 use weir_base::{BoxFuture, Env, NodeId};
 
 pub use weir_api::console::Health;
@@ -110,6 +111,38 @@ impl ConsoleState {
                 | GroupCallError::NotAvailable
                 | GroupCallError::Loading => self.env.clock.now() < give_up,
                 GroupCallError::Indeterminate | GroupCallError::Group(_) => false,
+            };
+            if !passes {
+                return Err(refused.into());
+            }
+            self.env.sleep(SETTLE_POLL).await;
+        }
+    }
+
+    /// Calls a queue, and again while it surely did nothing but soon may: its journal is
+    /// made, or its leader elected, at first use.
+    pub(crate) async fn queue_call<T>(
+        &self,
+        call: impl Fn() -> QueueCall<T>,
+    ) -> Result<T, Failure> {
+        let give_up = self.env.clock.now() + SETTLE_MAX;
+        loop {
+            let refused = match self.within(call()).await? {
+                Ok(reply) => return Ok(reply),
+                Err(refused) => refused,
+            };
+            let passes = match &refused {
+                QueueCallError::NotAvailable | QueueCallError::Loading => {
+                    self.env.clock.now() < give_up
+                }
+                QueueCallError::UnknownPartition
+                | QueueCallError::NotLeader(_)
+                | QueueCallError::Indeterminate
+                | QueueCallError::Overloaded
+                | QueueCallError::NoQueue
+                | QueueCallError::IllegalGroupName(_)
+                | QueueCallError::Unreadable(_)
+                | QueueCallError::Refused(_) => false,
             };
             if !passes {
                 return Err(refused.into());

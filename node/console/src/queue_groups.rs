@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use weir_api::Api;
+use weir_api::{Api, QueueCallError};
 use weir_api::console::{AlterQueueGroup, AlteredQueueGroup, parse_on_full, parse_target};
 use weir_api::log::OffsetQuery;
 use weir_api::queues::{
@@ -17,7 +17,7 @@ use weir_base::{Offset, TopicPartition};
 
 use crate::ConsoleState;
 use crate::failure::Failure;
-use crate::queues::{ask, led};
+use crate::queues::led;
 use crate::routes::{Answer, Body, Shared};
 
 pub(crate) async fn alter(
@@ -73,7 +73,17 @@ async fn in_force(
     let describe = QueueCommand::Describe {
         group: group.into(),
     };
-    Ok(match ask(state, api, at, describe).await? {
+    // Before its journal is there, a queue has no groups.
+    let described = state.queue_call(|| {
+        let called = api.queues.call(at, describe.clone());
+        Box::pin(async move {
+            match called.await {
+                Err(QueueCallError::NoQueue) => Ok(None),
+                reply => reply.map(Some),
+            }
+        })
+    });
+    Ok(match described.await? {
         Some(QueueReply::Describe(Ok(view))) => view.settings,
         Some(_) | None => GroupSettings::default(),
     })
@@ -134,7 +144,8 @@ fn change_capacity(wish: &AlterQueueGroup, settings: &mut GroupSettings) -> Resu
     });
     let on_full = on_full.transpose()?;
     let old = settings.capacity.take();
-    let messages_max = wish.capacity.or(old.as_ref().map(|own| own.messages_max));
+    let own = old.as_ref().map(|own| own.messages_max);
+    let messages_max = wish.capacity.or(own);
     let messages_max = messages_max.filter(|max| *max != 0);
     if messages_max.is_none() && on_full.is_some() {
         return Err(refused(
@@ -144,7 +155,7 @@ fn change_capacity(wish: &AlterQueueGroup, settings: &mut GroupSettings) -> Resu
     settings.capacity = messages_max.map(|messages_max| Capacity {
         messages_max,
         on_full: on_full
-            .or(old.map(|own| own.on_full))
+            .or_else(|| old.map(|own| own.on_full))
             .unwrap_or(OnFull::Reject),
     });
     Ok(())
@@ -169,10 +180,12 @@ async fn set(
             state.within(end).await??.offset.unwrap_or_default()
         }
     };
-    let made = api
-        .queues
-        .ensure_group(at, group.into(), settings, start, true);
-    state.within(made).await??;
+    let set = || {
+        let settings = settings.clone();
+        api.queues
+            .ensure_group(at, group.into(), settings, start, true)
+    };
+    state.queue_call(set).await?;
     Ok(())
 }
 

@@ -135,17 +135,19 @@ pub(super) fn run(args: &SetArgs, session: &mut Session<'_>) -> Result<()> {
     };
     let view: TopicView = session.client.get(&format!("/v1/topics/{topic}"))?;
     let path = format!("/v1/queues/{topic}/groups/{group}");
-    let mut done = 0;
+    let (mut done, all) = (0, view.partitions.len());
     for node in session.client.cluster()?.nodes {
         let leads = view.partitions.iter().any(|p| p.leader == Some(node.id));
         let Some(admin) = node.endpoints.get("admin").filter(|_| leads) else {
             continue;
         };
         let node = Client::new(vec![admin.clone()]);
-        let set: AlteredQueueGroup = node.send(Method::PATCH, &path, Some(&wish))?;
-        done += set.partitions;
+        match node.send::<AlteredQueueGroup>(Method::PATCH, &path, Some(&wish)) {
+            Ok(set) => done += set.partitions,
+            Err(error) if done == 0 => return Err(error),
+            Err(error) => bail!("set on {done} of {all} partitions, then: {error:#}; set it again"),
+        }
     }
-    let all = view.partitions.len();
     if done != all {
         bail!("set on {done} of {all} partitions, the others were not led; set it again");
     }
