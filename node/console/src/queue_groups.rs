@@ -7,12 +7,12 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use weir_api::{Api, QueueCallError};
 use weir_api::console::{AlterQueueGroup, AlteredQueueGroup, parse_on_full, parse_target};
 use weir_api::log::OffsetQuery;
 use weir_api::queues::{
     Capacity, GroupSettings, OnFull, QueueCommand, QueueError, QueueReply, Rate,
 };
+use weir_api::{Api, QueueCallError};
 use weir_base::{Offset, TopicPartition};
 
 use crate::ConsoleState;

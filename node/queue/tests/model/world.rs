@@ -14,7 +14,7 @@ use crate::twin::{ATTEMPTS_MAX, Asked, GROUPS, Produced, Twin, ensure};
 /// Something that happened, visible once the journal is committed up to a place.
 enum Event {
     Record(QueueRecord),
-    Reply(Timestamp, Asked, QueueReply),
+    Reply(Timestamp, Asked, Box<QueueReply>),
 }
 
 /// A partition that outgoing batches are appended to.
@@ -154,7 +154,7 @@ impl World {
         for (token, reply) in out.replies {
             let asked = self.asked.remove(&token);
             ensure!(asked.is_some(), "{token:?} was answered twice: {reply:?}");
-            let event = Event::Reply(self.now, asked.unwrap(), reply);
+            let event = Event::Reply(self.now, asked.unwrap(), Box::new(reply));
             self.events.push_back((self.journal.len(), event));
         }
         self.ends.push_back(self.journal.len());
@@ -184,12 +184,12 @@ impl World {
                 Event::Record(record) => self.twin.on_record(&record)?,
                 Event::Reply(at, asked, reply) => {
                     if let (Asked::Receive(kind, _), QueueReply::Receive(Ok(given))) =
-                        (&asked, &reply)
+                        (&asked, &*reply)
                     {
                         let receipts = given.iter().map(|given| (*kind, given.receipt));
                         self.receipts.extend(receipts);
                     }
-                    self.twin.on_reply(at, &self.options, asked, reply)?;
+                    self.twin.on_reply(at, &self.options, asked, *reply)?;
                 }
             }
         }
