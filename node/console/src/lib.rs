@@ -142,6 +142,7 @@ impl ConsoleState {
                 | QueueCallError::NoQueue
                 | QueueCallError::IllegalGroupName(_)
                 | QueueCallError::Unreadable(_)
+                | QueueCallError::TooLarge { .. }
                 | QueueCallError::Refused(_) => false,
             };
             if !passes {

@@ -56,5 +56,6 @@ pub use reply::{
 };
 pub use settings::{
     ATTEMPTS_MAX, BACKOFF_MAX, BACKOFF_STEPS_MAX, BROADCAST_EXPIRY, Backoff, Capacity,
-    GROUP_NAME_BYTES_MAX, GroupSettings, INVISIBLE_MAX, INVISIBLE_MIN, OnFull, Pacing, Rate, Target,
+    GROUP_NAME_BYTES_MAX, GroupSettings, INVISIBLE_MAX, INVISIBLE_MIN, OnFull, Pacing, Rate,
+    Target,
 };

@@ -30,9 +30,10 @@ fn a_queue_group_is_made_and_set() {
     let steps = [1, 3].map(Duration::from_secs).to_vec();
     assert_eq!(first.backoff, Backoff::List(steps));
     let rates = [first.pacing.rate, second.pacing.rate];
-    assert_eq!(rates, [Some(51), Some(50)]);
+    assert_eq!(rates, [weir_api::queues::Rate::Topic(101); 2]);
     node.weir("queue set jobs g --rate 0").unwrap();
-    assert_eq!(node.settings("jobs", 0).pacing.rate, None);
+    let rate = node.settings("jobs", 0).pacing.rate;
+    assert_eq!(rate, weir_api::queues::Rate::Unlimited);
 }
 
 #[test]
@@ -116,10 +117,6 @@ fn a_bad_setting_is_named_with_its_limit_and_changes_nothing() {
     node.weir("queue set jobs g --attempts 3").unwrap();
     let before = node.json("queue describe jobs");
     for (bad, says) in [
-        (
-            "--rate 1",
-            "rate 1 is less than one for each of 2 partitions",
-        ),
         ("--concurrency 1", "concurrency 1 is less than one for each"),
         (
             "--attempts 0",

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::queue::dead_letter_topic;
-use crate::queues::{Backoff, Filter, GroupSettings, OnFull, Target};
+use crate::queues::{Backoff, Filter, GroupSettings, OnFull, Rate, Target};
 
 /// The pause before another attempt.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -117,8 +117,10 @@ pub struct QueueSettingsView {
     pub lease: u64,
     /// Which messages it wants: `tags: a || b` or `sql: ...`; none: all.
     pub filter: Option<String>,
-    /// Deliveries a second; this partition's share. None: no limit.
+    /// Deliveries a second of all partitions of the topic together. None: no such limit.
     pub rate: Option<u32>,
+    /// The same of each partition by itself, as groups of earlier versions had it.
+    pub partition_rate: Option<u32>,
     /// Messages delivered and not settled; this partition's share. None: no limit.
     pub concurrency: Option<u32>,
     /// The same of one message group or key.
@@ -153,7 +155,14 @@ impl QueueSettingsView {
                 Filter::Tags(tags) => Some(format!("tags: {tags}")),
                 Filter::Sql(sql) => Some(format!("sql: {sql}")),
             },
-            rate: settings.pacing.rate,
+            rate: match settings.pacing.rate {
+                Rate::Topic(rate) => Some(rate),
+                Rate::Partition(_) | Rate::Unlimited => None,
+            },
+            partition_rate: match settings.pacing.rate {
+                Rate::Partition(rate) => Some(rate),
+                Rate::Topic(_) | Rate::Unlimited => None,
+            },
             concurrency: settings.pacing.concurrency,
             key_concurrency: settings.pacing.key_concurrency,
             dead_letter: settings

@@ -9,13 +9,12 @@ use weir_api::console::{BackoffView, NamedBackoff, QueueLine, QueueSettingsView}
 use crate::table::{Table, list, or_dash};
 use crate::time;
 
-/// Groups with the partitions on which they have the same settings; limits that are shared
-/// among partitions are summed up.
+/// Groups with the partitions on which they have the same settings; what each partition has
+/// its own share of is summed up.
 fn agreeing(lines: &[QueueLine]) -> BTreeMap<(&str, &str, QueueSettingsView), Vec<&QueueLine>> {
     let mut groups = BTreeMap::new();
     for line in lines {
         let shared_apart = QueueSettingsView {
-            rate: line.settings.rate.map(|_| 0),
             concurrency: line.settings.concurrency.map(|_| 0),
             ..line.settings.clone()
         };
@@ -39,26 +38,23 @@ pub(super) fn print(lines: &[QueueLine], out: &mut dyn Write) -> io::Result<()> 
             true => format!("{topic} {group} (partitions {})", list(&partitions)),
             false => format!("{topic} {group}"),
         };
-        let sum = |of: fn(&QueueSettingsView) -> Option<u32>| {
-            let shares = lines.iter().filter_map(|line| of(&line.settings));
-            shares.map(u64::from).reduce(|sum, share| sum + share)
-        };
-        let rate = sum(|settings| settings.rate).map(|rate| format!("{rate}/s"));
-        let concurrency = sum(|settings| settings.concurrency);
-        writeln!(out, "{place}: {}", words(&settings, rate, concurrency))?;
+        let shares = lines.iter().filter_map(|line| line.settings.concurrency);
+        let concurrency = shares.map(u64::from).reduce(|sum, share| sum + share);
+        writeln!(out, "{place}: {}", words(&settings, concurrency))?;
     }
     Ok(())
 }
 
 /// All of it in one line, in the words of `weir queue set`.
-fn words(settings: &QueueSettingsView, rate: Option<String>, concurrency: Option<u64>) -> String {
+fn words(settings: &QueueSettingsView, concurrency: Option<u64>) -> String {
     let QueueSettingsView {
         attempts,
         backoff,
         fifo,
         lease,
         filter,
-        rate: _,
+        rate,
+        partition_rate,
         concurrency: _,
         key_concurrency,
         dead_letter,
@@ -68,6 +64,11 @@ fn words(settings: &QueueSettingsView, rate: Option<String>, concurrency: Option
         versioned,
         expires,
     } = settings;
+    let rate = match (rate, partition_rate) {
+        (Some(rate), _) => Some(format!("{rate}/s")),
+        (None, Some(rate)) => Some(format!("{rate}/s a partition")),
+        (None, None) => None,
+    };
     let fields = [
         ("attempts", attempts.to_string()),
         ("backoff", pauses(backoff)),
