@@ -3,9 +3,15 @@
 const { execFileSync } = require('node:child_process')
 const { randomBytes } = require('node:crypto')
 const { Kafka, CompressionTypes, CompressionCodecs, logLevel } = require('kafkajs')
+const lz4 = require('lz4-napi')
+const zstd = require('@mongodb-js/zstd')
 
+// kafkajs brings gzip alone. The packages that its documentation names for lz4 and zstd do not run on Node 20 (kafkajs-lz4
+// 2.0 fetches its own file by URL, @kafkajs/zstd no longer compiles): these two lines are what an application writes instead.
 CompressionCodecs[CompressionTypes.Snappy] = require('kafkajs-snappy')
-const CODECS = { none: CompressionTypes.None, gzip: CompressionTypes.GZIP, snappy: CompressionTypes.Snappy }
+CompressionCodecs[CompressionTypes.LZ4] = () => ({ compress: ({ buffer }) => lz4.compressFrame(buffer), decompress: (buffer) => lz4.decompressFrame(buffer) })
+CompressionCodecs[CompressionTypes.ZSTD] = () => ({ compress: ({ buffer }) => zstd.compress(buffer), decompress: (buffer) => zstd.decompress(buffer) })
+const CODECS = { none: CompressionTypes.None, gzip: CompressionTypes.GZIP, snappy: CompressionTypes.Snappy, lz4: CompressionTypes.LZ4, zstd: CompressionTypes.ZSTD }
 const NAME = process.env.CLIENT || 'kafkajs'
 const PARTITIONS = 3
 const topic = `kafkajs-${randomBytes(4).toString('hex')}`
