@@ -39,6 +39,8 @@ public final class Check {
         check.check("create-topic", check::createTopic);
         for (var codec : CODECS) check.check("codec-" + codec, () -> check.codec(codec));
         check.check("group-rebalance", check::group);
+        check.check("static-member", () -> Members.staticMember(check));
+        check.check("cooperative", () -> Members.cooperative(check));
         if (KILL.isEmpty()) System.out.println(NAME + " leader-kill SKIP no kill command");
         else check.check("leader-kill", check::leaderKill);
         System.exit(check.failed ? 1 : 0);
@@ -67,10 +69,13 @@ public final class Check {
         return new KafkaProducer<>(config, new StringSerializer(), new StringSerializer());
     }
 
-    KafkaConsumer<String, String> consumer(String group) {
+    KafkaConsumer<String, String> consumer(String group) { return consumer(group, Map.of()); }
+
+    KafkaConsumer<String, String> consumer(String group, Map<String, Object> more) {
         var config = new HashMap<String, Object>(Map.of("bootstrap.servers", bootstrap, "auto.offset.reset", "earliest",
             "enable.auto.commit", false, "session.timeout.ms", 6000, "heartbeat.interval.ms", 500));
         if (group != null) config.put("group.id", group);
+        config.putAll(more);
         return new KafkaConsumer<>(config, new StringDeserializer(), new StringDeserializer());
     }
 
