@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -45,9 +43,13 @@ func check() int {
 	}
 	run("group-rebalance", func(ctx context.Context) (string, error) { return checkGroup(ctx, topic) })
 	if os.Getenv("KILL") == "" {
-		fmt.Println(name, "leader-kill SKIP no kill command")
+		for what := range kills {
+			fmt.Println(name, what, "SKIP no kill command")
+		}
 	} else {
-		run("leader-kill", func(ctx context.Context) (string, error) { return checkLeaderKill(ctx, topic, 1) })
+		for what, victims := range kills {
+			run(what, func(ctx context.Context) (string, error) { return checkKill(ctx, topic+"-"+what, victims) })
+		}
 	}
 	return code
 }
@@ -238,70 +240,4 @@ func checkGroup(ctx context.Context, topic string) (string, error) {
 		}
 	}
 	return fmt.Sprintf("joined, left, %d records read and committed", total), nil
-}
-
-func checkLeaderKill(ctx context.Context, topic string, partition int32) (string, error) {
-	const count = 3000
-	client, err := connect(kgo.ProducerLinger(5 * time.Millisecond))
-	if err != nil {
-		return "", err
-	}
-	defer client.Close()
-	var (
-		mutex    sync.Mutex
-		failures []error
-		last     time.Time
-		gap      time.Duration
-		killed   int32
-	)
-	for i := range count {
-		client.Produce(ctx, &kgo.Record{Topic: topic, Partition: partition, Value: fmt.Append(nil, i)}, func(_ *kgo.Record, err error) {
-			mutex.Lock()
-			defer mutex.Unlock()
-			if err != nil {
-				failures = append(failures, err)
-			} else {
-				if !last.IsZero() {
-					gap = max(gap, time.Since(last))
-				}
-				last = time.Now()
-			}
-		})
-		time.Sleep(1500 * time.Microsecond)
-		if i == count/3 {
-			if killed, err = leader(ctx, client, topic, partition); err != nil {
-				return "", err
-			}
-			if err := exec.Command("sh", "-c", os.Getenv("KILL"), "kill", fmt.Sprint(killed)).Run(); err != nil {
-				return "", err
-			}
-		}
-	}
-	if err := client.Flush(ctx); err != nil {
-		return "", err
-	}
-	if len(failures) > 0 {
-		return "", fmt.Errorf("%d records failed, the first: %w", len(failures), failures[0])
-	}
-	found, err := readRecords(ctx, topic, partition, count, func(*kgo.Record) bool { return true })
-	if err != nil {
-		return "", err
-	}
-	seen, twice, inversions, previous := map[int]bool{}, 0, 0, -1
-	for _, r := range found {
-		value, err := strconv.Atoi(string(r.Value))
-		if err != nil {
-			return "", err
-		}
-		if seen[value] {
-			twice++
-		} else if value < previous {
-			inversions++
-		}
-		seen[value], previous = true, value
-	}
-	if len(seen) != count || twice > 0 || inversions > 0 {
-		return "", fmt.Errorf("%d lost, %d duplicates, %d inversions in %d records", count-len(seen), twice, inversions, len(found))
-	}
-	return fmt.Sprintf("node %d killed, %d records once and in order, longest gap between acks %d ms", killed, count, gap.Milliseconds()), nil
 }
