@@ -54,6 +54,12 @@ func (a *acks) add(_ *kgo.Record, err error) {
 	a.count, a.last = a.count+1, time.Now()
 }
 
+func (a *acks) soFar() int {
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	return a.count
+}
+
 // checkKill sends numbered records to every partition of a new topic in turn, idempotent as franz-go is by default,
 // kills nodes amid them, and reads all back: each once, and those of a partition in order.
 func checkKill(ctx context.Context, topic string, choose victims) (string, error) {
@@ -78,6 +84,9 @@ func checkKill(ctx context.Context, topic string, choose victims) (string, error
 		client.Produce(ctx, &kgo.Record{Topic: topic, Partition: int32(i % partitions), Value: fmt.Append(nil, i)}, acked.add)
 		time.Sleep(1500 * time.Microsecond)
 		if i == count/3 {
+			if err := until(ctx, "acks before the kill", func() bool { return acked.soFar() > 0 }); err != nil {
+				return "", err
+			}
 			if killed, err = choose(ctx, client, topic); err != nil {
 				return "", err
 			}

@@ -2,7 +2,7 @@
 
 `confluent.py load BOOTSTRAP TOPIC SECONDS RATE PROCESS` is the producer of `weir-soak failover`: see ../README.md.
 """
-import json, sys, time, uuid
+import json, sys, threading, time, uuid
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 import report
@@ -11,6 +11,33 @@ PARTITIONS = 3
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 # A rebalance overtook the commit, so the next owner reads and commits the records again; or all is committed.
 OVERTAKEN = (KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError._ASSIGNMENT_LOST, KafkaError._NO_OFFSET)
+# The coordinator is gone, and what becomes of the commit is not known: the next one covers it.
+UNSERVED = (KafkaError._WAIT_COORD, KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+            KafkaError.REQUEST_TIMED_OUT, KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._DESTROY)
+
+
+class Member:
+    """A consumer that remembers every change of what it owns."""
+
+    def __init__(self, consumer, topic):
+        self.consumer, self.changes, self.revoked = consumer, 0, set()
+        consumer.subscribe([topic], on_assign=self.assigned, on_revoke=self.lost, on_lost=self.lost)
+
+    def assigned(self, _consumer, _partitions):
+        self.changes += 1
+
+    def lost(self, _consumer, partitions):
+        self.changes += 1
+        self.revoked |= {p.partition for p in partitions}
+
+    def owns(self):
+        return {p.partition for p in self.consumer.assignment()}
+
+
+def share(*members):
+    for member in members:
+        member.consumer.poll(0.1)
+    return all(member.owns() for member in members) and sum(len(member.owns()) for member in members) == PARTITIONS
 
 
 class Checks:
@@ -23,9 +50,10 @@ class Checks:
         config = {key.replace("_", "."): value for key, value in config.items()}
         return Producer({"bootstrap.servers": self.bootstrap, "acks": "all", "enable.idempotence": True, "linger.ms": 5, **config})
 
-    def consumer(self, group):
+    def consumer(self, group, **config):
+        config = {key.replace("_", "."): value for key, value in config.items()}
         return Consumer({"bootstrap.servers": self.bootstrap, "group.id": group, "auto.offset.reset": "earliest",
-                         "session.timeout.ms": 6000, "heartbeat.interval.ms": 500, "enable.auto.commit": False})
+                         "session.timeout.ms": 6000, "heartbeat.interval.ms": 500, "enable.auto.commit": False, **config})
 
     def create_topic(self):
         for future in self.admin.create_topics([NewTopic(self.topic, PARTITIONS, 3)], operation_timeout=10).values():
@@ -65,11 +93,11 @@ class Checks:
             assert message.value() == (f"{codec} value {i}" * 5).encode() and message.key() == f"key-{i}".encode(), f"record {i} differs"
         return "200 records with keys and headers"
 
-    def commit(self, member):
+    def commit(self, member, harmless=OVERTAKEN):
         try:
             member.commit(asynchronous=False)
         except KafkaException as error:
-            if error.args[0].code() not in OVERTAKEN:
+            if error.args[0].code() not in harmless:
                 raise
 
     def group(self):
@@ -101,6 +129,115 @@ class Checks:
         third.close()
         report.committed_all(seen, {c.partition: c.offset for c in committed}, {p: high for p, (_, high) in enumerate(self.watermarks())})
         return f"joined, left, {total} records read and committed"
+
+    def static_member(self):
+        """A member that restarts under its own name within its session gets its partitions back, and the other notices nothing."""
+        def named(i):
+            consumer = self.consumer(f"{self.topic}-static", group_instance_id=f"member-{i}", session_timeout_ms=45000)
+            return Member(consumer, self.topic)
+
+        members = [named(0), named(1)]
+        report.until("two members share", lambda: share(*members))
+        for i in (0, 1):  # one of the two leads the group
+            other, owned = members[1 - i], members[i].owns()
+            changes = other.changes
+            members[i].consumer.close()  # a static member says no farewell
+            members[i] = named(i)
+            report.until(f"the restarted member owns {owned}", lambda: share(*members) and members[i].owns() == owned)
+            assert other.changes == changes, f"restart of member {i}: the other member's partitions changed {other.changes - changes} times"
+        for member in members:
+            member.consumer.close()
+        return "each of two members restarted and had its partitions back, without a rebalance"
+
+    def cooperative(self):
+        """Partitions that do not move to the second member, or back, are never taken from the first."""
+        def sticky():
+            return Member(self.consumer(f"{self.topic}-cooperative", partition_assignment_strategy="cooperative-sticky"), self.topic)
+
+        first = sticky()
+        report.until("the first member owns everything", lambda: share(first))
+        second = sticky()
+        report.until("two members share", lambda: share(first, second))
+        moved = second.owns()
+        assert not second.revoked, f"the second member lost {second.revoked} again"
+        second.consumer.close()
+        report.until("the first member takes over", lambda: share(first))
+        assert len(moved) == 1 and first.revoked == moved, f"moved {moved}, but the first member lost {first.revoked}"
+        first.consumer.close()
+        return f"one of {PARTITIONS} partitions moved and came back, the others were never revoked"
+
+    def whole(self):
+        """Waits until every replica is in sync, so that one more kill is survivable."""
+        def complete():
+            topics = self.admin.list_topics(timeout=10).topics.values()
+            return all(p.leader > 0 and len(p.isrs) == len(p.replicas) for topic in topics for p in topic.partitions.values())
+
+        report.until("all replicas in sync", complete)
+
+    def coordinator_kill(self):
+        """A group goes on through the kill of its coordinator: what was committed stays so, and nothing is missed."""
+        if not report.KILL:
+            raise report.Skip("no kill command")
+        topic, group, count = f"{self.topic}-coordinator", f"{self.topic}-coordinator", 3000
+        for future in self.admin.create_topics([NewTopic(topic, PARTITIONS, 3)], operation_timeout=10).values():
+            future.result()
+        self.whole()
+        producer, partitions = self.producer(message_timeout_ms=60000), [TopicPartition(topic, p) for p in range(PARTITIONS)]
+        done = threading.Event()
+
+        def produce():  # the kill falls among records that are sent and committed all the time
+            for i in range(count):
+                producer.produce(topic, value=str(i), partition=i % PARTITIONS)
+                producer.poll(0.0015)
+            done.set()
+
+        threading.Thread(target=produce, daemon=True).start()
+        member, seen = self.consumer(group), []
+        member.subscribe([topic])
+
+        def step():
+            messages = [m for m in member.consume(50, 0.2) if not m.error()]
+            seen.extend((m.partition(), m.offset(), int(m.value())) for m in messages)
+            if messages:
+                self.commit(member, OVERTAKEN + UNSERVED)
+            return True
+
+        report.until("the first records", lambda: step() and len(seen) >= count // 3)
+        before, read = {p.partition: p.offset for p in member.committed(partitions, timeout=30)}, len(seen)
+        coordinator = self.admin.describe_consumer_groups([group])[group].result(30).coordinator.id
+        report.kill(coordinator)
+        after = {}
+
+        def committed():
+            try:
+                after.update({p.partition: p.offset for p in member.committed(partitions, timeout=5)})
+            except KafkaException as error:
+                if error.args[0].code() not in UNSERVED:
+                    raise
+            return step() and after
+
+        report.until("committed positions after the kill", committed)
+        assert all(after[p] >= before[p] for p in before), f"committed before the kill {before}, after it {after}"
+        report.until("all records", lambda: step() and len({value for _, _, value in seen}) == count, 90)
+        assert done.is_set() and producer.flush(60) == 0, "not all acknowledged"
+        again = [(p, offset) for p, offset, _ in seen[read:] if offset < before[p]]
+        assert not again, f"{len(again)} records came again that were committed before the kill"
+        ends = {p.partition: member.get_watermark_offsets(p, timeout=30)[1] for p in partitions}
+
+        def all_committed():
+            step()
+            self.commit(member, OVERTAKEN + UNSERVED)
+            final = {p.partition: p.offset for p in member.committed(partitions, timeout=30)}
+            try:
+                report.committed_all([(p, offset) for p, offset, _ in seen], final, ends)
+            except AssertionError as short:
+                print(short, file=sys.stderr)
+                return False
+            return True
+
+        report.until("all is committed", all_committed)
+        member.close()
+        return f"node {coordinator} killed, {count} records read and committed, {len(seen) - count} of them twice"
 
     def watermarks(self):
         consumer = self.consumer(f"{self.topic}-watermarks")
@@ -158,7 +295,10 @@ def main():
     for codec in CODECS:
         report.check(f"codec-{codec}", lambda: checks.codec(codec))
     report.check("group-rebalance", checks.group)
+    report.check("static-member", checks.static_member)
+    report.check("cooperative", checks.cooperative)
     report.check("leader-kill", checks.leader_kill)
+    report.check("coordinator-kill", checks.coordinator_kill)
     report.finish()
 
 
