@@ -32,26 +32,27 @@ var kills iter.Seq2[string, victims] = func(yield func(string, victims) bool) {
 	})
 }
 
-// acks counts what has been acknowledged, and the longest time in which nothing was.
+// acks counts what has been acknowledged, and the longest time in which nothing of a partition was.
 type acks struct {
 	mutex    sync.Mutex
 	count    int
-	last     time.Time
+	last     [partitions]time.Time
 	gap      time.Duration
 	failures []error
 }
 
-func (a *acks) add(_ *kgo.Record, err error) {
+func (a *acks) add(record *kgo.Record, err error) {
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
 	if err != nil {
 		a.failures = append(a.failures, err)
 		return
 	}
-	if !a.last.IsZero() {
-		a.gap = max(a.gap, time.Since(a.last))
+	last := &a.last[record.Partition]
+	if !last.IsZero() {
+		a.gap = max(a.gap, time.Since(*last))
 	}
-	a.count, a.last = a.count+1, time.Now()
+	a.count, *last = a.count+1, time.Now()
 }
 
 func (a *acks) soFar() int {
@@ -106,7 +107,7 @@ func checkKill(ctx context.Context, topic string, choose victims) (string, error
 			return "", err
 		}
 	}
-	return fmt.Sprintf("node %s killed, %d records once and in order, longest gap between acks %d ms", list(killed), acked.count, acked.gap.Milliseconds()), nil
+	return fmt.Sprintf("node %s killed, %d records once and in order, longest gap between a partition's acks %d ms", list(killed), acked.count, acked.gap.Milliseconds()), nil
 }
 
 func kill(nodes []int32) error {
