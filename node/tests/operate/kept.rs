@@ -22,6 +22,7 @@ impl Node {
             deliver_at,
             payload: payload(id),
             dedup: None,
+            room: None,
         };
         let kept = self
             .broker
@@ -68,6 +69,7 @@ fn parked_half_messages_are_listed_apart() {
         payload: payload(id),
         producers: "tellers".into(),
         check_after: Some(check_after),
+        room: None,
     };
     let (asked, not_yet) = (Duration::ZERO, Duration::from_secs(3_600));
     node.runtime.block_on(async {
