@@ -115,7 +115,7 @@ impl Clients {
                 let acked = queues.ack(at, GROUP.into(), vec![receipt]).await?;
                 self.board.lock().unwrap().acked += u64::from(acked == [Ok(())]);
             } else {
-                queues.dead_letter(at, GROUP.into(), receipt).await?;
+                queues.dead_letter(at, GROUP.into(), receipt, 0).await?;
             }
         }
         Ok(())

@@ -221,16 +221,19 @@ impl dyn QueueApi {
         reply!(self, at, command, QueueReply::Renew(done) => Ok(done?))
     }
 
-    /// Gives a message up, whatever its attempts.
+    /// Gives a message up, whatever its attempts; `attempts` are those that its consumer
+    /// made by itself, 0 if it does not say.
     pub fn dead_letter(
         &self,
         at: TopicPartition,
         group: GroupName,
         receipt: Receipt,
+        attempts: u16,
     ) -> QueueCall<()> {
         let command = QueueCommand::DeadLetter {
             group,
             receipt,
+            attempts,
             note: None,
         };
         reply!(self, at, command, QueueReply::DeadLetter(done) => Ok(done?))

@@ -69,6 +69,9 @@ pub enum QueueCommand {
         group: GroupName,
         /// What to give up.
         receipt: Receipt,
+        /// Attempts that the consumer made of it by itself, this delivery's first one and
+        /// those before it included: the letter says at least so many. 0: those counted here.
+        attempts: u16,
         /// In the consumer's words.
         note: Option<Arc<str>>,
     },

@@ -11,7 +11,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use weir_base::Monotonic;
 
-use crate::proto::TelemetryCommand;
+use crate::errors::ok;
+use crate::proto::{Settings, TelemetryCommand, command::Command};
 
 /// What goes down a telemetry stream: commands, or the error that ends it.
 pub(crate) type Outgoing = mpsc::Sender<Result<TelemetryCommand, tonic::Status>>;
@@ -27,6 +28,8 @@ pub(crate) enum Role {
         takes: Takes,
         /// How long its receives wait that do not say.
         waits: Option<Duration>,
+        /// The topic (Weir's name) whose queues say what the group's settings are.
+        topic: Option<String>,
     },
 }
 
@@ -47,6 +50,8 @@ struct Client {
     role: Role,
     stream: StreamId,
     outgoing: Outgoing,
+    /// The settings that it was told last.
+    told: Settings,
     /// Topics that it received from, by Weir's names.
     topics: BTreeSet<String>,
     /// When it last began a call.
@@ -91,11 +96,11 @@ impl Clients {
         StreamId(state.streams)
     }
 
-    /// A client told its settings; `false` if there are too many clients.
+    /// A client told its settings and is told `told`; `false` if there are too many clients.
     pub(crate) fn tell(
         &self,
         client: &Arc<str>,
-        role: Role,
+        (role, told): (Role, Settings),
         (stream, outgoing): (StreamId, &Outgoing),
         now: Monotonic,
     ) -> bool {
@@ -104,14 +109,15 @@ impl Clients {
             return false;
         }
         let topics = state.clients.remove(client).map(|before| before.topics);
-        let told = Client {
+        let known = Client {
             role,
+            told,
             stream,
             outgoing: outgoing.clone(),
             topics: topics.unwrap_or_default(),
             heard: now,
         };
-        state.clients.insert(Arc::clone(client), told);
+        state.clients.insert(Arc::clone(client), known);
         true
     }
 
@@ -168,6 +174,51 @@ impl Clients {
         Some(Gone { topics })
     }
 
+    /// The groups that consumers known here receive for, each with the topic whose queues
+    /// say what its settings are.
+    pub(crate) fn consumed(&self) -> BTreeSet<(String, String)> {
+        let state = self.state();
+        let groups = state
+            .clients
+            .values()
+            .filter_map(|client| match &client.role {
+                Role::Consumer { group, topic, .. } => Some((topic.clone()?, group.clone())),
+                Role::Producer { .. } => None,
+            });
+        groups.collect()
+    }
+
+    /// Tells the consumers of a group their settings anew if they are others by now:
+    /// `in_force` makes them from those that were told last. A client that does not read is
+    /// told the next time.
+    pub(crate) fn tell_again(
+        &self,
+        (topic, group): (&str, &str),
+        in_force: impl Fn(&Settings) -> Settings,
+    ) {
+        for client in self.state().clients.values_mut() {
+            let is_meant = match &client.role {
+                Role::Consumer {
+                    group: of,
+                    topic: from,
+                    ..
+                } => of == group && from.as_deref() == Some(topic),
+                Role::Producer { .. } => false,
+            };
+            let settings = in_force(&client.told);
+            if !is_meant || settings == client.told {
+                continue;
+            }
+            let command = TelemetryCommand {
+                status: Some(ok()),
+                command: Some(Command::Settings(settings.clone())),
+            };
+            if client.outgoing.try_send(Ok(command)).is_ok() {
+                client.told = settings;
+            }
+        }
+    }
+
     /// The topics that producers known here send to.
     pub(crate) fn produced(&self) -> BTreeSet<String> {
         let state = self.state();
@@ -208,17 +259,19 @@ mod tests {
             group: "g".to_owned(),
             takes: Takes::Simply,
             waits: None,
+            topic: None,
         };
+        let told = || (role.clone(), Settings::default());
         let (first, second) = (clients.new_stream(), clients.new_stream());
         let (early, late) = (Monotonic(1), Monotonic(2));
-        assert!(clients.tell(&a, role.clone(), (first, &outgoing), early));
-        assert!(!clients.tell(&b, role.clone(), (second, &outgoing), early));
-        assert!(clients.tell(&a, role.clone(), (second, &outgoing), early));
+        assert!(clients.tell(&a, told(), (first, &outgoing), early));
+        assert!(!clients.tell(&b, told(), (second, &outgoing), early));
+        assert!(clients.tell(&a, told(), (second, &outgoing), early));
         clients.heard("a", late);
         assert_eq!(clients.last_heard("a", second), Some(late));
         assert_eq!(clients.last_heard("a", first), None);
         assert_eq!(clients.close("a", first), None);
-        assert_eq!(clients.role("a"), Some(role));
+        assert_eq!(clients.role("a"), Some(role.clone()));
         clients.receives("a", "t");
         let topics = ["t".to_owned()].into();
         assert_eq!(clients.close("a", second), Some(Gone { topics }));

@@ -5,7 +5,7 @@
 //! which only 42900 (too many requests) is repeated after a pause; everything else of a
 //! send is repeated at once, at another queue.
 
-use weir_api::queues::{QueueError, Receipt, ReceiptError};
+use weir_api::queues::{QueueError, Receipt, ReceiptError, SettingsError};
 use weir_api::{AdminError, AppendError, QueueCallError};
 
 use crate::proto::{
@@ -48,10 +48,12 @@ pub(crate) fn ok() -> Status {
     }
 }
 
-/// A refusal as the end of a telemetry stream, the only place where gRPC carries it.
+/// A refusal as the end of a telemetry stream, the only place where gRPC carries it: its
+/// code goes in front of the words, since gRPC has none for it.
 pub(crate) fn stream_error(refusal: &Refusal) -> tonic::Status {
-    let message = &refusal.message;
-    match i32::from(refusal.code) {
+    let code = i32::from(refusal.code);
+    let message = format!("{code} {:?}: {}", refusal.code, refusal.message);
+    match code {
         40_000..50_000 => tonic::Status::invalid_argument(message),
         _ => tonic::Status::internal(message),
     }
@@ -110,7 +112,10 @@ fn refused_by_queue(error: &QueueError) -> Refusal {
         | QueueError::TooManyScheduled { .. }
         | QueueError::TooManyHalves { .. }
         | QueueError::TooManyIds { .. } => Code::TooManyRequests,
-        QueueError::Settings(_) => Code::IllegalFilterExpression,
+        QueueError::Settings(SettingsError::Filter(_)) => Code::IllegalFilterExpression,
+        QueueError::Settings(SettingsError::OutOfBounds { .. } | SettingsError::Topic { .. }) => {
+            Code::BadRequest
+        }
         QueueError::InvisibleDuration { .. } | QueueError::RetryDelay { .. } => {
             Code::IllegalInvisibleTime
         }
@@ -148,7 +153,28 @@ pub(crate) fn settling(error: &QueueCallError) -> Refusal {
             Code::InvalidReceiptHandle,
             "another node leads the partition since: the message is delivered again",
         ),
+        // The topic was looked up before, so no partition of it ever gave this receipt.
+        QueueCallError::UnknownPartition => bad_receipt(&ReceiptError::Forged),
+        QueueCallError::NotAvailable
+        | QueueCallError::Loading
+        | QueueCallError::Indeterminate
+        | QueueCallError::Overloaded
+        | QueueCallError::IllegalGroupName(_)
+        | QueueCallError::Unreadable(_)
+        | QueueCallError::Refused(_) => queue(error),
+    }
+}
+
+/// A failed call about a handle that a client brought, of a half or a delayed message: `code`
+/// if no queue of the topic gave it.
+pub(crate) fn handle(error: &QueueCallError, code: Code) -> Refusal {
+    match error {
         QueueCallError::UnknownPartition
+        | QueueCallError::NoQueue
+        | QueueCallError::Refused(QueueError::ForgedHandle) => {
+            Refusal::new(code, QueueError::ForgedHandle.to_string())
+        }
+        QueueCallError::NotLeader(_)
         | QueueCallError::NotAvailable
         | QueueCallError::Loading
         | QueueCallError::Indeterminate

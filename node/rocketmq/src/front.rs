@@ -10,12 +10,13 @@ use weir_wire::{Connection, OptionsError, Serve, Server, StartError, check_bound
 
 use crate::connection;
 use crate::context::{ENDPOINT, RocketmqOptions, Shared};
-use crate::handlers::check_back;
+use crate::handlers::{check_back, group_changes};
 
 /// The RocketMQ front, listening.
 pub struct RocketmqFront {
     server: Arc<Server>,
     _checks: TaskHandle,
+    _changes: TaskHandle,
 }
 
 impl RocketmqOptions {
@@ -66,6 +67,8 @@ impl RocketmqFront {
         let shared = Arc::new(Shared::new(context.env, context.api, options));
         let checks = check_back::run(Arc::clone(&shared));
         let checks = env.tasks.spawn_owned("rocketmq-check-backs", checks);
+        let changes = group_changes::run(Arc::clone(&shared));
+        let changes = env.tasks.spawn_owned("rocketmq-group-changes", changes);
         let sessions = Arc::new(Connections(shared));
         let server = Server::start(env, "rocketmq", address, wire, sessions)
             .await
@@ -73,6 +76,7 @@ impl RocketmqFront {
         Ok(RocketmqFront {
             server: Arc::new(server),
             _checks: checks,
+            _changes: changes,
         })
     }
 

@@ -26,7 +26,7 @@ use crate::proto::{Code, Status, StatusOnly, TelemetryCommand, Unread};
 /// Path of every method, before its name.
 const SERVICE: &str = "/apache.rocketmq.v2.MessagingService/";
 /// Largest telemetry command: settings with very many subscriptions.
-const COMMAND_BYTES_MAX: usize = 256 * 1024;
+pub(crate) const COMMAND_BYTES_MAX: usize = 256 * 1024;
 /// Longest client id; those of real clients have about 60 bytes.
 const CLIENT_ID_BYTES_MAX: usize = 255;
 
@@ -130,9 +130,22 @@ where
     Fut: Future<Output = Result<Res, Refusal>> + Send + 'static,
 {
     let bytes_max = request_bytes_max(&call);
-    Grpc::new(ProstCodec::<Res, Req>::default())
-        .max_decoding_message_size(bytes_max)
-        .unary(Method { call, handle }, request)
+    let mut grpc =
+        Grpc::new(ProstCodec::<Res, Req>::default()).max_decoding_message_size(bytes_max);
+    let answer = grpc.unary(Method { call, handle }, request).await;
+    if !is_too_large(&answer) {
+        return answer;
+    }
+    let refuse = |_: Call, _: Unread| std::future::ready(Err::<Res, _>(too_large(bytes_max)));
+    let call = Err(too_large(bytes_max));
+    Grpc::new(ProstCodec::<Res, Unread>::default())
+        .unary(
+            Method {
+                call,
+                handle: refuse,
+            },
+            nothing(),
+        )
         .await
 }
 
@@ -149,10 +162,46 @@ where
     Fut: Future<Output = Result<Vec<Res>, Refusal>> + Send + 'static,
 {
     let bytes_max = request_bytes_max(&call);
-    Grpc::new(ProstCodec::<Res, Req>::default())
-        .max_decoding_message_size(bytes_max)
+    let mut grpc =
+        Grpc::new(ProstCodec::<Res, Req>::default()).max_decoding_message_size(bytes_max);
+    let answer = grpc
         .server_streaming(Method { call, handle }, request)
+        .await;
+    if !is_too_large(&answer) {
+        return answer;
+    }
+    let refuse = |_: Call, _: Unread| std::future::ready(Err::<Vec<Res>, _>(too_large(bytes_max)));
+    let call = Err(too_large(bytes_max));
+    Grpc::new(ProstCodec::<Res, Unread>::default())
+        .server_streaming(
+            Method {
+                call,
+                handle: refuse,
+            },
+            nothing(),
+        )
         .await
+}
+
+/// Whether gRPC refused a request for its size, before it was read. Handlers never fail as
+/// gRPC calls, so nothing else has this code.
+fn is_too_large(answer: &Response<Body>) -> bool {
+    let status = tonic::Status::from_header_map(answer.headers());
+    status.is_some_and(|status| status.code() == tonic::Code::OutOfRange)
+}
+
+fn too_large(bytes_max: usize) -> Refusal {
+    Refusal::new(
+        Code::PayloadTooLarge,
+        format!(
+            "the request is larger than {bytes_max} bytes (request_bytes_max): send less at once"
+        ),
+    )
+}
+
+/// A request that holds one empty message, to be answered in the form of its method.
+fn nothing() -> Request<String> {
+    Request::new("\0".repeat(5))
 }
 
 /// The stream of settings and commands, which lasts as long as the client.

@@ -6,6 +6,7 @@ pub(crate) mod change_invisible_duration;
 pub(crate) mod check_back;
 pub(crate) mod end_transaction;
 pub(crate) mod forward_to_dead_letters;
+pub(crate) mod group_changes;
 mod groups;
 pub(crate) mod heartbeat;
 pub(crate) mod notify_client_termination;

@@ -32,5 +32,7 @@ pub(crate) use settings::{
     ClientType, CustomizedBackoff, ExponentialBackoff, Metric, Publishing, RetryPolicy, Settings,
     Subscription, pub_sub, strategy,
 };
+#[cfg(test)]
+pub(crate) use telemetry::{Nonce, ThreadStackTrace};
 pub(crate) use telemetry::{RecoverOrphanedTransactionCommand, TelemetryCommand, command};
 pub(crate) use time::{WireDuration, WireTimestamp};

@@ -6,6 +6,7 @@
 
 mod handshake;
 mod receiving;
+mod refusals;
 mod sending;
 
 use std::future::Future;

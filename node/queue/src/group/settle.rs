@@ -15,7 +15,7 @@ use crate::record::{
     AttemptEnd, DeadLetter, Destination, Ending, OutgoingMessage, QueueRecord, StoredAttempts,
 };
 use crate::reply::Returned;
-use crate::settings::{BACKOFF_MAX, Backoff, Target};
+use crate::settings::{ATTEMPTS_MAX, BACKOFF_MAX, Backoff, Target};
 use crate::timers::Timer;
 use crate::turn::Turn;
 
@@ -94,15 +94,17 @@ impl LiveGroup {
         Ok(lease.map_or(turn.now, |lease| lease.until))
     }
 
-    /// Gives a message up.
+    /// Gives a message up, which its consumer tried `told` times.
     pub(crate) fn give_up(
         &mut self,
         turn: &mut Turn<'_>,
         receipt: &Receipt,
+        told: u16,
         note: Option<Arc<str>>,
     ) -> Result<(), QueueError> {
         self.check(turn, receipt)?;
-        let attempts = self.attempts(turn, receipt.offset, EndCause::Rejected, note);
+        let mut attempts = self.attempts(turn, receipt.offset, EndCause::Rejected, note);
+        attempts.ended = attempts.ended.max(told.min(ATTEMPTS_MAX));
         self.dead_letter(turn, receipt.offset, attempts);
         Ok(())
     }

@@ -143,9 +143,10 @@ pub(super) fn on_command(
         QueueCommand::DeadLetter {
             group,
             receipt,
+            attempts,
             note,
         } => QueueReply::DeadLetter(live.on_name(at, &group, |group, turn| {
-            group.give_up(turn, &receipt, note)
+            group.give_up(turn, &receipt, attempts, note)
         })),
         QueueCommand::Forward {
             group,

@@ -527,6 +527,7 @@ impl World {
                     let command = QueueCommand::DeadLetter {
                         group: GROUPS[kind].into(),
                         receipt,
+                        attempts: 0,
                         note: None,
                     };
                     self.send(Asked::DeadLetter(kind, receipt), command)?;

@@ -164,6 +164,7 @@ impl Script {
             "dead" => QueueCommand::DeadLetter {
                 group: group(),
                 receipt: receipt(self),
+                attempts: u16::try_from(words.number("told").unwrap_or(0)).unwrap(),
                 note: None,
             },
             "forward" => QueueCommand::Forward {

@@ -8,7 +8,7 @@ use weir_api::queues::{Decision, DecisionSource, HalfHandle};
 
 use super::queue;
 use crate::context::Call;
-use crate::errors::{Refusal, ok};
+use crate::errors::{self, Refusal, ok};
 use crate::proto::{
     Code, EndTransactionRequest, StatusOnly, TransactionResolution, TransactionSource,
 };
@@ -60,6 +60,7 @@ pub(crate) async fn handle(
     let again = |error: &QueueCallError| {
         queue::moves(error) || matches!(error, QueueCallError::Indeterminate)
     };
-    queue::patiently_while(&call, PATIENCE, again, resolve).await?;
+    let resolved = queue::patiently_while(&call, PATIENCE, again, resolve).await;
+    resolved.map_err(|error| errors::handle(&error, Code::InvalidTransactionId))?;
     Ok(ok().into())
 }

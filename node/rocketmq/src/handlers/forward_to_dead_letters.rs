@@ -1,4 +1,7 @@
 //! ForwardMessageToDeadLetterQueue: a consumer of an ordered group gives a message up.
+//!
+//! It tried by itself, over and over, while the queue counted one attempt: the letter says
+//! what the consumer says, unless the queue knows of more.
 
 use super::queue;
 use crate::context::Call;
@@ -14,11 +17,13 @@ pub(crate) async fn handle(
     let topic = queue::topic(&call, request.topic.as_ref())?;
     let receipt = errors::receipt(&request.receipt_handle)?;
     let at = queue::partition(&topic, receipt.partition);
+    let told = request.delivery_attempt.max(0);
+    let attempts = u16::try_from(told).unwrap_or(u16::MAX);
     let forwarded = call
         .shared
         .api
         .queues
-        .dead_letter(at, group.into(), receipt);
+        .dead_letter(at, group.into(), receipt, attempts);
     forwarded.await.map_err(|error| errors::settling(&error))?;
     Ok(ok().into())
 }

@@ -3,11 +3,13 @@
 //! It asks whether this node still knows the client. That the call came says that the client
 //! lives, as every call does.
 
+use super::telemetry;
 use crate::context::Call;
 use crate::errors::{Refusal, ok};
 use crate::proto::{Code, HeartbeatRequest, StatusOnly};
 
-pub(crate) async fn handle(call: Call, _: HeartbeatRequest) -> Result<StatusOnly, Refusal> {
+pub(crate) async fn handle(call: Call, beat: HeartbeatRequest) -> Result<StatusOnly, Refusal> {
+    telemetry::client_type(beat.client_type)?;
     match call.shared.clients.role(&call.client) {
         Some(_) => Ok(ok().into()),
         None => Err(Refusal::new(

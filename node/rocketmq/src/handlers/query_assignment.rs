@@ -1,8 +1,9 @@
 //! QueryAssignment: what a push consumer receives from, asked every few seconds.
 //!
 //! Members of a group compete for messages and not for queues, so all get the same
-//! answer: every node that leads some of the topic, with the queue -1 for "any of it";
-//! for an ordered group every queue by its number.
+//! answer, ordered groups too: every node that leads some of the topic, with the queue -1
+//! for "any of it". The order within a message group is the queue's to keep, not the
+//! assignment's.
 
 use std::collections::BTreeMap;
 

@@ -53,16 +53,17 @@ pub(super) async fn patiently<T>(
     most: Duration,
     ask: impl Fn() -> QueueCall<T>,
 ) -> Result<T, Refusal> {
-    patiently_while(call, most, moves, ask).await
+    let done = patiently_while(call, most, moves, ask).await;
+    done.map_err(|error| errors::queue(&error))
 }
 
-/// As [`patiently`], again after every error that `again` says may pass.
+/// As [`patiently`], again after every error that `again` says may pass; gives the last one.
 pub(super) async fn patiently_while<T>(
     call: &Call,
     most: Duration,
     again: impl Fn(&QueueCallError) -> bool,
     ask: impl Fn() -> QueueCall<T>,
-) -> Result<T, Refusal> {
+) -> Result<T, QueueCallError> {
     let clock = &call.shared.env.clock;
     let deadline = clock.now() + call.remaining(most) * 9 / 10;
     loop {
@@ -70,7 +71,7 @@ pub(super) async fn patiently_while<T>(
             Err(error) if again(&error) && clock.now() < deadline => {
                 call.shared.env.sleep(PAUSE).await;
             }
-            done => return done.map_err(|error| errors::queue(&error)),
+            done => return done,
         }
     }
 }

@@ -6,11 +6,14 @@ use weir_api::queues::{Cancelled, ScheduleHandle};
 
 use super::queue;
 use crate::context::Call;
-use crate::errors::{Refusal, ok};
+use crate::errors::{self, Refusal, ok};
 use crate::proto::{Code, RecallMessageRequest, RecallMessageResponse};
 
 /// How long a recall waits for the queue to have a leader.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// What is said of a handle that no queue of the topic gave. To clients it is a bad request;
+/// none repeats it.
+const NOT_OURS: Code = Code::InvalidReceiptHandle;
 /// Between the queue's handle and the message's id, of which neither has one before it.
 const SEPARATOR: char = ':';
 
@@ -28,7 +31,7 @@ pub(crate) async fn handle(
     let told = told.and_then(|(handle, id)| Some((ScheduleHandle::parse(handle)?, id)));
     let (handle, message_id) = told.ok_or_else(|| {
         Refusal::new(
-            Code::BadRequest,
+            NOT_OURS,
             format!(
                 "'{}' is no recall handle of this cluster",
                 request.recall_handle
@@ -39,7 +42,8 @@ pub(crate) async fn handle(
     let queues = &call.shared.api.queues;
     let left = call.remaining(PATIENCE);
     let cancel = || queues.cancel_forwarded(at, handle, left);
-    let cancelled = queue::patiently(&call, PATIENCE, cancel).await?;
+    let cancelled = queue::patiently_while(&call, PATIENCE, queue::moves, cancel).await;
+    let cancelled = cancelled.map_err(|error| errors::handle(&error, NOT_OURS))?;
     let too_late = |why: &str| Err(Refusal::new(Code::MessageNotFound, why));
     match cancelled {
         Cancelled::Cancelled => Ok(RecallMessageResponse {

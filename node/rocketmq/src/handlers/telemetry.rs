@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
-use weir_api::queues::{Backoff, GroupSettings};
+use weir_api::queues::{BACKOFF_STEPS_MAX, Backoff, GroupSettings};
 
 use super::notify_client_termination::leave;
 use super::{groups, topics};
@@ -20,6 +20,7 @@ use crate::clients::{Outgoing, Role, StreamId, Takes};
 use crate::connection::UnderWay;
 use crate::context::Call;
 use crate::errors::{Refusal, ok, stream_error};
+use crate::grpc::COMMAND_BYTES_MAX;
 use crate::names;
 use crate::proto::{
     ClientType, Code, CustomizedBackoff, ExponentialBackoff, Metric, Publishing, RetryPolicy,
@@ -80,8 +81,14 @@ async fn follow(call: &Call, mut incoming: Streaming<TelemetryCommand>, outgoing
                 break;
             }
         };
-        let Ok(Some(told)) = told else {
-            break;
+        let told = match told {
+            Ok(Some(told)) => told,
+            Ok(None) => break,
+            Err(error) => {
+                // A client whose connection broke hears nothing of it.
+                let _told = outgoing.try_send(Err(unread(error)));
+                break;
+            }
         };
         // Reports that nobody here asked for are read past.
         let Some(Command::Settings(settings)) = told.command else {
@@ -106,6 +113,17 @@ async fn follow(call: &Call, mut incoming: Streaming<TelemetryCommand>, outgoing
     }
 }
 
+/// Why a command was not read: too large is said with the limit.
+fn unread(error: tonic::Status) -> tonic::Status {
+    if error.code() != tonic::Code::OutOfRange {
+        return error;
+    }
+    stream_error(&Refusal::new(
+        Code::PayloadTooLarge,
+        format!("a telemetry command has at most {COMMAND_BYTES_MAX} bytes"),
+    ))
+}
+
 /// Ends when nothing was heard of the client for too long.
 async fn silence(call: &Call, stream: StreamId) {
     let (clock, limit) = (&call.shared.env.clock, call.shared.options.client_silence);
@@ -127,6 +145,7 @@ async fn on_settings(
     stream: StreamId,
     outgoing: &Outgoing,
 ) -> Result<Settings, Refusal> {
+    let kind = client_type(settings.client_type.unwrap_or_default())?;
     let (role, pub_sub, backoff) = match settings.pub_sub.take() {
         Some(PubSub::Publishing(publishing)) => (
             producer(&publishing)?,
@@ -134,7 +153,7 @@ async fn on_settings(
             sends_again(),
         ),
         Some(PubSub::Subscription(subscription)) => {
-            let takes = takes(settings.client_type())?;
+            let takes = takes(kind)?;
             let role = consumer(&subscription, takes)?;
             let group = group_of(call, &subscription).await?;
             (
@@ -150,12 +169,18 @@ async fn on_settings(
             ));
         }
     };
-    let now = call.shared.env.clock.now();
-    if !call
-        .shared
-        .clients
-        .tell(&call.client, role, (stream, outgoing), now)
-    {
+    let in_force = Settings {
+        pub_sub: Some(pub_sub),
+        backoff_policy: Some(backoff),
+        metric: Some(Metric {
+            on: false,
+            endpoints: None,
+        }),
+        ..settings
+    };
+    let (now, clients) = (call.shared.env.clock.now(), &call.shared.clients);
+    let known = (role, in_force.clone());
+    if !clients.tell(&call.client, known, (stream, outgoing), now) {
         return Err(Refusal::new(
             Code::TooManyRequests,
             format!(
@@ -164,14 +189,24 @@ async fn on_settings(
             ),
         ));
     }
-    Ok(Settings {
-        pub_sub: Some(pub_sub),
-        backoff_policy: Some(backoff),
-        metric: Some(Metric {
-            on: false,
-            endpoints: None,
-        }),
-        ..settings
+    Ok(in_force)
+}
+
+/// What a consumer is told once its group has other settings.
+pub(super) fn told_anew(told: &Settings, group: &GroupSettings) -> Settings {
+    let mut settings = told.clone();
+    settings.backoff_policy = Some(receives_again(group));
+    if let Some(PubSub::Subscription(subscription)) = &mut settings.pub_sub {
+        subscription.fifo = Some(group.fifo);
+    }
+    settings
+}
+
+/// What kind of client calls.
+pub(super) fn client_type(told: i32) -> Result<ClientType, Refusal> {
+    ClientType::try_from(told).map_err(|_| {
+        let why = format!("client type {told} does not exist: known are 0 to 6");
+        Refusal::new(Code::UnrecognizedClientType, why)
     })
 }
 
@@ -203,13 +238,16 @@ fn producer(publishing: &Publishing) -> Result<Role, Refusal> {
 
 fn consumer(subscription: &Subscription, takes: Takes) -> Result<Role, Refusal> {
     bounded(subscription.subscriptions.len())?;
+    // As the settings, which are those of the group on the last of its topics.
+    let mut topic = None;
     for entry in &subscription.subscriptions {
-        names::topic(entry.topic.as_ref())?;
+        topic = Some(names::topic(entry.topic.as_ref())?);
     }
     Ok(Role::Consumer {
         group: names::group(subscription.group.as_ref())?,
         takes,
         waits: waits(subscription),
+        topic,
     })
 }
 
@@ -277,16 +315,39 @@ fn sends_again() -> RetryPolicy {
     }
 }
 
-/// A push consumer returns what it failed for as long as it is told here: a group that
-/// was given a list of pauses has those.
+/// A push consumer returns what it failed for as long as it is told here, so it is told the
+/// group's own pauses. They are told one by one even where they grow by a rule: all clients
+/// read lists, and a list is what they get from RocketMQ.
 fn receives_again(group: &GroupSettings) -> RetryPolicy {
-    let next = match &group.backoff {
-        Backoff::List(steps) => steps.iter().copied().map(WireDuration::from).collect(),
-        Backoff::Ladder | Backoff::Exponential { .. } => {
-            let steps = LADDER.map(Duration::from_secs);
-            steps.into_iter().map(WireDuration::from).collect()
+    let next: Vec<Duration> = match &group.backoff {
+        Backoff::List(steps) => steps.clone(),
+        Backoff::Ladder => LADDER.map(Duration::from_secs).to_vec(),
+        Backoff::Exponential {
+            initial,
+            max,
+            multiplier_percent,
+            jitter_percent: _,
+        } => {
+            let steady = Backoff::Exponential {
+                initial: *initial,
+                max: *max,
+                multiplier_percent: *multiplier_percent,
+                jitter_percent: 0,
+            };
+            let mut steps: Vec<Duration> = (1..=group.attempts_max)
+                .take(BACKOFF_STEPS_MAX)
+                .map(|ended| steady.pause(ended, 0))
+                .collect();
+            // The last one stands for all further ones.
+            while let [.., before, last] = &steps[..]
+                && before == last
+            {
+                steps.pop();
+            }
+            steps
         }
     };
+    let next = next.into_iter().map(WireDuration::from).collect();
     RetryPolicy {
         max_attempts: i32::from(group.attempts_max) + 1,
         strategy: Some(Strategy::CustomizedBackoff(CustomizedBackoff { next })),

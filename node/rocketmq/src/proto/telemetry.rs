@@ -21,7 +21,7 @@ pub(crate) mod command {
         #[prost(message, tag = "2")]
         Settings(super::Settings),
         #[prost(message, tag = "3")]
-        ThreadStackTrace(super::Nonce),
+        ThreadStackTrace(super::ThreadStackTrace),
         #[prost(message, tag = "4")]
         VerifyMessageResult(super::Nonce),
         #[prost(message, tag = "5")]
@@ -29,19 +29,46 @@ pub(crate) mod command {
         #[prost(message, tag = "6")]
         PrintThreadStackTrace(super::Nonce),
         #[prost(message, tag = "7")]
-        VerifyMessage(super::Nonce),
+        VerifyMessage(super::VerifyMessageCommand),
         #[prost(message, tag = "8")]
         ReconnectEndpoints(super::Nonce),
         #[prost(message, tag = "9")]
-        NotifyUnsubscribeLite(super::Nonce),
+        NotifyUnsubscribeLite(super::NotifyUnsubscribeLiteCommand),
     }
 }
 
-/// The part that all commands of operators share, none of which is used here.
+/// All that a `PrintThreadStackTraceCommand`, a `ReconnectEndpointsCommand` and a
+/// `VerifyMessageResult` hold: which question an answer is for. No command of operators is
+/// sent from here.
 #[derive(Clone, PartialEq, Eq, ::prost::Message)]
 pub(crate) struct Nonce {
     #[prost(string, tag = "1")]
     pub(crate) nonce: String,
+}
+
+/// What a client's threads do.
+#[derive(Clone, PartialEq, Eq, ::prost::Message)]
+pub(crate) struct ThreadStackTrace {
+    #[prost(string, tag = "1")]
+    pub(crate) nonce: String,
+    #[prost(string, optional, tag = "2")]
+    pub(crate) thread_stack_trace: Option<String>,
+}
+
+/// Has a push consumer process a message that it was not delivered.
+#[derive(Clone, PartialEq, Eq, ::prost::Message)]
+pub(crate) struct VerifyMessageCommand {
+    #[prost(string, tag = "1")]
+    pub(crate) nonce: String,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) message: Option<Message>,
+}
+
+/// Takes a light topic away from a consumer.
+#[derive(Clone, PartialEq, Eq, ::prost::Message)]
+pub(crate) struct NotifyUnsubscribeLiteCommand {
+    #[prost(string, tag = "1")]
+    pub(crate) lite_topic: String,
 }
 
 /// Asks a producer what became of the transaction of a half message.

@@ -8,14 +8,14 @@ use weir_base::{NodeId, Offset, TopicPartition};
 use super::{Client, Fixture, code, resource, run};
 use crate::RocketmqOptions;
 use crate::proto::{
-    ClientType, Code, CustomizedBackoff, HeartbeatRequest, MessageType,
+    ClientType, Code, CustomizedBackoff, HeartbeatRequest, MessageType, Nonce,
     NotifyClientTerminationRequest, Publishing, QueryAssignmentRequest, QueryAssignmentResponse,
     QueryRouteRequest, QueryRouteResponse, RetryPolicy, Settings, StatusOnly, Subscription,
-    SubscriptionEntry, TelemetryCommand, Unread, WireDuration, command::Command, pub_sub::PubSub,
-    strategy::Strategy,
+    SubscriptionEntry, TelemetryCommand, ThreadStackTrace, Unread, WireDuration, command::Command,
+    pub_sub::PubSub, strategy::Strategy,
 };
 
-fn settings(kind: ClientType, pub_sub: Option<PubSub>) -> TelemetryCommand {
+pub(super) fn settings(kind: ClientType, pub_sub: Option<PubSub>) -> TelemetryCommand {
     let timeout = WireDuration::from(Duration::from_secs(3));
     TelemetryCommand {
         status: None,
@@ -179,6 +179,104 @@ fn consumers_get_the_pauses_that_their_group_was_given() {
             strategy: Some(Strategy::CustomizedBackoff(CustomizedBackoff { next })),
         };
         assert_eq!(policy, Some(told));
+    });
+}
+
+#[test]
+fn consumers_get_pauses_that_grow_as_the_list_that_they_make() {
+    run(async {
+        let fixture = Fixture::start().await;
+        let at = TopicPartition::new(fixture.topic("t", 1, &[]).await, 0);
+        let queues = fixture.broker.api().queues;
+        let given = |attempts_max, multiplier_percent| GroupSettings {
+            attempts_max,
+            backoff: Backoff::Exponential {
+                initial: Duration::from_millis(500),
+                max: Duration::from_millis(3_000),
+                multiplier_percent,
+                jitter_percent: 50,
+            },
+            ..GroupSettings::default()
+        };
+        for (group, settings, millis) in [
+            ("doubling", given(16, 200), &[500, 1_000, 2_000, 3_000][..]),
+            ("few", given(2, 200), &[500, 1_000]),
+            ("steady", given(16, 100), &[500]),
+        ] {
+            let made = queues.ensure_group(at, group.into(), settings, Offset::ZERO, false);
+            made.await.unwrap();
+            let client = fixture.client("c1").await;
+            let subscribing = subscribing_to(ClientType::PushConsumer, group, &["t"]);
+            let (_sender, mut incoming) = client.telemetry(subscribing).await.unwrap();
+            let policy = told(incoming.message().await.unwrap()).backoff_policy;
+            assert_eq!(pauses(policy), millis, "{group}");
+        }
+    });
+}
+
+/// The pauses of a policy that lists them.
+fn pauses(policy: Option<RetryPolicy>) -> Vec<u128> {
+    let Some(Strategy::CustomizedBackoff(listed)) = policy.and_then(|p| p.strategy) else {
+        panic!("no list");
+    };
+    let next = listed.next.into_iter();
+    next.map(|pause| pause.to_duration().unwrap().as_millis())
+        .collect()
+}
+
+#[test]
+fn consumers_are_told_what_an_operator_changed() {
+    run(async {
+        let fixture = Fixture::start().await;
+        let at = TopicPartition::new(fixture.topic("t", 1, &[]).await, 0);
+        let client = fixture.client("c1").await;
+        let subscribing = subscribing_to(ClientType::PushConsumer, "g", &["t"]);
+        let (_sender, mut incoming) = client.telemetry(subscribing).await.unwrap();
+        let first = told(incoming.message().await.unwrap());
+        assert_eq!(pauses(first.backoff_policy).len(), 18);
+        let changed = GroupSettings {
+            attempts_max: 5,
+            backoff: Backoff::List(vec![Duration::from_secs(7)]),
+            fifo: true,
+            ..GroupSettings::default()
+        };
+        let queues = fixture.broker.api().queues;
+        let made = queues.ensure_group(at, "g".into(), changed, Offset::ZERO, true);
+        made.await.unwrap();
+        let second = told(incoming.message().await.unwrap());
+        assert_eq!(second.backoff_policy.as_ref().unwrap().max_attempts, 6);
+        assert_eq!(pauses(second.backoff_policy), [7_000]);
+        let Some(PubSub::Subscription(subscription)) = second.pub_sub else {
+            panic!("the other arm came");
+        };
+        assert_eq!(subscription.fifo, Some(true));
+        assert_eq!(subscription.receive_batch_size, Some(32));
+    });
+}
+
+#[test]
+fn commands_that_nobody_asked_for_are_read_past() {
+    run(async {
+        let fixture = Fixture::start().await;
+        let client = fixture.client("c1").await;
+        let (sender, mut incoming) = client.telemetry(publishing(&["t"])).await.unwrap();
+        told(incoming.message().await.unwrap());
+        let nonce = "n".to_owned();
+        for command in [
+            Command::ThreadStackTrace(ThreadStackTrace {
+                nonce: nonce.clone(),
+                thread_stack_trace: Some("main".to_owned()),
+            }),
+            Command::VerifyMessageResult(Nonce { nonce }),
+        ] {
+            let told = TelemetryCommand {
+                status: Some(crate::errors::ok()),
+                command: Some(command),
+            };
+            sender.send(told).await.unwrap();
+        }
+        sender.send(publishing(&["t"])).await.unwrap();
+        told(incoming.message().await.unwrap());
     });
 }
 

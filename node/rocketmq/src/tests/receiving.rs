@@ -351,11 +351,20 @@ fn a_failed_message_of_a_push_consumer_comes_again_with_its_attempt_counted() {
             group: resource("g"),
             topic: resource("t"),
             receipt_handle: handle(&second),
+            delivery_attempt: 7,
             ..ForwardMessageToDeadLetterQueueRequest::default()
         };
         let method = "ForwardMessageToDeadLetterQueue";
         let given_up: StatusOnly = member.client.ask(method, request).await.unwrap();
         assert_eq!(code(given_up.status), 20_000);
+        let image = fixture.broker.api().cluster.image();
+        let letter = fixture.records(image.topics["dlq.g"].id, 0).await.remove(0);
+        let attempts = letter
+            .headers
+            .iter()
+            .find(|h| &h.key[..] == b"weir.dlq.attempts");
+        let attempts = attempts.and_then(|header| header.value.as_deref());
+        assert_eq!(attempts, Some(&b"7"[..]));
     });
 }
 
@@ -594,7 +603,7 @@ fn a_delayed_message_comes_when_it_is_due_or_is_taken_back() {
         };
         let forged: RecallMessageResponse =
             member.client.ask("RecallMessage", forged).await.unwrap();
-        assert_eq!(code(forged.status), i32::from(Code::BadRequest));
+        assert_eq!(code(forged.status), i32::from(Code::InvalidReceiptHandle));
     });
 }
 

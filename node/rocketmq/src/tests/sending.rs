@@ -50,7 +50,7 @@ async fn refused(client: &Client, message: Message) -> (i32, String) {
 
 impl Fixture {
     /// Everything in a partition.
-    async fn records(&self, topic: TopicId, partition: u32) -> Vec<Record> {
+    pub(super) async fn records(&self, topic: TopicId, partition: u32) -> Vec<Record> {
         let read = Read {
             partitions: vec![ReadPartition {
                 at: TopicPartition::new(topic, partition),
