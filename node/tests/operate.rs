@@ -603,6 +603,7 @@ fn with_queue(node: &Node) -> Vec<weir_api::queues::HalfHandle> {
                 producers: "tellers".into(),
                 check_after: None,
                 room: None,
+                dedup: None,
             };
             halves.push(queues.prepare(at, prepare).await.unwrap());
         }

@@ -54,6 +54,7 @@ async fn prepare(env: Env, api: Api, told: Shared) {
             producers: "p".into(),
             check_after: Some(Duration::from_secs(3_600)),
             room: None,
+            dedup: None,
         };
         match api.queues.prepare(to, half).await {
             Ok(handle) => told.lock().unwrap().halves.push(handle),

@@ -1,7 +1,9 @@
 // Apache RocketMQ's own Node client: node check.js HOST:PORT,... Result lines and environment as in ../README.md.
 'use strict'
 const assert = require('node:assert/strict')
-const { spawnSync } = require('node:child_process')
+const { spawn, spawnSync } = require('node:child_process')
+const { once } = require('node:events')
+const { setTimeout: after } = require('node:timers/promises')
 const { ConsumeResult, Producer, PushConsumer, SimpleConsumer } = require('rocketmq-client-nodejs')
 const { TransactionResolution } = require('rocketmq-client-nodejs/proto/apache/rocketmq/v2/definition_pb')
 
@@ -165,8 +167,8 @@ async function delay(start) {
   return `${late} ms after it was due and its queue asked`
 }
 
-async function transaction(start) {
-  const consumer = await start(simple('node-half', 'half'))
+/** What the producer does that is killed: it says nothing of the last transaction, and no goodbye. */
+async function half() {
   const first = producer(TOPIC, { check: async () => TransactionResolution.TRANSACTION_RESOLUTION_UNSPECIFIED })
   await first.startup()
   for (const text of ['committed', 'rolled back', 'forgotten']) {
@@ -175,7 +177,23 @@ async function transaction(start) {
     if (text === 'committed') await open.commit()
     if (text === 'rolled back') await open.rollback()
   }
-  await first.shutdown()
+  console.log('sent')
+}
+
+/** Runs a part of this program until it says that it has sent, and ends it with SIGKILL. */
+async function killed(part) {
+  const child = spawn(process.execPath, [__filename, part, process.argv.at(-1)], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const ended = once(child, 'exit')
+  const said = new Promise((done) => child.stdout.on('data', (text) => String(text).includes('sent') && done('sent')))
+  const first = await Promise.race([said, ended, after(60000, 'nothing', { ref: false })])
+  child.kill('SIGKILL')
+  await ended
+  assert.equal(first, 'sent', 'the producer to be killed did not send')
+}
+
+async function transaction(start) {
+  const consumer = await start(simple('node-half', 'half'))
+  await killed('half')
   const asked = []
   const checker = {
     async check(view) {
@@ -186,7 +204,7 @@ async function transaction(start) {
   await start(producer(TOPIC, checker))
   assert.deepEqual((await receive(consumer, 2, 45)).map(body).sort(), ['committed', 'forgotten'])
   assert.deepEqual(asked, ['forgotten'])
-  return 'commit, rollback, and a check-back answered by another producer'
+  return 'commit, rollback, and a check-back of a killed producer answered by another'
 }
 
 /** Without the authority this client must not come up: `send-receive` shows that with it it does. */
@@ -199,12 +217,16 @@ async function untrusted() {
 }
 
 const ALL = { 'send-receive': sendAndReceive, 'tag-filter': tagFilter, 'push-retry': pushRetry, fifo, 'delay-recall': delay, transaction }
-const ENCRYPTED = { 'send-receive': sendAndReceive, untrusted }
+const ENCRYPTED = { ...ALL, untrusted }
 
 async function main() {
   if (process.argv.includes('start')) {
     await producer(TOPIC).startup().catch(() => process.exit(3))
     process.exit(0)
+  }
+  if (process.argv.includes('half')) {
+    await half() // and lives on, until it is killed
+    return
   }
   for (const [name, action] of Object.entries(process.env.TLS === '1' ? ENCRYPTED : ALL)) await check(name, action)
   await Promise.all(closing)

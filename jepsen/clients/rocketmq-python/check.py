@@ -173,14 +173,32 @@ class Checker(TransactionChecker):
         return TransactionResolution.COMMIT
 
 
-def transaction():
-    consumer, first = simple("py-half", TOPIC, "half"), producer((TOPIC,), Checker())
+def half():
+    """What the producer does that is killed: it says nothing of the last transaction, and no goodbye."""
+    first = producer((TOPIC,), Checker())
     for body, end in (("committed", "commit"), ("rolled back", "rollback"), ("forgotten", None)):
         open_one = first.begin_transaction()
         first.send(message(TOPIC, body, tag="half"), open_one)
         if end:
             getattr(open_one, end)()
-    first.shutdown()
+    print("sent", flush=True)
+    time.sleep(600)
+
+
+def killed(what):
+    """Runs a part of this program until it says that it has sent, and ends it with SIGKILL."""
+    child = subprocess.Popen([sys.executable, __file__, what, ENDPOINTS], stdout=subprocess.PIPE, text=True)
+    try:
+        said = child.stdout.readline().strip()
+    finally:
+        child.kill()
+        child.wait()
+    assert said == "sent", f"the producer to be killed said {said!r}"
+
+
+def transaction():
+    consumer = simple("py-half", TOPIC, "half")
+    killed("half")
     checker = Checker()
     second = producer((TOPIC,), checker)
     bodies = {one.body for one in receive(consumer, 2, 60)}
@@ -188,7 +206,7 @@ def transaction():
     assert checker.asked == [b"forgotten"], checker.asked
     second.shutdown()
     consumer.shutdown()
-    return "commit, rollback, and a check-back answered by another producer"
+    return "commit, rollback, and a check-back of a killed producer answered by another"
 
 
 def untrusted():
@@ -209,9 +227,11 @@ def only_send():
 
 ALL = {"send-receive": send_and_receive, "tag-filter": tag_filter, "push-retry": push_with_retry, "fifo": fifo,
        "delay-recall": delay, "transaction": transaction}
-ENCRYPTED = {"send-receive": send_and_receive, "untrusted": untrusted}
+ENCRYPTED = ALL | {"untrusted": untrusted}
 if "send" in sys.argv:
     only_send()
+if "half" in sys.argv:
+    half()
 for name, action in (ENCRYPTED if TLS else ALL).items():
     check(name, action)
 os._exit(1 if failed else 0)  # the client's threads do not all end by themselves

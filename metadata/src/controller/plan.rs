@@ -187,11 +187,32 @@ fn create_partitions(
             place::place(image, more, u16::try_from(width).unwrap_or(u16::MAX))?
         }
     };
-    Ok(vec![Command::CreatePartitions {
+    let mut item = keep_groups(topic, has);
+    item.push(Command::CreatePartitions {
         id: topic.id,
         from: has,
         replicas,
-    }])
+    });
+    Ok(item)
+}
+
+/// Message groups stay where their messages wait (decisions/0010): the topic remembers over how
+/// many partitions they are spread, unless it was told.
+fn keep_groups(topic: &TopicRecord, has: u32) -> Item {
+    const KEY: &str = "weir.message.group.partitions";
+    let takes_groups = match topic.configs.get("weir.message.type").map(String::as_str) {
+        Some("normal" | "delay" | "transaction") => false,
+        Some(_) | None => true,
+    };
+    if topic.internal || !takes_groups || topic.configs.contains_key(KEY) {
+        return Vec::new();
+    }
+    let mut configs = topic.configs.clone();
+    configs.insert(KEY.to_owned(), has.to_string());
+    vec![Command::SetTopicConfigs {
+        id: topic.id,
+        configs,
+    }]
 }
 
 fn alter_configs(
@@ -329,6 +350,22 @@ mod tests {
         let made = &image.topics["t"].partitions;
         assert_eq!(made.len(), 3);
         assert!(made.iter().all(|p| p.replicas.len() == 2));
+        // Message groups stay where they are, however often it grows.
+        let item = plan(&image, &ask(4, None), Uuid::ZERO).unwrap();
+        run(&mut image, item).unwrap();
+        let grown = &image.topics["t"];
+        assert_eq!(grown.partitions.len(), 4);
+        assert_eq!(grown.configs["weir.message.group.partitions"], "1");
+        topic(&mut image, "n", &[1, 2], &[("weir.message.type", "normal")]);
+        let ask = Ask::CreatePartitions {
+            topic: "n".to_owned(),
+            total: 2,
+            assignment: None,
+            validate_only: false,
+        };
+        let item = plan(&image, &ask, Uuid::ZERO).unwrap();
+        run(&mut image, item).unwrap();
+        assert_eq!(image.topics["n"].configs.len(), 1);
     }
 
     #[test]

@@ -384,6 +384,7 @@ impl<'a> Check<'a> {
                 producers: Arc::clone(&producers),
                 check_after: Some(MOMENT),
                 room: None,
+                dedup: None,
             };
             move || self.api.queues.prepare(self.at, prepare.clone())
         };

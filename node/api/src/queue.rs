@@ -4,10 +4,11 @@
 //! the machine of one partition, which is where the partition is led; what is delivered
 //! stays in the partition's log and is read there.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use weir_base::batch::{BATCH_HEADER_BYTES, Record};
-use weir_base::{BoxFuture, Offset, Timestamp, TopicId, TopicPartition};
+use weir_base::{BoxFuture, NodeId, Offset, Timestamp, TopicId, TopicPartition};
 
 use thiserror::Error;
 
@@ -15,9 +16,9 @@ use crate::NotLeader;
 use crate::queues::trace::{Fact, Subject};
 use crate::queues::{
     Cancelled, Check, Decision, DecisionSource, Delivery, EndCause, GroupName, GroupSettings,
-    GroupView, HalfHandle, HalfLine, MemberName, Payload, Prepare, QueueCommand, QueueError,
-    QueueReply, Receipt, ReceiptError, Receive, ReplayCommand, ReplayReport, Returned, Schedule,
-    ScheduleHandle, Scheduled,
+    GroupView, HalfHandle, HalfLine, MemberName, Payload, Prepare, Prepared, QueueCommand,
+    QueueError, QueueReply, Receipt, ReceiptError, Receive, ReplayCommand, ReplayReport, Returned,
+    Schedule, ScheduleHandle, Scheduled,
 };
 
 /// Why a queue call could not be carried out.
@@ -68,6 +69,17 @@ pub enum QueueCallError {
 /// new group to begin there ([`QueueApi::subscribe`]).
 pub const YOUNG: Duration = Duration::from_secs(3_600);
 
+/// A check that another node's queue gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckElsewhere {
+    /// The partition with the half message.
+    pub at: TopicPartition,
+    /// What it is decided by.
+    pub handle: HalfHandle,
+    /// The half message.
+    pub payload: Payload,
+}
+
 /// What comes of a call.
 pub type QueueCall<T> = BoxFuture<'static, Result<T, QueueCallError>>;
 
@@ -99,6 +111,47 @@ pub trait QueueApi: Send + Sync {
         handle: HalfHandle,
         decision: Decision,
         source: DecisionSource,
+        timeout: Duration,
+    ) -> QueueCall<()>;
+
+    /// Keeps a message until it is due wherever its partition is led: for messages of one id,
+    /// which must come to one partition. As [`QueueApi::cancel_forwarded`]; after
+    /// [`QueueCallError::Indeterminate`] the same message may be sent again if it has an id.
+    fn schedule_forwarded(
+        &self,
+        at: TopicPartition,
+        schedule: Schedule,
+        timeout: Duration,
+    ) -> QueueCall<Scheduled>;
+
+    /// Keeps a half message wherever its partition is led, as
+    /// [`QueueApi::schedule_forwarded`].
+    fn prepare_forwarded(
+        &self,
+        at: TopicPartition,
+        prepare: Prepare,
+        timeout: Duration,
+    ) -> QueueCall<Prepared>;
+
+    /// Takes one check about a half message of `producers` from the first of the partitions
+    /// `at` that has one, all of which `leader` leads. It counts as having reached somebody.
+    /// The caller, a member of the same group as all others on its node, waits a moment where
+    /// there are undecided half messages, and not at all where there are none.
+    fn check_elsewhere(
+        &self,
+        leader: NodeId,
+        at: Vec<TopicPartition>,
+        member: MemberName,
+        producers: Arc<str>,
+        timeout: Duration,
+    ) -> QueueCall<Option<CheckElsewhere>>;
+
+    /// Says to `leader` that a check which it gave reached nobody.
+    fn missed_elsewhere(
+        &self,
+        leader: NodeId,
+        at: TopicPartition,
+        handle: HalfHandle,
         timeout: Duration,
     ) -> QueueCall<()>;
 
@@ -260,7 +313,19 @@ impl dyn QueueApi {
     /// Keeps a message that nobody sees until it is decided on.
     pub fn prepare(&self, at: TopicPartition, prepare: Prepare) -> QueueCall<HalfHandle> {
         let command = QueueCommand::Prepare(prepare);
+        reply!(self, at, command, QueueReply::Prepare(done) => Ok(done?.handle()))
+    }
+
+    /// Keeps a half message, or tells of the first one of its id.
+    pub fn prepare_once(&self, at: TopicPartition, prepare: Prepare) -> QueueCall<Prepared> {
+        let command = QueueCommand::Prepare(prepare);
         reply!(self, at, command, QueueReply::Prepare(done) => Ok(done?))
+    }
+
+    /// A check that the queue gave reached nobody: it does not count.
+    pub fn check_missed(&self, at: TopicPartition, handle: HalfHandle) -> QueueCall<()> {
+        let command = QueueCommand::CheckMissed { handle };
+        reply!(self, at, command, QueueReply::CheckMissed(done) => Ok(done?))
     }
 
     /// Decides on a half message; the first decision stands.
@@ -284,7 +349,7 @@ impl dyn QueueApi {
         &self,
         at: TopicPartition,
         member: MemberName,
-        producers: std::sync::Arc<str>,
+        producers: Arc<str>,
         batch_max: usize,
         wait_until: Timestamp,
     ) -> QueueCall<Vec<Check>> {
@@ -381,6 +446,7 @@ pub fn begins(command: &QueueCommand) -> bool {
         | QueueCommand::Cancel { .. }
         | QueueCommand::ListScheduled { .. }
         | QueueCommand::Resolve { .. }
+        | QueueCommand::CheckMissed { .. }
         | QueueCommand::ListHalf { .. }
         | QueueCommand::OutboxDone { .. }
         | QueueCommand::OutboxRefused { .. }

@@ -17,6 +17,8 @@
 //! nothing: is somebody there?                             answer: nothing
 //! ```
 
+mod checks;
+mod keeping;
 mod queue_calls;
 
 use std::sync::Arc;

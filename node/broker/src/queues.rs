@@ -27,16 +27,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use weir_api::queue::{QueueApi, QueueCall, QueueCallError, begins, check_size, dead_letter_topic};
+use weir_api::queue::{
+    CheckElsewhere, QueueApi, QueueCall, QueueCallError, begins, check_size, dead_letter_topic,
+};
 use weir_api::{AdminApi, AdminError, NewTopic};
 use weir_base::batch::Record;
 use weir_base::env::TaskHandle;
-use weir_base::{Entropy, Env, Offset, Timestamp, TopicId, TopicPartition, companion, ids};
+use weir_base::{Entropy, Env, NodeId, Offset, Timestamp, TopicId, TopicPartition, companion, ids};
 use weir_queue::trace::{Fact, Subject};
 use weir_queue::{
-    Cancelled, Decision, DecisionSource, Gate, GroupName, GroupSettings, HalfHandle, Payload,
-    QueueCommand, QueueError, QueueLive, QueueMachine, QueueOptions, QueueRecord, QueueReply,
-    QueueState, ScheduleHandle, Want,
+    Cancelled, Decision, DecisionSource, Gate, GroupName, GroupSettings, HalfHandle, MemberName,
+    Payload, Prepare, Prepared, QueueCommand, QueueError, QueueLive, QueueMachine, QueueOptions,
+    QueueRecord, QueueReply, QueueState, Schedule, ScheduleHandle, Scheduled, Want,
 };
 use weir_replication::{PartitionHandle, ReadError};
 
@@ -57,7 +59,7 @@ const FIRST_USE_WAIT: Duration = Duration::from_secs(5);
 const FIRST_USE_PAUSE: Duration = Duration::from_millis(10);
 
 impl Journaled for QueueMachine {
-    const KIND: &'static str = "queue-2";
+    const KIND: &'static str = "queue-3";
     type Want = Want;
     type Parcel = QueueParcel;
     type Notice = Gate;
@@ -328,6 +330,48 @@ impl QueueApi for Broker {
             .clone()
             .forward_decision(at, handle, (decision, source), timeout);
         Box::pin(decided)
+    }
+
+    fn schedule_forwarded(
+        &self,
+        at: TopicPartition,
+        schedule: Schedule,
+        timeout: Duration,
+    ) -> QueueCall<Scheduled> {
+        Box::pin(self.clone().forward_schedule(at, schedule, timeout))
+    }
+
+    fn prepare_forwarded(
+        &self,
+        at: TopicPartition,
+        prepare: Prepare,
+        timeout: Duration,
+    ) -> QueueCall<Prepared> {
+        Box::pin(self.clone().forward_prepare(at, prepare, timeout))
+    }
+
+    fn check_elsewhere(
+        &self,
+        leader: NodeId,
+        at: Vec<TopicPartition>,
+        member: MemberName,
+        producers: Arc<str>,
+        timeout: Duration,
+    ) -> QueueCall<Option<CheckElsewhere>> {
+        let asked = self
+            .clone()
+            .ask_check(leader, at, (member, producers), timeout);
+        Box::pin(asked)
+    }
+
+    fn missed_elsewhere(
+        &self,
+        leader: NodeId,
+        at: TopicPartition,
+        handle: HalfHandle,
+        timeout: Duration,
+    ) -> QueueCall<()> {
+        Box::pin(self.clone().tell_missed(leader, at, handle, timeout))
     }
 
     fn subscribe(

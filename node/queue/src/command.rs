@@ -136,6 +136,12 @@ pub enum QueueCommand {
         /// Answered empty then, but not before the machine's shortest wait is over.
         wait_until: Timestamp,
     },
+    /// A check reached nobody who could answer: it does not count, and the half message is
+    /// asked about again in a moment.
+    CheckMissed {
+        /// Which.
+        handle: HalfHandle,
+    },
     /// Pages through half messages that are not decided, oldest first.
     ListHalf {
         /// Only behind this one.
@@ -283,9 +289,22 @@ pub struct Schedule {
     pub payload: Bytes,
     /// If given, a second message of this id (or business key) within the window is not
     /// taken.
-    pub dedup: Option<Bytes>,
+    pub dedup: Option<Dedup>,
     /// The host's to fill in; without it no group's capacity is asked.
     pub room: Option<Room>,
+}
+
+/// Keeps a second message of the same id (or business key) out. One that was taken back or
+/// rolled back does not count, for as long as that is remembered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dedup {
+    /// What must be equal: all bytes count.
+    pub id: Bytes,
+    /// For how long; `None`: as the machine's options say.
+    pub window: Option<Duration>,
+    /// What a repeat is told of this message beside its handle, at most 255 bytes: the message
+    /// id where `id` is another.
+    pub told: Option<Arc<str>>,
 }
 
 /// A message that nobody sees until it is decided on.
@@ -297,6 +316,8 @@ pub struct Prepare {
     pub producers: Arc<str>,
     /// When it is asked about first; `None`: the machine's default.
     pub check_after: Option<Duration>,
+    /// As of a [`Schedule`].
+    pub dedup: Option<Dedup>,
     /// The host's to fill in; without it no group's capacity is asked.
     pub room: Option<Room>,
 }
@@ -382,6 +403,7 @@ impl QueueCommand {
             | QueueCommand::Prepare(_)
             | QueueCommand::Resolve { .. }
             | QueueCommand::AwaitChecks { .. }
+            | QueueCommand::CheckMissed { .. }
             | QueueCommand::ListHalf { .. }
             | QueueCommand::OutboxDone { .. }
             | QueueCommand::OutboxRefused { .. }

@@ -15,9 +15,10 @@
 use std::iter::Peekable;
 
 use crate::command::{Room, Schedule};
+use crate::dedup;
 use crate::durable::{Outbox, QueueState};
 use crate::error::QueueError;
-use crate::ids::{EntryNumber, sip_hash};
+use crate::ids::EntryNumber;
 use crate::receipt::ScheduleHandle;
 use crate::record::{Destination, OutgoingMessage, QueueRecord};
 use crate::reply::{Cancelled, Scheduled, ScheduledLine};
@@ -26,12 +27,6 @@ use weir_base::Timestamp;
 
 /// Most lines of a list.
 pub(crate) const LINES_MAX: usize = 1_000;
-
-/// An id in 128 bits.
-fn id_hash(id: &[u8]) -> u128 {
-    let half = |key| u128::from(sip_hash((0x7765_6972, key), id));
-    half(1) << 64 | half(2)
-}
 
 /// Takes a message in.
 pub(crate) fn schedule(turn: &mut Turn<'_>, wish: Schedule) -> Result<Scheduled, QueueError> {
@@ -48,23 +43,26 @@ pub(crate) fn schedule(turn: &mut Turn<'_>, wish: Schedule) -> Result<Scheduled,
             max: options.payload_bytes_max,
         });
     }
-    let (id, state) = (wish.dedup.map(|id| id_hash(&id)), turn.state);
-    if let Some(id) = id
-        && let Some((until, ())) = state.dedup.get(id)
-        && *until > turn.now
-    {
-        return Ok(Scheduled::Duplicate);
+    let (secret, partition) = (turn.core.secret, turn.core.partition);
+    if let Some(first) = dedup::first(turn, wish.dedup.as_ref()) {
+        let handle = first.as_ref().and_then(|first| {
+            let deliver_at = first.deliver_at?;
+            Some(ScheduleHandle::new(
+                secret,
+                partition,
+                deliver_at,
+                first.number,
+            ))
+        });
+        let told = first.and_then(|first| first.told);
+        return Ok(Scheduled::Duplicate { handle, told });
     }
     check_room(turn, wish.room.as_ref())?;
-    if state.timeline.len() >= options.scheduled_max {
-        let max = options.scheduled_max;
+    if turn.state.timeline.len() >= turn.core.options.scheduled_max {
+        let max = turn.core.options.scheduled_max;
         return Err(QueueError::TooManyScheduled { max });
     }
-    if id.is_some() && state.dedup.len() >= options.dedup_max {
-        let max = options.dedup_max;
-        return Err(QueueError::TooManyIds { max });
-    }
-    let until = turn.now + options.dedup_window;
+    dedup::check(turn, wish.dedup.as_ref())?;
     let deliver_at = wish.deliver_at.max(Timestamp(0));
     let number = turn.draw();
     turn.record(QueueRecord::Scheduled {
@@ -72,14 +70,9 @@ pub(crate) fn schedule(turn: &mut Turn<'_>, wish: Schedule) -> Result<Scheduled,
         number,
         payload: Some(wish.payload),
     });
-    if let Some(id) = id.filter(|_| !weir_base::mutant!(DedupForgets) || wish.deliver_at > turn.now)
-    {
-        turn.record(QueueRecord::Dedup {
-            id,
-            until: Some(until),
-        });
+    if let Some(dedup) = wish.dedup {
+        dedup::remember(turn, dedup, number, Some(deliver_at));
     }
-    let (secret, partition) = (turn.core.secret, turn.core.partition);
     let handle = ScheduleHandle::new(secret, partition, deliver_at, number);
     Ok(Scheduled::Kept(handle))
 }

@@ -5,7 +5,8 @@
 //! same value (Q5). It takes records as they are: a compacted journal may tell of a
 //! group's acknowledgements before it tells of the group.
 //!
-//! Memory: a delayed message 20 to 24 bytes, a remembered id about 70, an undecided half
+//! Memory: a delayed message 20 to 24 bytes, a remembered id about 130 (and
+//! what its repeats are told), an undecided half
 //! message about 120, a message that waits for a retry about 100 and 16 an ended attempt,
 //! a group 1 bit for each offset between its cursor and the newest final message.
 
@@ -29,7 +30,8 @@ use crate::aside::AsideState;
 use crate::command::Decision;
 use crate::ids::{EntryNumber, GroupName, GroupNumber};
 use crate::record::{
-    Departure, Destination, HalfChecks, Outgoing, OutgoingMessage, QueueRecord, Reign, StoredHalf,
+    Departure, Destination, HalfChecks, Outgoing, OutgoingMessage, QueueRecord, Reign, StoredFirst,
+    StoredHalf,
 };
 use crate::replay::StoredReplay;
 
@@ -41,7 +43,7 @@ pub struct QueueState {
     pub(crate) groups: BTreeMap<GroupNumber, StoredGroup>,
     pub(crate) timeline: Timeline,
     pub(crate) cancelled: Expiring<EntryNumber, ()>,
-    pub(crate) dedup: Expiring<u128, ()>,
+    pub(crate) dedup: Expiring<u128, Option<StoredFirst>>,
     pub(crate) halves: BTreeMap<EntryNumber, HalfState>,
     pub(crate) decided: Expiring<EntryNumber, Decision>,
     pub(crate) outboxes: BTreeMap<Destination, Outbox>,
@@ -205,8 +207,9 @@ impl QueueState {
             QueueRecord::Cancelled { number, until } => {
                 self.cancelled.set(*number, until.map(|until| (until, ())));
             }
-            QueueRecord::Dedup { id, until } => {
-                self.dedup.set(*id, until.map(|until| (until, ())));
+            QueueRecord::Dedup { id, value } => {
+                let value = value.clone().map(|value| (value.until, value.first));
+                self.dedup.set(*id, value);
             }
             QueueRecord::Half { number, value } => self.fold_half(at, *number, value.as_ref()),
             QueueRecord::HalfChecks { number, value } => {

@@ -214,9 +214,24 @@ pub enum QueueError {
         max: usize,
     },
     /// As many remembered ids as allowed.
-    #[error("partition remembers {max} message ids, the most allowed (dedup_max)")]
+    #[error(
+        "partition remembers {max} message ids, the most allowed (dedup_max): send again when \
+         the oldest are older than the window, or shorten weir.dedup.window.ms"
+    )]
     TooManyIds {
         /// The limit.
+        max: usize,
+    },
+    /// A half message whose id (or business key) was sent before as another kind of message:
+    /// there is nothing to decide.
+    #[error("a message of this id or key was sent before, and not as a half message")]
+    SentBefore,
+    /// Too long to be kept for repeats of a message.
+    #[error("what a repeat is told has {bytes} bytes, more than {max}")]
+    ToldTooLong {
+        /// Its length.
+        bytes: usize,
+        /// Most allowed.
         max: usize,
     },
     /// A handle that this partition did not give.
@@ -258,6 +273,8 @@ impl QueueError {
             | QueueError::PayloadTooLarge { .. }
             | QueueError::ForgedHandle
             | QueueError::NoSuchHalf
+            | QueueError::SentBefore
+            | QueueError::ToldTooLong { .. }
             | QueueError::AlreadyDecided(_)
             | QueueError::Replay(_)
             | QueueError::NoSuchOutgoing => FaultClass::Rejected,

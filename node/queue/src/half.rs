@@ -8,11 +8,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use weir_base::Timestamp;
 use weir_base::machine::Token;
 
 use crate::command::{Decision, Prepare};
+use crate::dedup;
 use crate::delay::{LINES_MAX, check_room};
 use crate::error::QueueError;
 use crate::ids::{EntryNumber, MemberName};
@@ -20,10 +22,13 @@ use crate::receipt::HalfHandle;
 use crate::record::{
     Destination, HalfChecks, OutgoingMessage, QueueRecord, StoredDecision, StoredHalf,
 };
-use crate::reply::{Check, HalfLine, QueueReply};
+use crate::reply::{Check, HalfLine, Prepared, QueueReply};
 use crate::settings::GROUP_NAME_BYTES_MAX;
 use crate::timers::Timer;
 use crate::turn::Turn;
+
+/// Pause before a check that reached nobody is tried again.
+const MISSED_PAUSE: Duration = Duration::from_secs(5);
 
 /// Who asks and who waits to be asked.
 #[derive(Debug, Default)]
@@ -44,7 +49,7 @@ struct CheckWaiter {
 }
 
 /// Keeps a half message.
-pub(crate) fn prepare(turn: &mut Turn<'_>, wish: Prepare) -> Result<HalfHandle, QueueError> {
+pub(crate) fn prepare(turn: &mut Turn<'_>, wish: Prepare) -> Result<Prepared, QueueError> {
     let options = &turn.core.options;
     if wish.payload.len() > options.payload_bytes_max {
         return Err(QueueError::PayloadTooLarge {
@@ -58,13 +63,27 @@ pub(crate) fn prepare(turn: &mut Turn<'_>, wish: Prepare) -> Result<HalfHandle, 
             max: GROUP_NAME_BYTES_MAX,
         });
     }
+    let (secret, partition) = (turn.core.secret, turn.core.partition);
+    if let Some(first) = dedup::first(turn, wish.dedup.as_ref()) {
+        let Some(first) = first.filter(|first| first.deliver_at.is_none()) else {
+            return Err(QueueError::SentBefore);
+        };
+        return Ok(Prepared::Duplicate {
+            handle: HalfHandle::new(secret, partition, first.number),
+            told: first.told,
+        });
+    }
     check_room(turn, wish.room.as_ref())?;
     if turn.state.halves.len() >= options.halves_max {
         let max = options.halves_max;
         return Err(QueueError::TooManyHalves { max });
     }
     let check_at = turn.now + wish.check_after.unwrap_or(options.check_after);
+    dedup::check(turn, wish.dedup.as_ref())?;
     let number = turn.draw();
+    if let Some(dedup) = wish.dedup {
+        dedup::remember(turn, dedup, number, None);
+    }
     turn.core.timers.arm(check_at, Timer::Half(number));
     turn.record(QueueRecord::Half {
         number,
@@ -75,11 +94,38 @@ pub(crate) fn prepare(turn: &mut Turn<'_>, wish: Prepare) -> Result<HalfHandle, 
             payload: wish.payload,
         }),
     });
-    Ok(HalfHandle::new(
-        turn.core.secret,
-        turn.core.partition,
+    let handle = HalfHandle::new(secret, partition, number);
+    Ok(Prepared::Kept(handle))
+}
+
+/// A check reached nobody: it is taken back, and tried again in a moment, when somebody else
+/// may wait to be asked.
+pub(crate) fn missed(turn: &mut Turn<'_>, handle: &HalfHandle) -> Result<(), QueueError> {
+    if !handle.is_sealed_by(turn.core.secret, turn.core.partition) {
+        return Err(QueueError::ForgedHandle);
+    }
+    let number = handle.number;
+    let Some(half) = turn.state.halves.get(&number) else {
+        // Decided meanwhile.
+        return Ok(());
+    };
+    let checks = half.checks;
+    if checks.parked || checks.checks == 0 {
+        return Ok(());
+    }
+    let timers = &mut turn.core.timers;
+    timers.disarm(checks.next_at, Timer::Half(number));
+    let next_at = turn.now + MISSED_PAUSE;
+    timers.arm(next_at, Timer::Half(number));
+    turn.record(QueueRecord::HalfChecks {
         number,
-    ))
+        value: Some(HalfChecks {
+            checks: checks.checks - 1,
+            next_at,
+            parked: false,
+        }),
+    });
+    Ok(())
 }
 
 /// Decides on a half message.

@@ -7,6 +7,7 @@
 pub mod aside;
 mod command;
 mod counts;
+mod dedup;
 mod delay;
 mod durable;
 pub mod envelope;
@@ -30,7 +31,7 @@ mod turn;
 
 pub use aside::{AsideLine, StoredAside};
 pub use command::{
-    Decision, DecisionSource, EndCause, Feed, Prepare, QueueCommand, Receive, Room, Schedule,
+    Decision, DecisionSource, Dedup, EndCause, Feed, Prepare, QueueCommand, Receive, Room, Schedule,
 };
 pub use durable::{Admission, Gate, QueueState, producer_sequence};
 pub use envelope::{Message, Payload, PayloadError};
@@ -44,15 +45,15 @@ pub use receipt::{HalfHandle, Receipt, ScheduleHandle, Secret};
 pub use record::{
     AttemptEnd, BLOCK_OFFSETS, Block, Counts, DeadLetter, Departure, Destination, Ending,
     HalfChecks, Outgoing, OutgoingMessage, QueueRecord, RecordError, Reign, StoredAttempts,
-    StoredDecision, StoredGroupSettings, StoredHalf, StoredVersion,
+    StoredDecision, StoredDedup, StoredFirst, StoredGroupSettings, StoredHalf, StoredVersion,
 };
 pub use replay::{
     LetterFacts, REPLAY_RATE_MAX, REPLAY_TEXT_MAX, ReplayChange, ReplayCommand, ReplayFilter,
     ReplayReport, ReplayState, ReplayStep, ReplayView, StartReplay, StoredReplay,
 };
 pub use reply::{
-    Books, Cancelled, Check, Delivery, GroupMeasure, GroupView, HalfLine, QueueMeasure, QueueReply,
-    Returned, Scheduled, ScheduledLine, Standing,
+    Books, Cancelled, Check, Delivery, GroupMeasure, GroupView, HalfLine, Prepared, QueueMeasure,
+    QueueReply, Returned, Scheduled, ScheduledLine, Standing,
 };
 pub use settings::{
     ATTEMPTS_MAX, BACKOFF_MAX, BACKOFF_STEPS_MAX, BROADCAST_EXPIRY, Backoff, Capacity,

@@ -155,8 +155,8 @@ fn forget(turn: &mut Turn<'_>) {
     }));
     let ended = state.dedup.ended(now).take(FORGET_AT_ONCE);
     turn.out.records.extend(ended.map(|id| {
-        let until = None;
-        QueueRecord::Dedup { id, until }
+        let value = None;
+        QueueRecord::Dedup { id, value }
     }));
     let ended = state.decided.ended(now).take(FORGET_AT_ONCE);
     turn.out.records.extend(ended.map(|number| {

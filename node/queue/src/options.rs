@@ -56,7 +56,7 @@ pub struct QueueOptions {
     pub remembered: Duration,
     /// How long an id keeps a second message of the same id out (default 10 min).
     pub dedup_window: Duration,
-    /// Ids remembered at once (default 4 Mi, at about 70 bytes); more are refused.
+    /// Ids remembered at once (default 4 Mi, at about 130 bytes); more are refused.
     pub dedup_max: usize,
     /// Keys whose newest version one group remembers (default 1 Mi); the one that changed
     /// longest ago is forgotten first.

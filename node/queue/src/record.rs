@@ -80,8 +80,11 @@ pub enum QueueRecord {
         number: EntryNumber,
         until: Option<Timestamp>,
     },
-    /// An id that keeps further messages of the same id out, until then.
-    Dedup { id: u128, until: Option<Timestamp> },
+    /// An id that keeps further messages of the same id out.
+    Dedup {
+        id: u128,
+        value: Option<StoredDedup>,
+    },
     /// A half message, with its payload.
     Half {
         number: EntryNumber,
@@ -251,6 +254,26 @@ pub struct HalfChecks {
     pub next_at: Timestamp,
     /// Whether it is asked about no more.
     pub parked: bool,
+}
+
+/// Why messages of an id are kept out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredDedup {
+    /// Until then.
+    pub until: Timestamp,
+    /// The message that was taken; journals of the first version do not tell.
+    pub first: Option<StoredFirst>,
+}
+
+/// The first message of an id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredFirst {
+    /// Its number.
+    pub number: EntryNumber,
+    /// When it was to be delivered; `None`: a half message.
+    pub deliver_at: Option<Timestamp>,
+    /// What a repeat is told of it.
+    pub told: Option<Arc<str>>,
 }
 
 /// What became of a half message.

@@ -34,10 +34,11 @@ pub enum QueueReply {
     Schedule(Result<Scheduled, QueueError>),
     Cancel(Result<Cancelled, QueueError>),
     ListScheduled(Vec<ScheduledLine>),
-    Prepare(Result<HalfHandle, QueueError>),
+    Prepare(Result<Prepared, QueueError>),
     Resolve(Result<(), QueueError>),
     /// Empty when the wait was over.
     AwaitChecks(Vec<Check>),
+    CheckMissed(Result<(), QueueError>),
     ListHalf(Vec<HalfLine>),
     OutboxDone(Result<(), QueueError>),
     OutboxRefused(Result<(), QueueError>),
@@ -98,12 +99,41 @@ pub enum Returned {
 }
 
 /// What became of a message to be kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scheduled {
     /// It is kept and will be delivered.
     Kept(ScheduleHandle),
     /// One of the same id was taken within the window: this one was not.
-    Duplicate,
+    Duplicate {
+        /// Of the first one, unless that was a half message.
+        handle: Option<ScheduleHandle>,
+        /// What the first one left for its repeats ([`Dedup::told`](crate::Dedup)).
+        told: Option<Arc<str>>,
+    },
+}
+
+/// What became of a half message to be kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Prepared {
+    /// It is kept.
+    Kept(HalfHandle),
+    /// One of the same id was taken within the window: this one was not.
+    Duplicate {
+        /// Of the first one.
+        handle: HalfHandle,
+        /// As of [`Scheduled::Duplicate`].
+        told: Option<Arc<str>>,
+    },
+}
+
+impl Prepared {
+    /// What it is decided by.
+    #[must_use]
+    pub fn handle(&self) -> HalfHandle {
+        match self {
+            Prepared::Kept(handle) | Prepared::Duplicate { handle, .. } => *handle,
+        }
+    }
 }
 
 /// The truth about a delayed message that was to be taken back.

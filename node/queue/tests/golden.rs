@@ -177,7 +177,10 @@ fn samples() -> Vec<QueueRecord> {
         },
         QueueRecord::Dedup {
             id: u128::MAX / 3,
-            until: Some(at),
+            value: Some(StoredDedup {
+                until: at,
+                first: None,
+            }),
         },
         QueueRecord::Half {
             number,
@@ -296,6 +299,28 @@ fn samples() -> Vec<QueueRecord> {
                     number,
                     payload_at: Offset(10),
                 },
+            }),
+        },
+        QueueRecord::Dedup {
+            id: 7,
+            value: Some(StoredDedup {
+                until: at,
+                first: Some(StoredFirst {
+                    number,
+                    deliver_at: Some(at),
+                    told: Some("m1".into()),
+                }),
+            }),
+        },
+        QueueRecord::Dedup {
+            id: 8,
+            value: Some(StoredDedup {
+                until: at,
+                first: Some(StoredFirst {
+                    number,
+                    deliver_at: None,
+                    told: None,
+                }),
             }),
         },
     ]

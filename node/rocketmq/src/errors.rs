@@ -125,6 +125,8 @@ fn refused_by_queue(error: &QueueError) -> Refusal {
         QueueError::ForgedHandle | QueueError::NoSuchHalf | QueueError::AlreadyDecided(_) => {
             Code::InvalidTransactionId
         }
+        QueueError::SentBefore => Code::MessagePropertyConflictWithType,
+        QueueError::ToldTooLong { .. } => Code::IllegalMessageId,
         QueueError::Replay(_) | QueueError::NoSuchOutgoing => Code::InternalServerError,
     };
     Refusal::new(code, error.to_string())

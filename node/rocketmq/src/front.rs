@@ -15,7 +15,7 @@ use crate::handlers::{check_back, group_changes};
 /// The RocketMQ front, listening.
 pub struct RocketmqFront {
     server: Arc<Server>,
-    _checks: TaskHandle,
+    _checks: [TaskHandle; 2],
     _changes: TaskHandle,
 }
 
@@ -67,6 +67,10 @@ impl RocketmqFront {
         let shared = Arc::new(Shared::new(context.env, context.api, options));
         let checks = check_back::run(Arc::clone(&shared));
         let checks = env.tasks.spawn_owned("rocketmq-check-backs", checks);
+        let elsewhere = check_back::run_elsewhere(Arc::clone(&shared));
+        let elsewhere = env
+            .tasks
+            .spawn_owned("rocketmq-checks-elsewhere", elsewhere);
         let changes = group_changes::run(Arc::clone(&shared));
         let changes = env.tasks.spawn_owned("rocketmq-group-changes", changes);
         let sessions = Arc::new(Connections(shared));
@@ -75,7 +79,7 @@ impl RocketmqFront {
             .map_err(|error| StartError::Listen { address, error })?;
         Ok(RocketmqFront {
             server: Arc::new(server),
-            _checks: checks,
+            _checks: [checks, elsewhere],
             _changes: changes,
         })
     }

@@ -278,6 +278,7 @@ impl Client {
             producers: PRODUCERS.into(),
             check_after: Some(Duration::from_millis(500)),
             room: None,
+            dedup: None,
         };
         let prepared = self.api.queues.prepare(at, prepare).await;
         note(outcome_of(&prepared));

@@ -4,24 +4,29 @@
 //! deadlines, feeds it and carries what it sends; every call does so first.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use weir_base::batch::{BatchBuilder, Record};
 use weir_base::machine::{Decision, Machine, Token};
-use weir_base::{LeaderEpoch, Offset, RecordBatch, Timestamp, TopicId, TopicPartition, ids};
+use weir_base::{
+    LeaderEpoch, NodeId, Offset, RecordBatch, Timestamp, TopicId, TopicPartition, ids,
+};
 
 use super::partition::FakePartition;
 use super::{FakeBroker, State};
 use crate::outgoing::{OutgoingSources, kept_payload, outgoing_payload};
 use crate::queue::{
-    QueueApi, QueueCall, QueueCallError, YOUNG, begins, check_size, dead_letter_topic,
+    CheckElsewhere, QueueApi, QueueCall, QueueCallError, YOUNG, begins, check_size,
+    dead_letter_topic,
 };
 use crate::queues::trace::{Fact, Subject, Trace};
 use crate::queues::{
     Cancelled, DecisionSource, Destination, Feed, GroupName, GroupNumber, GroupSettings,
-    HalfHandle, MessageFacts, Outgoing, Payload, QueueCommand, QueueLive, QueueMachine,
-    QueueOptions, QueueRecord, QueueReply, QueueState, ScheduleHandle, Want,
+    HalfHandle, MemberName, MessageFacts, Outgoing, Payload, Prepare, Prepared, QueueCommand,
+    QueueLive, QueueMachine, QueueOptions, QueueRecord, QueueReply, QueueState, Schedule,
+    ScheduleHandle, Scheduled, Want,
 };
 use crate::{ClusterApi, records};
 
@@ -366,6 +371,48 @@ impl QueueApi for FakeBroker {
     ) -> QueueCall<()> {
         let queues: &dyn QueueApi = self;
         queues.resolve(at, handle, decision, source)
+    }
+
+    fn schedule_forwarded(
+        &self,
+        at: TopicPartition,
+        schedule: Schedule,
+        _timeout: Duration,
+    ) -> QueueCall<Scheduled> {
+        let queues: &dyn QueueApi = self;
+        queues.schedule(at, schedule)
+    }
+
+    fn prepare_forwarded(
+        &self,
+        at: TopicPartition,
+        prepare: Prepare,
+        _timeout: Duration,
+    ) -> QueueCall<Prepared> {
+        let queues: &dyn QueueApi = self;
+        queues.prepare_once(at, prepare)
+    }
+
+    fn check_elsewhere(
+        &self,
+        _leader: NodeId,
+        _at: Vec<TopicPartition>,
+        _member: MemberName,
+        _producers: Arc<str>,
+        _timeout: Duration,
+    ) -> QueueCall<Option<CheckElsewhere>> {
+        // There is no other node.
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    fn missed_elsewhere(
+        &self,
+        _leader: NodeId,
+        _at: TopicPartition,
+        _handle: HalfHandle,
+        _timeout: Duration,
+    ) -> QueueCall<()> {
+        Box::pin(std::future::ready(Ok(())))
     }
 
     fn subscribe(

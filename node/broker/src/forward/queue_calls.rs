@@ -1,13 +1,19 @@
 //! Queue calls carried to the leader: what it says of a group, a decision on a half message.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use weir_api::queues::{Decision, DecisionSource, GroupName, HalfHandle, QueueError};
+use weir_api::queues::{
+    Decision, DecisionSource, Dedup, GroupName, HalfHandle, MemberName, Payload, Prepare,
+    QueueError, Schedule,
+};
 use weir_api::{QueueApi, QueueCallError};
-use weir_base::{BoxFuture, NodeId, TopicPartition};
+use weir_base::{BoxFuture, NodeId, Timestamp, TopicPartition};
 use weir_peer::{PeerError, Service};
 
+use super::keeping::KeptAnswer;
 use super::{Answer, Request, Undone};
 use crate::Broker;
 use crate::partitions::join_all;
@@ -28,6 +34,29 @@ pub(super) enum QueueRequest {
         decision: Decision,
         source: DecisionSource,
     },
+    /// Keep a message until it is due.
+    Schedule {
+        at: TopicPartition,
+        deliver_at: Timestamp,
+        payload: Bytes,
+        dedup: Option<Dedup>,
+    },
+    /// Keep a half message.
+    Prepare {
+        at: TopicPartition,
+        payload: Bytes,
+        producers: Arc<str>,
+        check_after: Option<Duration>,
+        dedup: Option<Dedup>,
+    },
+    /// Somebody here can be asked about half messages: of the first partition that has one.
+    Check {
+        at: Vec<TopicPartition>,
+        member: MemberName,
+        producers: Arc<str>,
+    },
+    /// A check reached nobody; the handle in its text form.
+    Missed { at: TopicPartition, handle: String },
 }
 
 /// What it says. Goes over the wire: append-only.
@@ -36,6 +65,10 @@ pub(super) enum QueueAnswer {
     /// In the order of the question.
     Standings(Vec<Standing>),
     Resolve(ResolveAnswer),
+    Kept(KeptAnswer),
+    /// The handle in its text form; the half message.
+    Check(Option<(TopicPartition, String, Payload)>),
+    Missed,
 }
 
 /// What became of a decision. Goes over the wire: append-only.
@@ -82,7 +115,7 @@ impl ResolveAnswer {
 
 impl Broker {
     /// Carries a request; a broken link leaves open whether it was heard.
-    async fn ask_queue_of(
+    pub(super) async fn ask_queue_of(
         &self,
         leader: NodeId,
         request: QueueRequest,
@@ -119,7 +152,14 @@ impl Broker {
         let request = QueueRequest::Standings { at, group };
         match self.ask_queue_of(leader, request, timeout).await {
             Ok(QueueAnswer::Standings(told)) if told.len() == unknown.len() => told,
-            Ok(QueueAnswer::Standings(_) | QueueAnswer::Resolve(_)) | Err(_) => unknown,
+            Ok(
+                QueueAnswer::Standings(_)
+                | QueueAnswer::Resolve(_)
+                | QueueAnswer::Kept(_)
+                | QueueAnswer::Check(_)
+                | QueueAnswer::Missed,
+            )
+            | Err(_) => unknown,
         }
     }
 
@@ -161,7 +201,10 @@ impl Broker {
         };
         match self.ask_queue_of(leader, request, timeout).await? {
             QueueAnswer::Resolve(answer) => answer.result(),
-            QueueAnswer::Standings(_) => Err(QueueCallError::Indeterminate),
+            QueueAnswer::Standings(_)
+            | QueueAnswer::Kept(_)
+            | QueueAnswer::Check(_)
+            | QueueAnswer::Missed => Err(QueueCallError::Indeterminate),
         }
     }
 
@@ -185,6 +228,48 @@ impl Broker {
                     }
                     None => ResolveAnswer::Forged,
                 })
+            }
+            QueueRequest::Schedule {
+                at,
+                deliver_at,
+                payload,
+                dedup,
+            } => {
+                let schedule = Schedule {
+                    deliver_at,
+                    payload,
+                    dedup,
+                };
+                QueueAnswer::Kept(self.schedule_for(at, schedule).await)
+            }
+            QueueRequest::Prepare {
+                at,
+                payload,
+                producers,
+                check_after,
+                dedup,
+            } => {
+                let prepare = Prepare {
+                    payload,
+                    producers,
+                    check_after,
+                    dedup,
+                };
+                QueueAnswer::Kept(self.prepare_for(at, prepare).await)
+            }
+            QueueRequest::Check {
+                at,
+                member,
+                producers,
+            } => QueueAnswer::Check(self.check_for(at, member, producers).await),
+            QueueRequest::Missed { at, handle } => {
+                let queues: &dyn QueueApi = self;
+                if let Some(handle) = HalfHandle::parse(&handle)
+                    && let Err(error) = queues.check_missed(at, handle).await
+                {
+                    tracing::debug!(%at, %error, "a check that reached nobody is counted");
+                }
+                QueueAnswer::Missed
             }
         }
     }

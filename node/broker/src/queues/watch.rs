@@ -4,18 +4,20 @@
 //! said last: it neither waits nor costs more with more queues. Series are by topic and
 //! group, summed over the partitions led here; what is not led here any more is gone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use weir_api::Metrics;
+use weir_api::{Metrics, QueueApi};
 use weir_base::{Offset, TopicPartition};
-use weir_queue::{QueueCommand, QueueMeasure, QueueReply, ReplayCommand};
+use weir_queue::{EntryNumber, Message, QueueCommand, QueueMeasure, QueueReply, ReplayCommand};
 use weir_replication::PartitionHandle;
 
 use super::read::find;
 use crate::Broker;
 
+/// Parked half messages of one partition, the oldest, that are told in the log.
+const PARKED_MAX: usize = 1_000;
 /// Pause between two rounds.
 const INTERVAL: Duration = Duration::from_secs(5);
 
@@ -52,6 +54,9 @@ struct Seen {
     letters: BTreeMap<String, u64>,
 }
 
+/// Half messages that were told as parked, by partition. A new leader tells them again.
+type Told = BTreeMap<TopicPartition, BTreeSet<EntryNumber>>;
+
 /// The last round.
 #[derive(Debug, Default)]
 pub(crate) struct Watched(Mutex<Seen>);
@@ -66,17 +71,19 @@ impl Watched {
 
 /// Runs for as long as the node does.
 pub(crate) async fn run(broker: Broker) {
+    let mut told = Told::new();
     loop {
         broker.0.env.sleep(INTERVAL).await;
-        let seen = broker.watch().await;
+        let seen = broker.watch(&mut told).await;
         let watched = &broker.0.queues.watched.0;
         *watched.lock().unwrap_or_else(PoisonError::into_inner) = seen;
     }
 }
 
 impl Broker {
-    async fn watch(&self) -> Seen {
+    async fn watch(&self, told: &mut Told) -> Seen {
         let mut seen = Seen::default();
+        let mut before = std::mem::take(told);
         let journals: Vec<TopicPartition> = self.0.queues.lock().keys().copied().collect();
         for journal in journals {
             let image = self.0.metadata.image();
@@ -96,6 +103,10 @@ impl Broker {
             if let Ok(QueueReply::Measure(measure)) = hosted.host.call(QueueCommand::Measure).await
             {
                 self.add(&mut seen, &topic, &partition, &measure).await;
+                if measure.halves_parked > 0 {
+                    let before = before.remove(&at).unwrap_or_default();
+                    told.insert(at, self.tell_parked(at, &topic, before).await);
+                }
             }
         }
         let image = self.0.metadata.image();
@@ -109,6 +120,37 @@ impl Broker {
             }
         }
         seen
+    }
+
+    /// Tells of half messages that are parked and were not when `before` was told; gives all.
+    async fn tell_parked(
+        &self,
+        at: TopicPartition,
+        topic: &str,
+        before: BTreeSet<EntryNumber>,
+    ) -> BTreeSet<EntryNumber> {
+        let queues: &dyn QueueApi = self;
+        let Ok(parked) = queues.list_half(at, PARKED_MAX, true).await else {
+            return before;
+        };
+        let mut told: BTreeSet<EntryNumber> = BTreeSet::new();
+        for half in parked {
+            let number = half.handle.number;
+            told.insert(number);
+            if before.contains(&number) {
+                continue;
+            }
+            let kept = queues.kept(at, vec![half.payload_at]).await.ok();
+            let payload = kept.and_then(|kept| kept.into_iter().next().flatten());
+            let message = payload.map(|payload| Message::from_payload(&payload));
+            let id = message.map_or_else(|| "unreadable".into(), |message| message.id);
+            tracing::warn!(
+                topic, partition = at.index.0, id = &*id, group = &*half.producers,
+                half = %half.handle, checks = half.checks,
+                "a half message is parked: an operator or its producer must decide"
+            );
+        }
+        told
     }
 
     async fn add(

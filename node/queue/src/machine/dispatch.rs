@@ -49,6 +49,9 @@ fn on_store(
             live.checks.wait(turn, token, who, batch_max, wait_until);
             return None;
         }
+        QueueCommand::CheckMissed { handle } => {
+            QueueReply::CheckMissed(half::missed(turn, &handle))
+        }
         QueueCommand::ListHalf {
             after,
             limit,
@@ -209,6 +212,7 @@ pub(super) fn on_command(
         | QueueCommand::Prepare(_)
         | QueueCommand::Resolve { .. }
         | QueueCommand::AwaitChecks { .. }
+        | QueueCommand::CheckMissed { .. }
         | QueueCommand::ListHalf { .. }
         | QueueCommand::OutboxDone { .. }
         | QueueCommand::OutboxRefused { .. }

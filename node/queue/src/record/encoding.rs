@@ -7,7 +7,7 @@ use weir_base::{Offset, Timestamp};
 
 use super::{
     Block, Counts, Departure, Destination, HalfChecks, Outgoing, QueueRecord, Reign,
-    StoredAttempts, StoredDecision, StoredGroupSettings, StoredHalf, StoredVersion,
+    StoredAttempts, StoredDecision, StoredDedup, StoredGroupSettings, StoredHalf, StoredVersion,
 };
 use crate::aside::StoredAside;
 use crate::ids::{EntryNumber, GroupName, GroupNumber, KeyHash};
@@ -72,6 +72,7 @@ enum Value {
     Replay(StoredReplay),
     Bits(u128),
     Aside(StoredAside),
+    Dedup(StoredDedup),
 }
 
 impl QueueRecord {
@@ -119,7 +120,13 @@ impl QueueRecord {
             QueueRecord::Cancelled { number, until } => {
                 (Key::Cancelled(number), until.map(Value::Until))
             }
-            QueueRecord::Dedup { id, until } => (Key::Dedup(id), until.map(Value::Until)),
+            QueueRecord::Dedup { id, value } => (
+                Key::Dedup(id),
+                value.map(|value| match value.first {
+                    Some(_) => Value::Dedup(value),
+                    None => Value::Until(value.until),
+                }),
+            ),
             QueueRecord::Half { number, value } => (Key::Half(number), value.map(Value::Half)),
             QueueRecord::HalfChecks { number, value } => {
                 (Key::HalfChecks(number), value.map(Value::HalfChecks))
@@ -224,7 +231,12 @@ impl QueueRecord {
             },
             Key::Dedup(id) => QueueRecord::Dedup {
                 id,
-                until: of!(Until),
+                value: match value {
+                    None => None,
+                    Some(Value::Dedup(value)) => Some(value),
+                    Some(Value::Until(until)) => Some(StoredDedup { until, first: None }),
+                    Some(_) => return Err(RecordError::Mismatch),
+                },
             },
             Key::Half(number) => QueueRecord::Half {
                 number,

@@ -246,6 +246,8 @@ impl Group {
 /// What becomes of a delayed message.
 #[derive(Debug, Clone)]
 pub(crate) struct Delayed {
+    /// It was asked to be taken back; whether it was may not be known.
+    pub(crate) asked: bool,
     pub(crate) cancelled: bool,
     pub(crate) fired: bool,
 }
@@ -257,7 +259,7 @@ pub(crate) struct Twin {
     pub(crate) groups: [Group; 4],
     pub(crate) delayed: BTreeMap<ScheduleHandle, Delayed>,
     /// When a message of each id was kept.
-    ids: BTreeMap<u32, Timestamp>,
+    ids: BTreeMap<u32, (Timestamp, ScheduleHandle)>,
     pub(crate) halves: BTreeMap<HalfHandle, Option<Decision>>,
     pub(crate) producers: BTreeMap<HalfHandle, &'static str>,
     pub(crate) checks: BTreeMap<HalfHandle, u16>,
@@ -428,16 +430,24 @@ impl Twin {
             (Asked::Schedule(id), QueueReply::Schedule(Ok(scheduled))) => {
                 let window = options.dedup_window;
                 let known = id.and_then(|id| self.ids.get(&id).copied());
-                let repeated = known.is_some_and(|kept| kept + window > at);
+                let known = known.filter(|(kept, _)| *kept + window > at);
                 match scheduled {
-                    Scheduled::Duplicate => ensure!(repeated, "no other message of this id"),
+                    Scheduled::Duplicate { handle, .. } => {
+                        ensure!(
+                            handle == known.map(|(_, first)| first),
+                            "no message of this id"
+                        );
+                    }
                     Scheduled::Kept(handle) => {
-                        ensure!(!repeated, "the id was within the window");
+                        // What was taken back never was; the answer may have been lost.
+                        let counts = known.is_some_and(|(_, first)| !self.delayed[&first].asked);
+                        ensure!(!counts, "the id was within the window");
                         let fresh = Delayed {
+                            asked: false,
                             cancelled: false,
                             fired: false,
                         };
-                        self.ids.extend(id.map(|id| (id, at)));
+                        self.ids.extend(id.map(|id| (id, (at, handle))));
                         self.delayed.insert(handle, fresh);
                     }
                 }
@@ -456,7 +466,7 @@ impl Twin {
                     }
                 }
             }
-            (Asked::Prepare(producers), QueueReply::Prepare(Ok(handle))) => {
+            (Asked::Prepare(producers), QueueReply::Prepare(Ok(Prepared::Kept(handle)))) => {
                 self.halves.insert(handle, None);
                 self.producers.insert(handle, producers);
             }

@@ -543,7 +543,11 @@ impl World {
                 let command = QueueCommand::Schedule(Schedule {
                     deliver_at: Timestamp(self.now.0 - 500 + i64::from(dice >> 8) % 20_000),
                     payload: Bytes::from(vec![7; (dice % 50) as usize]),
-                    dedup: id.map(|id| Bytes::from(id.to_string())),
+                    dedup: id.map(|id| Dedup {
+                        id: Bytes::from(id.to_string()),
+                        window: None,
+                        told: None,
+                    }),
                     room: None,
                 });
                 self.send(Asked::Schedule(id), command)?;
@@ -552,6 +556,7 @@ impl World {
                 let count = self.twin.delayed.len().max(1);
                 let handle = self.twin.delayed.keys().nth(pick % count).copied();
                 if let Some(handle) = handle {
+                    self.twin.delayed.get_mut(&handle).unwrap().asked = true;
                     self.send(Asked::Cancel(handle), QueueCommand::Cancel { handle })?;
                 }
             }
@@ -562,6 +567,7 @@ impl World {
                     producers: producers.into(),
                     check_after: None,
                     room: None,
+                    dedup: None,
                 });
                 self.send(Asked::Prepare(producers), command)?;
             }
@@ -854,11 +860,11 @@ impl World {
             ),
             (
                 "remembered ids",
-                seen(|r| matches!(r, QueueRecord::Dedup { until: Some(_), .. })),
+                seen(|r| matches!(r, QueueRecord::Dedup { value: Some(_), .. })),
             ),
             (
                 "forgotten ids",
-                seen(|r| matches!(r, QueueRecord::Dedup { until: None, .. })),
+                seen(|r| matches!(r, QueueRecord::Dedup { value: None, .. })),
             ),
             ("sent on", self.sent_on),
             ("replayed", twin.replayed.len()),

@@ -71,6 +71,22 @@ fn duration(text: &str) -> Duration {
     }
 }
 
+fn shown(told: Option<&str>) -> String {
+    told.map_or_else(String::new, |told| format!(", told {told}"))
+}
+
+/// `id=<id>`, or `id=<id>/<what repeats are told>`.
+fn dedup(words: &str) -> Dedup {
+    let (id, told) = words
+        .split_once('/')
+        .map_or((words, None), |(id, told)| (id, Some(told.into())));
+    Dedup {
+        id: id.to_owned().into(),
+        window: None,
+        told,
+    }
+}
+
 impl Script {
     pub(crate) fn run(input: &str) -> String {
         let mut script = Self {
@@ -183,7 +199,7 @@ impl Script {
             "schedule" => QueueCommand::Schedule(Schedule {
                 deliver_at: self.now + duration(words.at(1)),
                 payload: vec![1; 10].into(),
-                dedup: words.named("id").map(|id| id.to_owned().into()),
+                dedup: words.named("id").map(dedup),
                 room: self.room(&words),
             }),
             "cancel" => QueueCommand::Cancel {
@@ -198,7 +214,11 @@ impl Script {
                 producers: words.at(1).into(),
                 check_after: None,
                 room: self.room(&words),
+                dedup: words.named("id").map(dedup),
             }),
+            "missed" => QueueCommand::CheckMissed {
+                handle: self.halves[words.at(1).parse::<usize>().unwrap()],
+            },
             "commit" | "rollback" => QueueCommand::Resolve {
                 handle: self.halves[words.at(1).parse::<usize>().unwrap()],
                 decision: match words.at(0) {
@@ -552,16 +572,27 @@ impl Script {
                 self.handles.push(handle);
                 format!("kept as {}", self.handles.len() - 1)
             }
-            QueueReply::Schedule(Ok(Scheduled::Duplicate)) => "duplicate".to_owned(),
+            QueueReply::Schedule(Ok(Scheduled::Duplicate { handle, told })) => {
+                let first = handle.map(|first| self.handles.iter().position(|h| *h == first));
+                let first = first
+                    .flatten()
+                    .map_or("a half".to_owned(), |at| at.to_string());
+                format!("duplicate of {first}{}", shown(told.as_deref()))
+            }
             QueueReply::Cancel(Ok(answer)) => format!("{answer:?}"),
             QueueReply::ListScheduled(lines) => {
                 let lines = lines.iter().map(|line| self.after(line.handle.deliver_at));
                 lines.collect::<Vec<_>>().join(", ")
             }
-            QueueReply::Prepare(Ok(handle)) => {
+            QueueReply::Prepare(Ok(Prepared::Kept(handle))) => {
                 self.halves.push(handle);
                 format!("kept as {}", self.halves.len() - 1)
             }
+            QueueReply::Prepare(Ok(Prepared::Duplicate { handle, told })) => {
+                let first = self.halves.iter().position(|half| *half == handle).unwrap();
+                format!("duplicate of {first}{}", shown(told.as_deref()))
+            }
+            QueueReply::CheckMissed(Ok(())) => "not counted".to_owned(),
             QueueReply::AwaitChecks(checks) => {
                 let name = |handle| self.halves.iter().position(|half| *half == handle).unwrap();
                 let checks = checks.iter();
@@ -647,6 +678,7 @@ impl Script {
             | QueueReply::Schedule(Err(error))
             | QueueReply::Cancel(Err(error))
             | QueueReply::Prepare(Err(error))
+            | QueueReply::CheckMissed(Err(error))
             | QueueReply::Resolve(Err(error))
             | QueueReply::OutboxDone(Err(error))
             | QueueReply::Replay(Err(error))

@@ -7,6 +7,7 @@
 
 mod batches;
 mod checks;
+mod once;
 mod place;
 
 use std::sync::Arc;
@@ -85,6 +86,16 @@ async fn store(
             message_id: system.map(|s| s.message_id.clone()).unwrap_or_default(),
             ..SendResultEntry::default()
         };
+        if let Some(system) = system
+            && let Some(known) = once::known(topic, system)
+        {
+            let system = system.clone();
+            let payload = message::stored(message, call.remote).payload();
+            let sent = (&system, &payload);
+            once::store(call, topic, (kind, known), sent, &mut entry).await;
+            entries.push(entry);
+            continue;
+        }
         let group = system.and_then(|system| system.message_group.as_deref());
         let queue_id = system.map_or(0, |system| system.queue_id);
         let partition = place::partition(call, topic, group, queue_id);
@@ -140,7 +151,7 @@ async fn keep(
     };
     match queue::patiently(call, batches::APPEND_MAX, schedule).await? {
         Scheduled::Kept(handle) => Ok(handle),
-        Scheduled::Duplicate => Err(Refusal::new(
+        Scheduled::Duplicate { .. } => Err(Refusal::new(
             Code::InternalServerError,
             "a message without a deduplication id was taken for a duplicate",
         )),
@@ -163,6 +174,7 @@ async fn prepare(
             producers: Arc::clone(&topic.name),
             check_after,
             room: None,
+            dedup: None,
         };
         queues.prepare(place::now(call, topic, queue_id), prepare)
     };

@@ -13,6 +13,11 @@ use crate::proto::{Code, MessageType};
 
 /// The config that says which message types a topic takes.
 pub(super) const MESSAGE_TYPE: &str = "weir.message.type";
+/// The config that says over how many partitions message groups are spread.
+const GROUP_PARTITIONS: &str = "weir.message.group.partitions";
+/// The configs that say what of a message may be there once only, and for how long.
+const DEDUP: &str = "weir.dedup";
+const DEDUP_WINDOW: &str = "weir.dedup.window.ms";
 /// The config that says how large a batch, and so a message, may be.
 const BATCH_BYTES_MAX: &str = "max.message.bytes";
 /// More than everything beside the body of a message takes.
@@ -65,6 +70,37 @@ pub(super) fn accepted(topic: &TopicRecord) -> &'static [MessageType] {
         Some("transaction") => &MIXED[3..4],
         Some(_) | None => &MIXED,
     }
+}
+
+/// What of a message may be there once only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Once {
+    /// Its id.
+    Id,
+    /// The first of its keys, if it has any.
+    Key,
+}
+
+/// What of a topic's messages may be there once only, and for how long if the topic says.
+pub(super) fn once(topic: &TopicRecord) -> Option<(Once, Option<Duration>)> {
+    let once = match topic.configs.get(DEDUP).map(String::as_str) {
+        Some("id") => Once::Id,
+        Some("key") => Once::Key,
+        Some(_) | None => return None,
+    };
+    let window = topic.configs.get(DEDUP_WINDOW);
+    let window = window.and_then(|millis| millis.trim().parse().ok());
+    Some((once, window.map(Duration::from_millis)))
+}
+
+/// Over how many of the first partitions message groups are spread: over those that there
+/// were before any were added.
+pub(super) fn group_partitions(topic: &TopicRecord) -> u32 {
+    let all = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
+    let told = topic.configs.get(GROUP_PARTITIONS);
+    let told = told.and_then(|told| told.trim().parse().ok());
+    told.filter(|told| *told > 0)
+        .map_or(all, |told: u32| told.min(all))
 }
 
 /// The largest batch that a topic takes.

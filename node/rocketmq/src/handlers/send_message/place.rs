@@ -4,7 +4,7 @@ use weir_api::image::TopicRecord;
 use weir_api::queues::sip_hash;
 use weir_base::{NodeId, TopicPartition};
 
-use super::queue;
+use super::{queue, topics};
 use crate::context::Call;
 
 /// The key of the hash by which Java's client spreads message groups: bytes 0 to 15.
@@ -21,7 +21,7 @@ pub(super) fn partition(
 ) -> u32 {
     let count = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
     if let Some(group) = group {
-        return of_group(group, count);
+        return of_group(group, topics::group_partitions(topic));
     }
     let asked = u32::try_from(queue_id).ok();
     let asked = asked.filter(|asked| *asked < count).unwrap_or(0);
@@ -35,9 +35,24 @@ pub(super) fn now(call: &Call, topic: &TopicRecord, queue_id: i32) -> TopicParti
     queue::partition(topic, partition(call, topic, None, queue_id))
 }
 
+/// The partition of a message that is stored once: repeats of it must come to the same. That
+/// of a message group comes first.
+pub(super) fn of_once(topic: &TopicRecord, group: Option<&str>, id: &[u8]) -> TopicPartition {
+    let count = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
+    let place = match group {
+        Some(group) => of_group(group, topics::group_partitions(topic)),
+        None => of_hash(id, count),
+    };
+    queue::partition(topic, place)
+}
+
 /// As Java's client: the signed hash, modulo the number of queues.
 fn of_group(group: &str, count: u32) -> u32 {
-    let hash = sip_hash(GROUP_HASH_KEY, group.as_bytes()).cast_signed();
+    of_hash(group.as_bytes(), count)
+}
+
+fn of_hash(bytes: &[u8], count: u32) -> u32 {
+    let hash = sip_hash(GROUP_HASH_KEY, bytes).cast_signed();
     let place = hash.rem_euclid(i64::from(count.max(1)));
     u32::try_from(place).unwrap_or(0)
 }

@@ -1,0 +1,227 @@
+//! Delayed and half messages carried to the leader of their partition: messages of one id
+//! must come to one partition, whichever node their senders know.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use weir_api::queues::{
+    HalfHandle, Prepare, Prepared, QueueError, Schedule, ScheduleHandle, Scheduled,
+};
+use weir_api::{QueueApi, QueueCallError};
+use weir_base::{Timestamp, TopicPartition};
+
+use super::Undone;
+use super::queue_calls::{QueueAnswer, QueueRequest};
+use crate::Broker;
+
+/// What became of a message. Goes over the wire: append-only. Handles in their text form.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum KeptAnswer {
+    Kept(String),
+    Duplicate {
+        handle: Option<String>,
+        told: Option<String>,
+    },
+    TooManyScheduled(u64),
+    TooManyHalves(u64),
+    TooManyIds(u64),
+    TooLarge {
+        bytes: u64,
+        max: u64,
+    },
+    TooFar {
+        at: Timestamp,
+        max: Duration,
+    },
+    SentBefore,
+    /// Nothing was done: not led here, loading, or overloaded.
+    NotNow,
+    Indeterminate,
+}
+
+impl From<QueueCallError> for KeptAnswer {
+    fn from(error: QueueCallError) -> Self {
+        let number = |max: usize| u64::try_from(max).unwrap_or(u64::MAX);
+        match Undone::from(error) {
+            Undone::Refused(QueueError::TooManyScheduled { max }) => {
+                KeptAnswer::TooManyScheduled(number(max))
+            }
+            Undone::Refused(QueueError::TooManyHalves { max }) => {
+                KeptAnswer::TooManyHalves(number(max))
+            }
+            Undone::Refused(QueueError::TooManyIds { max }) => KeptAnswer::TooManyIds(number(max)),
+            Undone::Refused(QueueError::PayloadTooLarge { bytes, max }) => KeptAnswer::TooLarge {
+                bytes: number(bytes),
+                max: number(max),
+            },
+            Undone::Refused(QueueError::DelayTooLong { at, max }) => KeptAnswer::TooFar { at, max },
+            Undone::Refused(QueueError::SentBefore) => KeptAnswer::SentBefore,
+            // No other refusal is made of a message that was checked here.
+            Undone::Refused(_) | Undone::NoQueue | Undone::NotNow => KeptAnswer::NotNow,
+            Undone::Indeterminate => KeptAnswer::Indeterminate,
+        }
+    }
+}
+
+impl KeptAnswer {
+    /// What it says, unless that the message is kept or was before.
+    fn refusal(self) -> QueueCallError {
+        let number = |max: u64| usize::try_from(max).unwrap_or(usize::MAX);
+        QueueCallError::Refused(match self {
+            KeptAnswer::TooManyScheduled(max) => QueueError::TooManyScheduled { max: number(max) },
+            KeptAnswer::TooManyHalves(max) => QueueError::TooManyHalves { max: number(max) },
+            KeptAnswer::TooManyIds(max) => QueueError::TooManyIds { max: number(max) },
+            KeptAnswer::TooLarge { bytes, max } => QueueError::PayloadTooLarge {
+                bytes: number(bytes),
+                max: number(max),
+            },
+            KeptAnswer::TooFar { at, max } => QueueError::DelayTooLong { at, max },
+            KeptAnswer::SentBefore => QueueError::SentBefore,
+            KeptAnswer::NotNow => return QueueCallError::NotAvailable,
+            // A handle that cannot be read: it was kept, or was before.
+            KeptAnswer::Kept(_) | KeptAnswer::Duplicate { .. } | KeptAnswer::Indeterminate => {
+                return QueueCallError::Indeterminate;
+            }
+        })
+    }
+
+    fn scheduled(self) -> Result<Scheduled, QueueCallError> {
+        match &self {
+            KeptAnswer::Kept(handle) => {
+                let handle = ScheduleHandle::parse(handle);
+                handle.map(Scheduled::Kept).ok_or_else(|| self.refusal())
+            }
+            KeptAnswer::Duplicate { handle, told } => Ok(Scheduled::Duplicate {
+                handle: handle.as_deref().and_then(ScheduleHandle::parse),
+                told: told.as_deref().map(Into::into),
+            }),
+            KeptAnswer::TooManyScheduled(_)
+            | KeptAnswer::TooManyHalves(_)
+            | KeptAnswer::TooManyIds(_)
+            | KeptAnswer::TooLarge { .. }
+            | KeptAnswer::TooFar { .. }
+            | KeptAnswer::SentBefore
+            | KeptAnswer::NotNow
+            | KeptAnswer::Indeterminate => Err(self.refusal()),
+        }
+    }
+
+    fn prepared(self) -> Result<Prepared, QueueCallError> {
+        let prepared = match &self {
+            KeptAnswer::Kept(handle) => HalfHandle::parse(handle).map(Prepared::Kept),
+            KeptAnswer::Duplicate { handle, told } => {
+                let handle = handle.as_deref().and_then(HalfHandle::parse);
+                let told = told.as_deref().map(Into::into);
+                handle.map(|handle| Prepared::Duplicate { handle, told })
+            }
+            KeptAnswer::TooManyScheduled(_)
+            | KeptAnswer::TooManyHalves(_)
+            | KeptAnswer::TooManyIds(_)
+            | KeptAnswer::TooLarge { .. }
+            | KeptAnswer::TooFar { .. }
+            | KeptAnswer::SentBefore
+            | KeptAnswer::NotNow
+            | KeptAnswer::Indeterminate => None,
+        };
+        prepared.ok_or_else(|| self.refusal())
+    }
+}
+
+impl Broker {
+    /// See [`QueueApi::schedule_forwarded`].
+    pub(crate) async fn forward_schedule(
+        self,
+        at: TopicPartition,
+        schedule: Schedule,
+        timeout: Duration,
+    ) -> Result<Scheduled, QueueCallError> {
+        let queues: &dyn QueueApi = &self;
+        let hint = match queues.schedule(at, schedule.clone()).await {
+            Err(QueueCallError::NotLeader(hint)) => hint,
+            done => return done,
+        };
+        let bytes = schedule.payload.len();
+        let request = QueueRequest::Schedule {
+            at,
+            deliver_at: schedule.deliver_at,
+            payload: schedule.payload,
+            dedup: schedule.dedup,
+        };
+        let answer = self.ask_to_keep(hint.leader, request, bytes, timeout);
+        answer.await?.scheduled()
+    }
+
+    /// See [`QueueApi::prepare_forwarded`].
+    pub(crate) async fn forward_prepare(
+        self,
+        at: TopicPartition,
+        prepare: Prepare,
+        timeout: Duration,
+    ) -> Result<Prepared, QueueCallError> {
+        let queues: &dyn QueueApi = &self;
+        let hint = match queues.prepare_once(at, prepare.clone()).await {
+            Err(QueueCallError::NotLeader(hint)) => hint,
+            done => return done,
+        };
+        let bytes = prepare.payload.len();
+        let request = QueueRequest::Prepare {
+            at,
+            payload: prepare.payload,
+            producers: prepare.producers,
+            check_after: prepare.check_after,
+            dedup: prepare.dedup,
+        };
+        let answer = self.ask_to_keep(hint.leader, request, bytes, timeout);
+        answer.await?.prepared()
+    }
+
+    async fn ask_to_keep(
+        &self,
+        leader: Option<weir_base::NodeId>,
+        request: QueueRequest,
+        bytes: usize,
+        timeout: Duration,
+    ) -> Result<KeptAnswer, QueueCallError> {
+        let Some(leader) = leader.filter(|leader| *leader != self.0.node) else {
+            return Err(QueueCallError::NotAvailable);
+        };
+        // As for batches: bytes on their way are bounded.
+        let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX);
+        let Ok(_permit) = self.0.forwarding.kib.try_acquire_many(kib) else {
+            return Err(QueueCallError::Overloaded);
+        };
+        match self.ask_queue_of(leader, request, timeout).await? {
+            QueueAnswer::Kept(answer) => Ok(answer),
+            QueueAnswer::Standings(_)
+            | QueueAnswer::Resolve(_)
+            | QueueAnswer::Check(_)
+            | QueueAnswer::Missed => Err(QueueCallError::Indeterminate),
+        }
+    }
+
+    /// Keeps a message for another node, if this one leads.
+    pub(super) async fn schedule_for(&self, at: TopicPartition, schedule: Schedule) -> KeptAnswer {
+        let queues: &dyn QueueApi = self;
+        match queues.schedule(at, schedule).await {
+            Ok(Scheduled::Kept(handle)) => KeptAnswer::Kept(handle.to_string()),
+            Ok(Scheduled::Duplicate { handle, told }) => KeptAnswer::Duplicate {
+                handle: handle.map(|handle| handle.to_string()),
+                told: told.map(|told| told.to_string()),
+            },
+            Err(error) => error.into(),
+        }
+    }
+
+    /// Keeps a half message for another node, if this one leads.
+    pub(super) async fn prepare_for(&self, at: TopicPartition, prepare: Prepare) -> KeptAnswer {
+        let queues: &dyn QueueApi = self;
+        match queues.prepare_once(at, prepare).await {
+            Ok(Prepared::Kept(handle)) => KeptAnswer::Kept(handle.to_string()),
+            Ok(Prepared::Duplicate { handle, told }) => KeptAnswer::Duplicate {
+                handle: Some(handle.to_string()),
+                told: told.map(|told| told.to_string()),
+            },
+            Err(error) => error.into(),
+        }
+    }
+}
