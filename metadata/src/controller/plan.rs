@@ -196,7 +196,7 @@ fn create_partitions(
     Ok(item)
 }
 
-/// Message groups stay where their messages wait (decisions/0010): the topic remembers over how
+/// Message groups stay where their messages wait (decisions/0006): the topic remembers over how
 /// many partitions they are spread, unless it was told.
 fn keep_groups(topic: &TopicRecord, has: u32) -> Item {
     const KEY: &str = "weir.message.group.partitions";

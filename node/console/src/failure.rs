@@ -278,7 +278,9 @@ impl From<QueueError> for Failure {
             | QueueError::InvisibleDuration { .. }
             | QueueError::RetryDelay { .. }
             | QueueError::DelayTooLong { .. }
-            | QueueError::PayloadTooLarge { .. } => {
+            | QueueError::PayloadTooLarge { .. }
+            | QueueError::SentBefore
+            | QueueError::ToldTooLong { .. } => {
                 (S::BAD_REQUEST, "refused", "stay within the limit")
             }
             QueueError::TooManyGroups { .. }

@@ -5,8 +5,10 @@
 )]
 
 mod handshake;
+mod once;
 mod receiving;
 mod refusals;
+mod round_trip;
 mod sending;
 
 use std::future::Future;

@@ -280,7 +280,7 @@ section! {
         checks_max: u16 = "15", bounds "1 to 1000", change "with `check_interval`: their product is how long producers may be away";
         /// How long the id of a message keeps a second one of the same id out, where deduplication is asked for.
         dedup_window: Duration = "10m", bounds "1s to 7d", change "to the longest time after which producers repeat";
-        /// Ids that are remembered for it; more are refused. About 70 bytes each.
+        /// Ids that are remembered for it; more are refused. About 130 bytes each.
         dedup_max: u32 = "4194304", bounds "1 to 100000000", change "with `dedup_window`: the rate of such messages times the window";
     }
 }

@@ -21,8 +21,8 @@ use crate::proto::{
 };
 
 /// A client with its telemetry stream.
-struct Member {
-    client: Client,
+pub(super) struct Member {
+    pub(super) client: Client,
     _outgoing: tokio::sync::mpsc::Sender<TelemetryCommand>,
     incoming: tonic::Streaming<TelemetryCommand>,
 }
@@ -77,13 +77,13 @@ async fn receive(client: &Client, request: ReceiveMessageRequest) -> (i32, Vec<M
     (status.code, messages)
 }
 
-async fn receive_some(client: &Client, topic: &str) -> Vec<Message> {
+pub(super) async fn receive_some(client: &Client, topic: &str) -> Vec<Message> {
     let (code, messages) = receive(client, asking(topic, Duration::from_secs(10))).await;
     assert_eq!(code, i32::from(Code::Ok));
     messages
 }
 
-fn handle(message: &Message) -> String {
+pub(super) fn handle(message: &Message) -> String {
     let system = message.system_properties.as_ref();
     system.unwrap().receipt_handle.clone().unwrap()
 }
@@ -101,7 +101,7 @@ fn attempt(message: &Message) -> i32 {
         .unwrap()
 }
 
-async fn ack(client: &Client, topic: &str, handles: &[String]) -> AckMessageResponse {
+pub(super) async fn ack(client: &Client, topic: &str, handles: &[String]) -> AckMessageResponse {
     let entries = handles.iter().map(|handle| AckMessageEntry {
         message_id: "any".to_owned(),
         receipt_handle: handle.clone(),
@@ -130,7 +130,7 @@ async fn later(client: &Client, topic: &str, handle: &str, seconds: u64) -> i32 
 }
 
 /// A fixture whose topic `t` the group `g` knows from its beginning.
-async fn with_group(partitions: u32) -> (Fixture, Member) {
+pub(super) async fn with_group(partitions: u32) -> (Fixture, Member) {
     let fixture = Fixture::start().await;
     fixture.topic("t", partitions, &[]).await;
     let member = Member::consumer(&fixture, "c1", ClientType::SimpleConsumer).await;

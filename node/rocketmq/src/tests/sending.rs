@@ -183,6 +183,24 @@ fn a_request_of_many_messages_has_a_result_each() {
 }
 
 #[test]
+fn message_groups_stay_when_their_topic_grew() {
+    run(async {
+        let fixture = Fixture::start().await;
+        let configs = [("weir.message.group.partitions", "3")];
+        let topic = fixture.topic("t", 5, &configs).await;
+        let client = fixture.client("c1").await;
+        // Of five partitions "a" would be in the last: `place` says so.
+        let grouped = SystemProperties {
+            message_type: MessageType::Fifo.into(),
+            message_group: Some("a".to_owned()),
+            ..system("01")
+        };
+        send(&client, vec![message("t", grouped, "x")]).await;
+        assert_eq!(fixture.records(topic, 1).await.len(), 1);
+    });
+}
+
+#[test]
 fn a_queue_that_is_led_elsewhere_is_served_by_one_that_is_led_here() {
     run(async {
         let fixture = Fixture::start().await;
