@@ -205,8 +205,11 @@ impl Clients {
                 } => of == group && from.as_deref() == Some(topic),
                 Role::Producer { .. } => false,
             };
+            if !is_meant {
+                continue;
+            }
             let settings = in_force(&client.told);
-            if !is_meant || settings == client.told {
+            if settings == client.told {
                 continue;
             }
             let command = TelemetryCommand {

@@ -29,7 +29,10 @@ const TOPIC_DEFAULTS: &[(&str, &str, i8)] = &[
     ("segment.bytes", "1073741824", INT),
     ("segment.ms", "604800000", LONG),
     ("unclean.leader.election.enable", "false", BOOL),
+    ("weir.dedup", "none", STRING),
+    ("weir.dedup.window.ms", "-1", LONG),
     ("weir.flush", "sync", STRING),
+    ("weir.message.group.partitions", "-1", INT),
     ("weir.message.type", "mixed", STRING),
     ("weir.replication", "sync", STRING),
 ];

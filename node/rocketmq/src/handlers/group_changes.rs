@@ -28,13 +28,11 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             let describe = QueueCommand::Describe {
                 group: group.as_str().into(),
             };
-            match shared.api.queues.call(at, describe).await {
-                Ok(QueueReply::Describe(Ok(view))) => {
-                    let told_anew = |told: &_| telemetry::told_anew(told, &view.settings);
-                    shared.clients.tell_again((&topic, &group), told_anew);
-                }
-                // It moves, or there is no such group any more: another look tells.
-                Ok(_) | Err(_) => {}
+            let described = shared.api.queues.call(at, describe).await;
+            // Else it moves, or there is no such group any more: another look tells.
+            if let Ok(QueueReply::Describe(Ok(view))) = described {
+                let told_anew = |told: &_| telemetry::told_anew(told, &view.settings);
+                shared.clients.tell_again((&topic, &group), told_anew);
             }
         }
     }

@@ -13,10 +13,6 @@ pub(crate) struct TelemetryCommand {
 pub(crate) mod command {
     /// Settings go both ways, reports come from clients, the others go to them.
     #[derive(Clone, PartialEq, ::prost::Oneof)]
-    #[expect(
-        clippy::large_enum_variant,
-        reason = "one lives at a time, and settings are what nearly all of them are"
-    )]
     pub(crate) enum Command {
         #[prost(message, tag = "2")]
         Settings(super::Settings),

@@ -78,6 +78,28 @@ fn messages_of_one_group_are_stored_once_and_in_the_order_of_the_first_ones() {
 }
 
 #[test]
+fn a_message_group_keeps_its_order_though_not_all_of_it_has_keys() {
+    run(async {
+        let fixture = Fixture::start().await;
+        let configs = [("weir.dedup", "key"), ("weir.message.type", "fifo")];
+        let topic = fixture.topic("f", 3, &configs).await;
+        let client = fixture.client("c1").await;
+        for (id, key) in [("1", Some("k")), ("2", None), ("3", Some("k")), ("4", None)] {
+            let grouped = SystemProperties {
+                message_type: MessageType::Fifo.into(),
+                message_group: Some("order-1".to_owned()),
+                keys: key.into_iter().map(str::to_owned).collect(),
+                ..system(id)
+            };
+            let entry = sent(&client, "f", grouped).await;
+            // They were not appended before the queue released them.
+            assert_eq!(entry.offset, -1);
+        }
+        assert_eq!(fixture.ids(topic, 3).await.concat(), ["1", "2", "4"]);
+    });
+}
+
+#[test]
 fn a_repeated_business_key_is_answered_with_the_first_message() {
     run(async {
         let fixture = Fixture::start().await;

@@ -190,8 +190,10 @@ fn elsewhere(handle: &str) -> String {
 
 /// What has the right form and was never given.
 fn forged(handle: &str) -> String {
-    let last = if handle.ends_with('0') { '1' } else { '0' };
-    format!("{}{last}", &handle[..handle.len() - 1])
+    let mut forged = handle.to_owned();
+    let last = forged.pop();
+    forged.push(if last == Some('0') { '1' } else { '0' });
+    forged
 }
 
 /// A receipt, a transaction's id and a recall handle that were given.

@@ -135,8 +135,11 @@ fn what_kafka_clients_send_reaches_rocketmq_clients() {
     });
 }
 
-/// What Kafka clients see of a record: key, value, headers.
-fn seen(record: &Record) -> (Option<&str>, Option<&[u8]>, Vec<(&str, &str)>) {
+/// Key, value, headers.
+type Seen<'a> = (Option<&'a str>, Option<&'a [u8]>, Vec<(&'a str, &'a str)>);
+
+/// What Kafka clients see of a record.
+fn seen(record: &Record) -> Seen<'_> {
     let text = |bytes| std::str::from_utf8(bytes).unwrap();
     let headers = record.headers.iter();
     let headers = headers.map(|h| (text(&h.key), text(h.value.as_deref().unwrap())));

@@ -28,27 +28,36 @@ const NOT_KNOWN: i64 = -1;
 /// What a message is known by, and where it goes.
 pub(super) struct Known {
     at: TopicPartition,
-    dedup: Dedup,
+    /// None: it only keeps its place among others of its message group.
+    dedup: Option<Dedup>,
 }
 
-/// How `topic` knows the message again, if it does.
+/// How `topic` knows the message again, if it does. What goes through the queue can be passed
+/// by what does not, so that all of a message group goes the same way.
 pub(super) fn known(topic: &TopicRecord, system: &SystemProperties) -> Option<Known> {
     let (once, window) = topics::once(topic)?;
-    let (kind, text, told) = match once {
-        Once::Id => ("id", system.message_id.as_str(), None),
+    let group = system.message_group.as_deref();
+    let id = Arc::from(system.message_id.as_str());
+    let compared = match once {
+        Once::Id => Some(("id", system.message_id.as_str(), None)),
         Once::Key => {
-            let told = Some(Arc::from(system.message_id.as_str()));
-            ("key", system.keys.first()?.as_str(), told)
+            let key = system.keys.first();
+            key.map(|key| ("key", key.as_str(), Some(id)))
         }
     };
-    let group = system.message_group.as_deref();
+    let Some((kind, text, told)) = compared else {
+        return group.map(|group| Known {
+            at: place::of_once(topic, Some(group), &[]),
+            dedup: None,
+        });
+    };
     Some(Known {
         at: place::of_once(topic, group, text.as_bytes()),
-        dedup: Dedup {
+        dedup: Some(Dedup {
             id: format!("{kind}:{text}").into(),
             window,
             told,
-        },
+        }),
     })
 }
 
@@ -110,7 +119,7 @@ async fn schedule(
         let schedule = Schedule {
             deliver_at,
             payload: payload.clone(),
-            dedup: Some(known.dedup.clone()),
+            dedup: known.dedup.clone(),
         };
         let left = call.remaining(APPEND_MAX) * 9 / 10;
         queues.schedule_forwarded(known.at, schedule, left)
@@ -132,7 +141,7 @@ async fn prepare(
             payload: payload.clone(),
             producers: Arc::clone(&topic.name),
             check_after: check_after.and_then(WireDuration::to_duration),
-            dedup: Some(known.dedup.clone()),
+            dedup: known.dedup.clone(),
         };
         let left = call.remaining(APPEND_MAX) * 9 / 10;
         queues.prepare_forwarded(known.at, prepare, left)
