@@ -576,7 +576,7 @@ impl Script {
                 let first = handle.map(|first| self.handles.iter().position(|h| *h == first));
                 let first = first
                     .flatten()
-                    .map_or("a half".to_owned(), |at| at.to_string());
+                    .map_or_else(|| "a half".to_owned(), |at| at.to_string());
                 format!("duplicate of {first}{}", shown(told.as_deref()))
             }
             QueueReply::Cancel(Ok(answer)) => format!("{answer:?}"),
