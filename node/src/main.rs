@@ -26,7 +26,7 @@ enum Command {
     #[command(subcommand)]
     Config(ConfigCommand),
     #[command(flatten)]
-    Operate(weir_cli::Command),
+    Operate(Box<weir_cli::Command>),
 }
 
 #[derive(Debug, Subcommand)]

@@ -71,6 +71,7 @@ async fn ask(env: Env, api: Api, told: Shared) {
             deliver_at: Timestamp(0),
             payload: payload("m"),
             dedup: dedup("m"),
+            room: None,
         };
         match queues.schedule_forwarded(to, schedule, WAIT).await {
             Ok(scheduled) => break scheduled,
@@ -84,6 +85,7 @@ async fn ask(env: Env, api: Api, told: Shared) {
             producers: "t".into(),
             check_after: Some(at(100)),
             dedup: dedup("h"),
+            room: None,
         };
         match queues.prepare_forwarded(to, prepare, WAIT).await {
             Ok(prepared) => break prepared,

@@ -163,6 +163,7 @@ impl Tester {
             producers: "p".into(),
             check_after: None,
             room: None,
+            dedup: None,
         };
         for _ in 0..5 {
             queues.schedule(at, schedule(due, 1)).await.unwrap();

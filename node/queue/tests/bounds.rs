@@ -235,7 +235,7 @@ impl Queue {
                 };
                 match self.kept_or_full(kept, had_room) {
                     Some(Scheduled::Kept(handle)) => assert!(self.delayed.insert(handle)),
-                    Some(Scheduled::Duplicate) => panic!("no id was given"),
+                    Some(Scheduled::Duplicate { .. }) => panic!("no id was given"),
                     None => {}
                 }
             }
@@ -244,13 +244,16 @@ impl Queue {
                     payload: vec![1].into(),
                     producers: "p".into(),
                     check_after: None,
+                    dedup: None,
                     room,
                 }));
                 let Some(QueueReply::Prepare(kept)) = asked else {
                     panic!("{asked:?}");
                 };
-                if let Some(handle) = self.kept_or_full(kept, had_room) {
-                    self.halves.insert(handle);
+                match self.kept_or_full(kept, had_room) {
+                    Some(Prepared::Kept(handle)) => assert!(self.halves.insert(handle)),
+                    Some(Prepared::Duplicate { .. }) => panic!("no id was given"),
+                    None => {}
                 }
             }
             5 => {

@@ -163,6 +163,7 @@ pub(crate) fn settling(error: &QueueCallError) -> Refusal {
         | QueueCallError::Overloaded
         | QueueCallError::IllegalGroupName(_)
         | QueueCallError::Unreadable(_)
+        | QueueCallError::TooLarge { .. }
         | QueueCallError::Refused(_) => queue(error),
     }
 }

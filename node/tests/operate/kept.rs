@@ -31,7 +31,7 @@ impl Node {
             .schedule(self.topic(topic), schedule);
         match self.runtime.block_on(kept).unwrap() {
             Scheduled::Kept(handle) => handle,
-            Scheduled::Duplicate => panic!("kept twice"),
+            Scheduled::Duplicate { .. } => panic!("kept twice"),
         }
     }
 }
@@ -69,6 +69,7 @@ fn parked_half_messages_are_listed_apart() {
         payload: payload(id),
         producers: "tellers".into(),
         check_after: Some(check_after),
+        dedup: None,
         room: None,
     };
     let (asked, not_yet) = (Duration::ZERO, Duration::from_secs(3_600));

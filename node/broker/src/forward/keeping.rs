@@ -37,11 +37,25 @@ pub(super) enum KeptAnswer {
     /// Nothing was done: not led here, loading, or overloaded.
     NotNow,
     Indeterminate,
+    /// A group of the queue has as many messages waiting as it may.
+    Full {
+        group: String,
+        messages_max: u64,
+    },
+    /// Larger than the topic allows.
+    OverTopic {
+        size: u64,
+        max: u64,
+    },
 }
 
 impl From<QueueCallError> for KeptAnswer {
     fn from(error: QueueCallError) -> Self {
         let number = |max: usize| u64::try_from(max).unwrap_or(u64::MAX);
+        if let QueueCallError::TooLarge { size, max } = error {
+            let (size, max) = (number(size), number(max));
+            return KeptAnswer::OverTopic { size, max };
+        }
         match Undone::from(error) {
             Undone::Refused(QueueError::TooManyScheduled { max }) => {
                 KeptAnswer::TooManyScheduled(number(max))
@@ -56,6 +70,13 @@ impl From<QueueCallError> for KeptAnswer {
             },
             Undone::Refused(QueueError::DelayTooLong { at, max }) => KeptAnswer::TooFar { at, max },
             Undone::Refused(QueueError::SentBefore) => KeptAnswer::SentBefore,
+            Undone::Refused(QueueError::Full {
+                group,
+                messages_max,
+            }) => KeptAnswer::Full {
+                group: group.to_string(),
+                messages_max,
+            },
             // No other refusal is made of a message that was checked here.
             Undone::Refused(_) | Undone::NoQueue | Undone::NotNow => KeptAnswer::NotNow,
             Undone::Indeterminate => KeptAnswer::Indeterminate,
@@ -77,6 +98,17 @@ impl KeptAnswer {
             },
             KeptAnswer::TooFar { at, max } => QueueError::DelayTooLong { at, max },
             KeptAnswer::SentBefore => QueueError::SentBefore,
+            KeptAnswer::Full {
+                group,
+                messages_max,
+            } => QueueError::Full {
+                group: group.into(),
+                messages_max,
+            },
+            KeptAnswer::OverTopic { size, max } => {
+                let (size, max) = (number(size), number(max));
+                return QueueCallError::TooLarge { size, max };
+            }
             KeptAnswer::NotNow => return QueueCallError::NotAvailable,
             // A handle that cannot be read: it was kept, or was before.
             KeptAnswer::Kept(_) | KeptAnswer::Duplicate { .. } | KeptAnswer::Indeterminate => {
@@ -101,6 +133,8 @@ impl KeptAnswer {
             | KeptAnswer::TooLarge { .. }
             | KeptAnswer::TooFar { .. }
             | KeptAnswer::SentBefore
+            | KeptAnswer::Full { .. }
+            | KeptAnswer::OverTopic { .. }
             | KeptAnswer::NotNow
             | KeptAnswer::Indeterminate => Err(self.refusal()),
         }
@@ -120,6 +154,8 @@ impl KeptAnswer {
             | KeptAnswer::TooLarge { .. }
             | KeptAnswer::TooFar { .. }
             | KeptAnswer::SentBefore
+            | KeptAnswer::Full { .. }
+            | KeptAnswer::OverTopic { .. }
             | KeptAnswer::NotNow
             | KeptAnswer::Indeterminate => None,
         };
@@ -222,6 +258,32 @@ impl Broker {
                 told: told.map(|told| told.to_string()),
             },
             Err(error) => error.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leaders_refusal_is_the_same_from_afar() {
+        let refused = [
+            QueueError::TooManyScheduled { max: 1 },
+            QueueError::TooManyHalves { max: 2 },
+            QueueError::TooManyIds { max: 3 },
+            QueueError::PayloadTooLarge { bytes: 5, max: 4 },
+            QueueError::SentBefore,
+            QueueError::Full {
+                group: "g".into(),
+                messages_max: 6,
+            },
+        ];
+        let refused = refused.into_iter().map(QueueCallError::Refused);
+        let too_large = QueueCallError::TooLarge { size: 8, max: 7 };
+        for error in refused.chain([too_large, QueueCallError::Indeterminate]) {
+            let said = error.to_string();
+            assert_eq!(KeptAnswer::from(error).refusal().to_string(), said);
         }
     }
 }

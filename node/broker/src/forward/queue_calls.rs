@@ -239,6 +239,7 @@ impl Broker {
                     deliver_at,
                     payload,
                     dedup,
+                    room: None,
                 };
                 QueueAnswer::Kept(self.schedule_for(at, schedule).await)
             }
@@ -254,6 +255,7 @@ impl Broker {
                     producers,
                     check_after,
                     dedup,
+                    room: None,
                 };
                 QueueAnswer::Kept(self.prepare_for(at, prepare).await)
             }

@@ -120,6 +120,7 @@ async fn schedule(
             deliver_at,
             payload: payload.clone(),
             dedup: known.dedup.clone(),
+            room: None,
         };
         let left = call.remaining(APPEND_MAX) * 9 / 10;
         queues.schedule_forwarded(known.at, schedule, left)
@@ -142,6 +143,7 @@ async fn prepare(
             producers: Arc::clone(&topic.name),
             check_after: check_after.and_then(WireDuration::to_duration),
             dedup: known.dedup.clone(),
+            room: None,
         };
         let left = call.remaining(APPEND_MAX) * 9 / 10;
         queues.prepare_forwarded(known.at, prepare, left)
