@@ -6,6 +6,8 @@
 //! kept is. And nobody is refused while there is room.
 #![expect(clippy::unwrap_used, reason = "a test that fails should panic")]
 
+mod support;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use weir_base::machine::{Decision as Out, Machine, Token};
@@ -124,16 +126,8 @@ impl Queue {
                 break;
             };
             let facts = (want.from.0..self.end).map(|offset| MessageFacts {
-                offset: Offset(offset),
-                stored_at: self.now,
                 bytes: 1,
-                key: None,
-                version: None,
-                tag: None,
-                properties: Vec::new(),
-                not_before: None,
-                only: None,
-                letter: None,
+                ..support::plain(offset, self.now)
             });
             let feed = Feed {
                 group: want.group,

@@ -2,6 +2,8 @@
 //! and members that come and go between nodes.
 #![expect(clippy::unwrap_used, reason = "a test that fails should panic")]
 
+mod support;
+
 use std::collections::BTreeMap;
 
 use weir_base::machine::{Decision as Out, Machine, Token};
@@ -90,18 +92,7 @@ impl Partition {
         while let Some(at) = self.wants.iter().position(ready) {
             let want = self.wants.remove(at);
             let end = Offset(backlog.min(want.from.0 + want.records_max as u64));
-            let facts = (want.from.0..end.0).map(|offset| MessageFacts {
-                offset: Offset(offset),
-                stored_at: Timestamp(0),
-                bytes: 100,
-                key: None,
-                version: None,
-                tag: None,
-                properties: Vec::new(),
-                not_before: None,
-                only: None,
-                letter: None,
-            });
+            let facts = (want.from.0..end.0).map(|offset| support::plain(offset, Timestamp(0)));
             let feed = Feed {
                 group: want.group,
                 from: want.from,

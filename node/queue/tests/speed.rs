@@ -7,6 +7,8 @@
     reason = "a measurement by the wall clock"
 )]
 
+mod support;
+
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -51,16 +53,8 @@ impl Host {
         for want in QueueMachine::wants(&self.state, &mut self.live) {
             let end = (want.from.0 + want.records_max as u64).min(self.end);
             let facts = (want.from.0..end).map(|offset| MessageFacts {
-                offset: Offset(offset),
-                stored_at: now,
-                bytes: 100,
                 key: Some(KeyHash(offset % self.keys)),
-                version: None,
-                tag: None,
-                properties: Vec::new(),
-                not_before: None,
-                only: None,
-                letter: None,
+                ..support::plain(offset, now)
             });
             let feed = Feed {
                 group: want.group,
