@@ -20,6 +20,7 @@ mod machines;
 mod net;
 mod quic;
 mod tasks;
+mod tripwire;
 mod weather;
 
 pub(crate) use clock::EPOCH;
@@ -31,4 +32,5 @@ pub use net::SimNet;
 pub use quic::SimQuic;
 pub use tasks::SimSpawner;
 pub(crate) use tasks::running_node;
+pub use tripwire::{Tripwire, Verdict, Watch};
 pub use weather::Weather;

@@ -10,16 +10,17 @@
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use support::{env, partition};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use weir_base::batch::BatchBuilder;
 use weir_base::image::FlushMode;
-use weir_base::{Disk, LeaderEpoch, Offset, OpenMode, RecordBatch, Timestamp};
+use weir_base::{Disk, LeaderEpoch, Offset, OpenMode, RecordBatch, Timestamp, WriteSource};
 use weir_os::disk::OsDisk;
 use weir_storage::{LogConfig, PartitionLog, Storage, StorageOptions};
 
@@ -115,6 +116,17 @@ fn group_commit(c: &mut Criterion) {
     group.finish();
 }
 
+/// One write to be committed.
+struct One(Mutex<Option<(u64, Vec<Bytes>)>>);
+
+impl WriteSource for One {
+    fn next(&self) -> Option<(u64, Vec<Bytes>)> {
+        self.0.lock().unwrap().take()
+    }
+
+    fn synced(&self) {}
+}
+
 /// What the disk itself does, through the same threads: the measure for the above.
 fn raw_sync(c: &mut Criterion) {
     let runtime = runtime();
@@ -128,7 +140,7 @@ fn raw_sync(c: &mut Criterion) {
         file.sync_data().await.unwrap();
         file
     });
-    let block = bytes::Bytes::from(vec![1; 4096]);
+    let block = Bytes::from(vec![1; 4096]);
     let mut group = c.benchmark_group("raw_write_and_fdatasync");
     group.bench_function("4KiB", |b| {
         b.iter_custom(|rounds| {
@@ -136,9 +148,8 @@ fn raw_sync(c: &mut Criterion) {
                 let began = Instant::now();
                 for round in 0..rounds {
                     let at = (round % 4096) * 4096;
-                    file.write_at_and_sync(at, vec![block.clone()])
-                        .await
-                        .unwrap();
+                    let one = One(Mutex::new(Some((at, vec![block.clone()]))));
+                    file.write_and_sync_each(Arc::new(one)).await.unwrap();
                 }
                 began.elapsed()
             })

@@ -24,6 +24,7 @@ pub mod storage;
 mod timed_disk;
 mod two_slot;
 mod wal;
+mod write_back;
 
 pub use error::StorageError;
 pub use fault_disk::{Crash, SimDisk, SimFaults};
@@ -39,3 +40,4 @@ pub use mem::MemLog;
 pub use node_record::StartKind;
 pub use options::{LogConfig, StorageOptions};
 pub use storage::Storage;
+pub use wal::record::batches_in;

@@ -110,6 +110,9 @@ pub struct LogConfig {
     pub compact: bool,
     /// How long compaction keeps a tombstone. Default 1 day.
     pub tombstone_retention: Duration,
+    /// Memory that the keys of one round of compaction may take; what is behind them is left to
+    /// the next round. Default 32 MiB, some 800,000 keys.
+    pub compaction_bytes_max: usize,
     /// Largest batch taken. Default 4 MiB, ceiling 64 MiB.
     pub batch_bytes_max: u32,
     /// Whether this log may use the last free bytes: for acknowledgements, offsets and
@@ -126,6 +129,7 @@ impl Default for LogConfig {
             retention_bytes: None,
             compact: false,
             tombstone_retention: Duration::from_secs(24 * 60 * 60),
+            compaction_bytes_max: 32 * 1024 * 1024,
             batch_bytes_max: BATCH_BYTES_MAX_DEFAULT,
             uses_reserve: false,
         }

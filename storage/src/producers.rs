@@ -69,6 +69,12 @@ fn last_sequence(header: &BatchHeader) -> i32 {
     advance(header.base_sequence, header.last_offset_delta)
 }
 
+/// Whether it is a control batch as Kafka's are, without a sequence: they only fence. A
+/// journal's have one.
+fn is_marker(header: &BatchHeader) -> bool {
+    header.attributes.is_control() && header.base_sequence < 0
+}
+
 impl Producers {
     /// Whether a leader may append a batch with this header now.
     #[must_use]
@@ -80,7 +86,7 @@ impl Producers {
             .by_id
             .get(&header.producer_id)
             .filter(|producer| !producer.is_expired(now));
-        let control = header.attributes.is_control();
+        let control = is_marker(header);
         let Some(producer) = known else {
             // A journal counts on for ever: after a day of silence, or in a log made anew,
             // it goes on where it is.
@@ -134,8 +140,7 @@ impl Producers {
             *producer = Producer::new(header.producer_epoch, now);
         }
         producer.last_timestamp = now;
-        // Control batches carry no sequence; they only fence.
-        if header.attributes.is_control() {
+        if is_marker(header) {
             return;
         }
         producer.last_sequence = last_sequence(header);

@@ -12,6 +12,7 @@ use crate::cache::TailCache;
 use crate::health::Health;
 use crate::log::disk::DiskLog;
 use crate::wal::Wal;
+use crate::write_back::WriteBack;
 
 /// Shared by `Storage`, its tasks and every log.
 pub(crate) struct Shared {
@@ -20,6 +21,7 @@ pub(crate) struct Shared {
     pub(crate) health: Arc<Health>,
     pub(crate) wal: Arc<Wal>,
     pub(crate) cache: TailCache,
+    pub(crate) write_back: Arc<WriteBack>,
     /// Logs with a checkpoint due.
     dirty: Mutex<BTreeMap<TopicPartition, Weak<DiskLog>>>,
     appended: AtomicU64,
@@ -40,6 +42,7 @@ impl Shared {
             health,
             wal,
             cache: TailCache::new(options.tail_cache_bytes),
+            write_back: Arc::default(),
             dirty: Mutex::default(),
             appended: AtomicU64::new(0),
             checkpoint: Arc::new(Notify::new()),

@@ -178,6 +178,7 @@ impl Storage {
                 checkpoint::run(shared.clone(), self.node.clone()),
             ),
             spawner.spawn_owned("wal-prepare", prepare_wal(shared.clone())),
+            spawner.spawn_owned("storage-write-back", shared.write_back.clone().run()),
             spawner.spawn_owned("storage-trash", empty_trash(shared.clone())),
         ];
         *self.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;

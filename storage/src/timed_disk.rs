@@ -133,6 +133,10 @@ impl DiskFile for TimedFile {
         self.times.sync(self.file.sync_data())
     }
 
+    fn write_back(&self, offset: u64, len: u64) -> BoxFuture<'static, ()> {
+        self.file.write_back(offset, len)
+    }
+
     fn allocate(&self, len: u64) -> BoxFuture<'static, io::Result<()>> {
         self.file.allocate(len)
     }

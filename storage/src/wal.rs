@@ -172,6 +172,7 @@ impl Wal {
     pub(crate) fn due(&self, now: Monotonic) -> Due {
         let queue = self.queue();
         match queue.deadline {
+            _ if queue.waiting.is_empty() => Due::Never,
             _ if queue.urgent || queue.bytes >= self.async_flush_bytes => Due::Now,
             Some(deadline) if deadline > now => Due::At(deadline),
             Some(_) => Due::Now,
@@ -179,14 +180,22 @@ impl Wal {
         }
     }
 
-    /// Takes what waits, in order, up to `bytes_max` but at least one submission.
-    pub(crate) fn take_group(&self, bytes_max: usize) -> Vec<(u64, Submission)> {
+    /// The number of the first record that waits, and the bytes of its submission.
+    pub(crate) fn first(&self) -> Option<(u64, usize)> {
+        let queue = self.queue();
+        let (lsn, submission) = queue.waiting.front()?;
+        Some((*lsn, submission.size()))
+    }
+
+    /// Takes what waits, in order, up to `bytes_max`; if `or_one`, at least one submission
+    /// whatever its size.
+    pub(crate) fn take_group(&self, bytes_max: usize, or_one: bool) -> Vec<(u64, Submission)> {
         let mut queue = self.queue();
         let mut bytes = 0;
         let mut count = 0;
         for (_, submission) in &queue.waiting {
             let size = submission.size();
-            if count > 0 && bytes + size > bytes_max {
+            if bytes + size > bytes_max && !(or_one && count == 0) {
                 break;
             }
             bytes += size;

@@ -4,11 +4,12 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use support::{env, partition};
-use weir_base::batch::BatchBuilder;
+use weir_base::batch::{BatchBuilder, Record};
 use weir_base::image::FlushMode;
 use weir_base::{Clock, Entropy, LeaderEpoch, Offset, Timestamp};
 use weir_storage::contract::{batch, batches_of};
@@ -257,20 +258,12 @@ async fn compaction_keeps_the_latest_of_each_key_through_a_crash() {
     assert_eq!(again.segments, 0);
     for _ in 0..2 {
         let (log, _) = storage_after_crash(&disk, config).await;
-        let mut from = Offset(0);
         let mut keyed = Vec::new();
         let mut unkeyed = 0;
-        while from < Offset(120) {
-            let chunk = log.read(from, ALL, 1 << 20).await.unwrap();
-            for batch in batches_of(&chunk) {
-                assert_eq!(batch.base_offset(), from, "no gaps");
-                from = batch.end_offset();
-                for record in batch.records().unwrap() {
-                    match record.key {
-                        Some(_) => keyed.push(record.offset.0),
-                        None => unkeyed += 1,
-                    }
-                }
+        for record in records_of(&*log, Offset(120)).await {
+            match record.key {
+                Some(_) => keyed.push(record.offset.0),
+                None => unkeyed += 1,
             }
         }
         assert_eq!(unkeyed, 60);
@@ -282,6 +275,75 @@ async fn compaction_keeps_the_latest_of_each_key_through_a_crash() {
         );
         assert!(keyed.len() < 30, "{keyed:?}");
     }
+}
+
+/// Rounds that know few keys change nothing of what the log says in the end, tombstones included,
+/// wherever they stop.
+#[tokio::test(start_paused = true)]
+async fn compaction_ends_where_its_memory_does_and_goes_on_from_there() {
+    let disk = disk();
+    let storage = open(&disk).await;
+    let config = LogConfig {
+        segment_bytes: 2_000,
+        compact: true,
+        retention: None,
+        tombstone_retention: Duration::ZERO,
+        compaction_bytes_max: 120,
+        ..LogConfig::default()
+    };
+    let (log, _) = storage.open_log(partition(0), config).await.unwrap();
+    for round in 0..90u32 {
+        let key = [u8::try_from(round % 7).unwrap()];
+        let value = round.to_be_bytes();
+        // Every third write deletes, so that old values of a deleted key lie before its tombstone.
+        let value = (round % 3 > 0).then_some(&value[..]);
+        let batch = BatchBuilder::new(NOW).record(Some(&key), value).build();
+        log.append_as_leader(LeaderEpoch(1), NOW, vec![batch], FlushMode::Sync)
+            .await
+            .unwrap();
+    }
+    durable(&*log).await;
+    let (before, _) = folded(&*log, 90).await;
+    let (mut rounds, mut freed) = (0, 0);
+    while rounds < 20 {
+        let report = storage.compact(partition(0), Offset(90)).await.unwrap();
+        let (now, _) = folded(&*log, 90).await;
+        assert_eq!(now, before, "after {rounds} rounds");
+        rounds += 1;
+        freed += report.bytes_freed;
+    }
+    let (_, records) = folded(&*log, 90).await;
+    assert!(freed > 0 && records < 60, "{records} records are left");
+    let (log, _) = storage_after_crash(&disk, config).await;
+    assert_eq!(folded(&*log, 90).await.0, before);
+}
+
+/// What each key says in the end, and how many records there are.
+async fn folded(log: &dyn PartitionLog, end: u64) -> (BTreeMap<Vec<u8>, Vec<u8>>, usize) {
+    let records = records_of(log, Offset(end)).await;
+    let (mut state, count) = (BTreeMap::new(), records.len());
+    for record in records {
+        let key = record.key.unwrap().to_vec();
+        match record.value {
+            Some(value) => drop(state.insert(key, value.to_vec())),
+            None => drop(state.remove(&key)),
+        }
+    }
+    (state, count)
+}
+
+/// All records below `end`, of batches without gaps.
+async fn records_of(log: &dyn PartitionLog, end: Offset) -> Vec<Record> {
+    let (mut records, mut from) = (Vec::new(), Offset(0));
+    while from < end {
+        let chunk = log.read(from, ALL, 1 << 20).await.unwrap();
+        for batch in batches_of(&chunk) {
+            assert_eq!(batch.base_offset(), from, "no gaps");
+            from = batch.end_offset();
+            records.extend(batch.records().unwrap());
+        }
+    }
+    records
 }
 
 async fn storage_after_crash(

@@ -1,33 +1,35 @@
 //! The real disk: files under one data directory, served by a few threads.
 //!
 //! An operation is queued when it is called and answers through a oneshot channel: one
-//! hop to a thread and one back. Threads are few and have small stacks, so that an idle
-//! node stays small. The queue is bounded; when it is full the caller runs the operation
-//! itself, which slows down exactly those that ask for too much. Nothing is retried: an
-//! error goes to the caller, who decides (S-41). A crash loses what the kernel loses.
+//! hop to a thread and one back (`pool.rs`). Two kinds are spared hops, since every append
+//! and every commit is one of them: a small write into the page cache is run by its
+//! caller while the disk is well, and a thread that commits takes group after group by
+//! itself, past the page cache where that is possible (`direct.rs`). Nothing is retried:
+//! an error goes to the caller, who decides (S-41). A crash loses what the kernel loses.
 //!
 //! Called by `weir-storage` and `weir-metadata` through the `Disk` seam.
+
+mod direct;
+mod pool;
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::{Buf, Bytes};
 use rustix::fs::FallocateFlags;
-use tokio::sync::oneshot;
-use weir_base::{BoxFuture, Disk, DiskFile, OpenMode};
+use weir_base::{BoxFuture, Disk, DiskFile, OpenMode, WriteSource};
 
-/// Threads of one data directory: enough to overlap a commit's fsync with reads and
-/// page-cache writes.
-const THREADS: usize = 4;
-/// Bytes of one thread's stack; the operations below need a few KiB.
-const STACK_BYTES: usize = 128 * 1024;
-/// Operations that may wait for a thread before callers run them themselves.
-const QUEUE_MAX: usize = 1024;
+use direct::{AlignedBuffer, Direct};
+use pool::{Pool, Weight};
+
+/// Bytes of a write that its caller may run itself: a few microseconds of copying.
+const SMALL_BYTES_MAX: usize = 16 * 1024;
 /// The most pieces the kernel takes in one vectored write (`IOV_MAX`).
 const CHUNKS_PER_WRITE_MAX: usize = 1024;
 
@@ -56,7 +58,7 @@ impl OsDisk {
         operation: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
     ) -> BoxFuture<'static, io::Result<T>> {
         let path = self.path(path);
-        self.pool.run(move || operation(&path?))
+        self.pool.run(Weight::Heavy, move || operation(&path?))
     }
 
     /// The path below the root; refuses to leave it.
@@ -91,7 +93,7 @@ impl Disk for OsDisk {
                 .truncate(false)
                 .open(path)?;
             Ok(Arc::new(OsFile {
-                file: Arc::new(file),
+                opened: Arc::new(Opened::new(file)),
                 pool,
             }) as Arc<dyn DiskFile>)
         })
@@ -153,27 +155,86 @@ impl Disk for OsDisk {
 }
 
 struct OsFile {
-    file: Arc<File>,
+    opened: Arc<Opened>,
     pool: Arc<Pool>,
+}
+
+struct Opened {
+    file: File,
+    direct: Direct,
+    /// Something was written since the last commit that was none.
+    is_dirty: AtomicBool,
+}
+
+impl Opened {
+    fn new(file: File) -> Opened {
+        Opened {
+            file,
+            direct: Direct::new(),
+            // By whoever had it open before.
+            is_dirty: AtomicBool::new(true),
+        }
+    }
+
+    fn change(&self, operation: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
+        let result = operation(&self.file);
+        // Not before: a commit that ends meanwhile need not have covered it.
+        self.is_dirty.store(true, Ordering::Release);
+        result
+    }
+
+    /// Writes, and makes durable what was written before as well.
+    fn write_and_sync(
+        &self,
+        offset: u64,
+        chunks: Vec<Bytes>,
+        buffer: &Mutex<AlignedBuffer>,
+    ) -> io::Result<()> {
+        let was_dirty = self.is_dirty.swap(false, Ordering::AcqRel);
+        let is_durable = self.direct.write(&self.file, offset, &chunks, buffer)?;
+        if !is_durable {
+            write_all(&self.file, offset, chunks)?;
+        }
+        if was_dirty || !is_durable {
+            rustix::fs::fdatasync(&self.file)?;
+        }
+        Ok(())
+    }
 }
 
 impl OsFile {
     fn run<T: Send + 'static>(
         &self,
+        weight: Weight,
         operation: impl FnOnce(&File) -> io::Result<T> + Send + 'static,
     ) -> BoxFuture<'static, io::Result<T>> {
-        let file = self.file.clone();
-        self.pool.run(move || operation(&file))
+        let opened = self.opened.clone();
+        self.pool.run(weight, move || operation(&opened.file))
+    }
+
+    /// As [`OsFile::run`], for what a later commit has to make durable.
+    fn change(
+        &self,
+        weight: Weight,
+        operation: impl FnOnce(&File) -> io::Result<()> + Send + 'static,
+    ) -> BoxFuture<'static, io::Result<()>> {
+        let opened = self.opened.clone();
+        self.pool.run(weight, move || opened.change(operation))
     }
 }
 
 impl DiskFile for OsFile {
     fn write_at(&self, offset: u64, chunks: Vec<Bytes>) -> BoxFuture<'static, io::Result<()>> {
-        self.run(move |file| write_all(file, offset, chunks))
+        let is_small = chunks.iter().map(Bytes::len).sum::<usize>() <= SMALL_BYTES_MAX;
+        let write = move |file: &File| write_all(file, offset, chunks);
+        if is_small && let Some(_turn) = self.pool.turn() {
+            return Box::pin(std::future::ready(self.opened.change(write)));
+        }
+        self.change(Weight::Light, write)
     }
 
     fn read_at(&self, offset: u64, len: usize) -> BoxFuture<'static, io::Result<Bytes>> {
-        self.run(move |file| read_up_to(file, offset, len))
+        self.run(Weight::Light, move |file| read_up_to(file, offset, len))
     }
 
     fn write_at_and_sync(
@@ -181,26 +242,53 @@ impl DiskFile for OsFile {
         offset: u64,
         chunks: Vec<Bytes>,
     ) -> BoxFuture<'static, io::Result<()>> {
-        self.run(move |file| {
+        self.change(Weight::Heavy, move |file| {
             write_all(file, offset, chunks)?;
             Ok(rustix::fs::fdatasync(file)?)
         })
     }
 
+    fn write_and_sync_each<'a>(
+        &'a self,
+        source: Arc<dyn WriteSource>,
+    ) -> BoxFuture<'a, io::Result<()>> {
+        let (opened, pool) = (self.opened.clone(), self.pool.clone());
+        // Never run by the caller: it may go on for as long as there is something to write.
+        self.pool.run_queued(Weight::Light, move || {
+            let next = || source.next();
+            while let Some((offset, chunks)) = next().or_else(|| pool.linger(next)) {
+                let _commit = pool.commit();
+                opened.write_and_sync(offset, chunks, pool.buffer())?;
+                source.synced();
+            }
+            Ok(())
+        })
+    }
+
     fn sync_data(&self) -> BoxFuture<'static, io::Result<()>> {
-        self.run(|file| Ok(rustix::fs::fdatasync(file)?))
+        self.run(Weight::Heavy, |file| Ok(rustix::fs::fdatasync(file)?))
+    }
+
+    fn write_back(&self, offset: u64, len: u64) -> BoxFuture<'static, ()> {
+        let begun = self.run(Weight::Heavy, move |file| {
+            write_back(file, offset, len);
+            Ok(())
+        });
+        Box::pin(async move {
+            begun.await.ok();
+        })
     }
 
     fn allocate(&self, len: u64) -> BoxFuture<'static, io::Result<()>> {
-        self.run(move |file| allocate(file, len))
+        self.change(Weight::Heavy, move |file| allocate(file, len))
     }
 
     fn truncate(&self, len: u64) -> BoxFuture<'static, io::Result<()>> {
-        self.run(move |file| file.set_len(len))
+        self.change(Weight::Heavy, move |file| file.set_len(len))
     }
 
     fn size(&self) -> BoxFuture<'static, io::Result<u64>> {
-        self.run(|file| Ok(file.metadata()?.len()))
+        self.run(Weight::Light, |file| Ok(file.metadata()?.len()))
     }
 }
 
@@ -265,104 +353,22 @@ fn allocate(file: &File, len: u64) -> io::Result<()> {
     }
 }
 
-type Job = Box<dyn FnOnce() + Send>;
-
-/// The threads. Dropping it lets them finish what is queued and joins none: a write in
-/// flight must not be cut short, nor hold up the node's exit.
-struct Pool {
-    shared: Arc<Shared>,
-}
-
-#[derive(Default)]
-struct Shared {
-    queue: Mutex<Queue>,
-    wake: Condvar,
-}
-
-#[derive(Default)]
-struct Queue {
-    jobs: VecDeque<Job>,
-    closed: bool,
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Pool {
-    fn start() -> io::Result<Pool> {
-        let shared = Arc::new(Shared::default());
-        for index in 0..THREADS {
-            let shared = shared.clone();
-            thread::Builder::new()
-                .name(format!("weir-disk-{index}"))
-                .stack_size(STACK_BYTES)
-                .spawn(move || serve(&shared))?;
-        }
-        Ok(Pool { shared })
-    }
-
-    fn run<T: Send + 'static>(
-        &self,
-        operation: impl FnOnce() -> io::Result<T> + Send + 'static,
-    ) -> BoxFuture<'static, io::Result<T>> {
-        let (reply, answer) = oneshot::channel();
-        let job = Box::new(move || {
-            // The caller may have stopped waiting; the operation took effect all the same.
-            reply.send(operation()).ok();
-        });
-        self.submit(job);
-        Box::pin(async move {
-            answer
-                .await
-                .unwrap_or_else(|_| Err(io::Error::other("the disk thread panicked")))
-        })
-    }
-
-    fn submit(&self, job: Job) {
-        let mut queue = self.shared.lock();
-        if queue.jobs.len() >= QUEUE_MAX {
-            drop(queue);
-            job();
-            return;
-        }
-        queue.jobs.push_back(job);
-        drop(queue);
-        self.shared.wake.notify_one();
-    }
-}
-
-impl Drop for Pool {
-    fn drop(&mut self) {
-        self.shared.lock().closed = true;
-        self.shared.wake.notify_all();
-    }
-}
-
-fn serve(shared: &Shared) {
-    loop {
-        let mut queue = shared.lock();
-        let job = loop {
-            if let Some(job) = queue.jobs.pop_front() {
-                break job;
-            }
-            if queue.closed {
-                return;
-            }
-            queue = shared
-                .wake
-                .wait(queue)
-                .unwrap_or_else(PoisonError::into_inner);
-        };
-        drop(queue);
-        job();
+/// Only begins: an error of the writing stays with the file, for its next fsync.
+fn write_back(file: &File, offset: u64, len: u64) {
+    let (Ok(offset), Ok(len)) = (i64::try_from(offset), i64::try_from(len)) else {
+        return;
+    };
+    #[expect(unsafe_code, reason = "rustix has no sync_file_range")]
+    // SAFETY: a call with plain numbers on a descriptor that `file` keeps open.
+    unsafe {
+        libc::sync_file_range(file.as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use super::*;
 
     #[tokio::test]
@@ -389,6 +395,82 @@ mod tests {
         assert_eq!(missing.kind(), io::ErrorKind::NotFound);
         let (free, total) = disk.space().await.unwrap();
         assert!(free > 0 && free <= total);
+    }
+
+    /// Writes what it is given, one block each.
+    struct Blocks(Mutex<Vec<u8>>, AtomicUsize);
+
+    impl WriteSource for Blocks {
+        fn next(&self) -> Option<(u64, Vec<Bytes>)> {
+            let fill = self.0.lock().unwrap().pop()?;
+            Some((u64::from(fill) * 4096, vec![vec![fill; 4096].into()]))
+        }
+
+        fn synced(&self) {
+            self.1.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_commit_takes_all_there_is_and_covers_what_was_written_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = OsDisk::open(directory.path()).unwrap();
+        let path = directory.path().join("f");
+        let options = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .clone();
+        let file = OsFile {
+            opened: Arc::new(Opened::new(options.open(&path).unwrap())),
+            pool: disk.pool.clone(),
+        };
+        let is_dirty = || file.opened.is_dirty.load(Ordering::Relaxed);
+        assert!(is_dirty(), "whatever was written before it was opened");
+        let blocks = Arc::new(Blocks(Mutex::new(vec![3, 2, 1]), AtomicUsize::new(0)));
+        file.write_and_sync_each(blocks.clone()).await.unwrap();
+        assert_eq!(blocks.1.load(Ordering::Relaxed), 3);
+        assert!(!is_dirty());
+        let expected: Vec<u8> = (0..4u8).flat_map(|fill| [fill; 4096]).collect();
+        assert!(file.read_at(0, 5 * 4096).await.unwrap() == expected);
+        for round in 0..4 {
+            match round {
+                0 => file.write_at(0, vec![Bytes::from_static(b"head")]).await,
+                1 => {
+                    file.write_at(0, vec![vec![1; SMALL_BYTES_MAX + 1].into()])
+                        .await
+                }
+                2 => file.allocate(1 << 16).await,
+                _ => file.truncate(1 << 15).await,
+            }
+            .unwrap();
+            assert!(is_dirty(), "{round}");
+            blocks.0.lock().unwrap().push(7);
+            file.write_and_sync_each(blocks.clone()).await.unwrap();
+            assert!(!is_dirty(), "{round}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_commit_that_fails_is_not_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = OsDisk::open(directory.path()).unwrap();
+        let path = directory.path().join("f");
+        fs::write(&path, [0; 4096]).unwrap();
+        let file = OsFile {
+            // The kernel refuses to write to it.
+            opened: Arc::new(Opened::new(File::open(&path).unwrap())),
+            pool: disk.pool.clone(),
+        };
+        file.opened.direct.refuse();
+        let blocks = Arc::new(Blocks(Mutex::new(vec![0, 0]), AtomicUsize::new(0)));
+        file.write_and_sync_each(blocks.clone()).await.unwrap_err();
+        assert_eq!(blocks.1.load(Ordering::Relaxed), 0);
+        assert_eq!(
+            blocks.0.lock().unwrap().len(),
+            1,
+            "nothing is taken behind it"
+        );
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@
 mod clock;
 pub mod disk;
 mod entropy;
+pub mod memory;
 mod net;
 pub mod process;
 mod quic;

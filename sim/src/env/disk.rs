@@ -1,7 +1,8 @@
 //! The simulated disk with every change on record: two runs that are equal on the wire
 //! and differ on disk are not equal.
 //!
-//! The faults themselves are [`weir_storage::SimDisk`]'s; its header is their model.
+//! Where a process is to be killed at something that it writes, this is where it is seen
+//! (`tripwire.rs`). The faults themselves are [`weir_storage::SimDisk`]'s; its header is their model.
 
 use std::io;
 use std::sync::Arc;
@@ -9,20 +10,30 @@ use std::sync::Arc;
 use bytes::Bytes;
 use weir_base::{BoxFuture, Disk, DiskFile, NodeId, OpenMode};
 
+use super::tripwire::{Tripwire, Verdict};
 use crate::trace::Trace;
+
+/// Where the files of write-ahead logs are.
+const WAL: &str = "wal/";
 
 /// Records what a node does to its disk, and does it.
 pub struct TracedDisk {
     node: NodeId,
     trace: Trace,
+    wire: Tripwire,
     disk: Arc<dyn Disk>,
 }
 
 impl TracedDisk {
-    /// `node`'s `disk`, on record in `trace`.
+    /// `node`'s `disk`, on record in `trace` and behind `wire`.
     #[must_use]
-    pub fn new(node: NodeId, trace: Trace, disk: Arc<dyn Disk>) -> Self {
-        Self { node, trace, disk }
+    pub fn new(node: NodeId, trace: Trace, wire: Tripwire, disk: Arc<dyn Disk>) -> Self {
+        Self {
+            node,
+            trace,
+            wire,
+            disk,
+        }
     }
 
     fn note(&self, what: std::fmt::Arguments<'_>) {
@@ -37,6 +48,7 @@ impl Disk for TracedDisk {
         mode: OpenMode,
     ) -> BoxFuture<'static, io::Result<Arc<dyn DiskFile>>> {
         let (node, trace, path) = (self.node, self.trace.clone(), path.to_owned());
+        let wire = path.starts_with(WAL).then(|| self.wire.clone());
         let opening = self.disk.open(&path, mode);
         Box::pin(async move {
             let file = opening.await;
@@ -46,6 +58,7 @@ impl Disk for TracedDisk {
                 node,
                 trace,
                 path,
+                wire,
                 file: file?,
             }) as Arc<dyn DiskFile>)
         })
@@ -93,6 +106,8 @@ struct TracedFile {
     node: NodeId,
     trace: Trace,
     path: String,
+    /// Of a write-ahead log's.
+    wire: Option<Tripwire>,
     file: Arc<dyn DiskFile>,
 }
 
@@ -119,8 +134,20 @@ impl DiskFile for TracedFile {
         offset: u64,
         chunks: Vec<Bytes>,
     ) -> BoxFuture<'static, io::Result<()>> {
+        let wire = self.wire.as_ref();
+        let verdict = wire.map_or(Verdict::Go, |wire| wire.on_write(self.node, &chunks));
+        if verdict == Verdict::Withhold {
+            return Box::pin(std::future::pending());
+        }
         self.note_write("write and sync", offset, &chunks);
-        self.file.write_at_and_sync(offset, chunks)
+        let writing = self.file.write_at_and_sync(offset, chunks);
+        match verdict {
+            Verdict::Go | Verdict::Withhold => writing,
+            Verdict::Mute => Box::pin(async move {
+                drop(writing.await);
+                std::future::pending().await
+            }),
+        }
     }
 
     fn read_at(&self, offset: u64, len: usize) -> BoxFuture<'static, io::Result<Bytes>> {

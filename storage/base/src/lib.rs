@@ -22,6 +22,7 @@ pub mod time;
 pub use batch::{BatchError, BatchHeader, RecordBatch};
 pub use env::{
     BoxFuture, ByteStream, Clock, Disk, DiskFile, Entropy, Env, Listener, Net, OpenMode, Tasks,
+    WriteSource,
 };
 pub use epoch::{LeaderEpoch, NodeEpoch, PartitionEpoch};
 pub use fault::{FaultClass, WriteOutcome};

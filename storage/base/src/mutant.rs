@@ -116,6 +116,14 @@ mod planted {
             M29,
             /// A new controller fences who has not reported to it yet.
             M30,
+            /// A lease counts for leaders that the node knows to be replaced (S-08).
+            M31,
+            /// A change of the metadata is answered by a node that has not applied it.
+            M32,
+            /// A change of configs is asked for again when its answer is lost.
+            M33,
+            /// A commit of an ended generation is accepted (S-24).
+            M34,
             /// Voters grant their leader no lease: one late heartbeat unseats it (S-46).
             L1,
             /// A follower whose stream was reset never opens another.

@@ -150,6 +150,9 @@ impl DiskLog {
         writer.pending = Some(file.write_at(position, chunks(&framed)));
         self.settle(&mut writer).await?;
         drop(running);
+        self.shared
+            .write_back
+            .wrote(file, position, position + bytes);
         // From here on nothing waits, so nothing can come between.
         writer.chain = chain;
         self.producers_state().absorb(staged);

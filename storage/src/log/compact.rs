@@ -1,9 +1,10 @@
 //! Log compaction: of every key only the latest record stays.
 //!
 //! Works on closed segments, one after the other: a compacted copy is written beside the
-//! segment, synced, and renamed over it. Its head says where it ends, so a crash between
-//! the rename and the next stored state confuses nobody. Offsets do not change and leave
-//! no gaps: a batch that loses all its records stays as an empty one, and empty
+//! segment a megabyte at a time, synced, and renamed over it. Its head says where it ends,
+//! so a crash between the rename and the next stored state confuses nobody. A round ends
+//! where the memory for its keys does, be it within a segment; the next goes on from there.
+//! Offsets do not change and leave no gaps: a batch that loses all its records stays as an empty one, and empty
 //! neighbours are joined.
 //!
 //! Compressed batches are opened, and what is left of one is compressed again with its
@@ -12,26 +13,24 @@
 //! decompress into 64 MiB: the front refuses those, unless it is set otherwise.
 //! Records without a key stay.
 
-use std::collections::BTreeMap;
+mod latest;
+mod rewrite;
+
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use weir_base::batch::{Compression, Record, compress, decompress, read_records};
 use weir_base::limits::DECOMPRESSED_BYTES_CEILING;
-use weir_base::{Offset, OpenMode, RecordBatch, Timestamp};
+use weir_base::{Offset, RecordBatch, Timestamp};
 
 use super::LogError;
 use super::disk::{DiskLog, SegmentEntry};
 use super::read::{BadFrame, WALK_BYTES, corrupt};
-use crate::record_time::newest_in;
-use crate::segment::frame::{Frame, FrameContext};
-use crate::segment::{SEGMENT_HEAD_BYTES, Segment, SegmentHead, Walk};
-use crate::state::{NEVER, SegmentSummary};
-
-/// Bytes that the keys of one round may take in memory.
-const KEY_BYTES_MAX: usize = 32 * 1024 * 1024;
-/// Bookkeeping bytes counted for a key.
-const KEY_ENTRY_BYTES: usize = 96;
+use crate::segment::frame::Frame;
+use crate::segment::{SEGMENT_HEAD_BYTES, Segment, Walk};
+use crate::state::SegmentSummary;
+use latest::Latest;
+use rewrite::Rewrite;
 
 /// What a round of compaction did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -41,9 +40,6 @@ pub struct CompactionReport {
     /// Bytes they had more than what replaced them.
     pub bytes_freed: u64,
 }
-
-/// Latest offset of each key.
-type Latest = BTreeMap<Bytes, Offset>;
 
 /// The segments worth compacting: all closed ones below `below`, if what was not looked
 /// at yet is at least a third of them (else the work is not worth its writes).
@@ -84,8 +80,9 @@ impl DiskLog {
         }
         // The stored state must be past the segments that are about to change.
         self.checkpoint().await?;
-        let (latest, covered) = self.latest_keys(&segments, from).await?;
-        for entry in segments.iter().filter(|e| e.summary.end <= covered) {
+        let latest = self.latest_keys(&segments, from).await?;
+        let covered = latest.covered();
+        for entry in segments.iter().filter(|e| e.summary.base < covered) {
             let freed = self.compact_segment(entry, &latest).await?;
             report.segments += u64::from(freed > 0);
             report.bytes_freed += freed;
@@ -95,34 +92,27 @@ impl DiskLog {
         Ok(report)
     }
 
-    /// The latest offset of each key from `from` on, as far as memory allows: whole
-    /// segments, but at least one.
+    /// The latest offset of each key from `from` on, as far as memory allows: at least of one
+    /// batch.
     async fn latest_keys(
         &self,
         segments: &[SegmentEntry],
         from: Offset,
-    ) -> Result<(Latest, Offset), LogError> {
-        let mut latest = Latest::new();
-        let mut bytes = 0;
-        let mut covered = from;
+    ) -> Result<Latest, LogError> {
+        let mut latest = Latest::new(from, self.config().compaction_bytes_max);
         for entry in segments.iter().filter(|e| e.summary.end > from) {
             let mut walk = self.walk_of(entry).await?;
-            while let Some((_, batch)) = self.next_batch(&mut walk, entry).await? {
-                for record in visible(&batch)?.unwrap_or_default().0 {
-                    if let Some(key) = record.key {
-                        // A copy, so that the map does not hold whole segments in memory.
-                        let key = Bytes::copy_from_slice(&key);
-                        bytes += key.len() + KEY_ENTRY_BYTES;
-                        latest.insert(key, record.offset);
-                    }
+            while let Some((frame, batch)) = self.next_batch(&mut walk, entry).await? {
+                if latest.is_full() {
+                    return Ok(latest);
+                }
+                if frame.end > from {
+                    let records = visible(&batch)?.unwrap_or_default().0;
+                    latest.learn(&records, frame.end);
                 }
             }
-            covered = entry.summary.end;
-            if bytes > KEY_BYTES_MAX {
-                break;
-            }
         }
-        Ok((latest, covered))
+        Ok(latest)
     }
 
     async fn walk_of(&self, entry: &SegmentEntry) -> Result<Walk, LogError> {
@@ -167,53 +157,41 @@ impl DiskLog {
             let now = self.shared.env.clock.wall().0;
             Timestamp(now.saturating_sub(keep.unwrap_or(i64::MAX)))
         };
-        let mut kept: Vec<(RecordBatch, Timestamp)> = Vec::new();
-        let mut changed = false;
-        let mut generation = 0;
+        let compacted = |frame: &Frame, batch: &RecordBatch| {
+            compact_batch(batch, latest, frame.appended_at < tombstones_from)
+        };
         let mut walk = self.walk_of(entry).await?;
-        while let Some((frame, batch)) = self.next_batch(&mut walk, entry).await? {
-            generation = frame.generation;
-            let old_tombstone = frame.appended_at < tombstones_from;
-            let compacted = compact_batch(&batch, latest, old_tombstone)?;
-            changed |= compacted.is_some();
-            let batch = compacted.unwrap_or(batch);
-            match kept.last_mut() {
-                Some((last, at)) if let Some(joined) = join(last, &batch) => {
-                    (*last, *at) = (joined, frame.appended_at);
-                }
-                Some(_) | None => kept.push((batch, frame.appended_at)),
+        loop {
+            let Some((frame, batch)) = self.next_batch(&mut walk, entry).await? else {
+                return Ok(0);
+            };
+            if compacted(&frame, &batch)?.is_some() {
+                break;
             }
         }
-        if !changed {
-            return Ok(0);
+        let mut rewrite = Rewrite::begin(self, entry).await?;
+        let mut walk = self.walk_of(entry).await?;
+        while let Some((frame, batch)) = self.next_batch(&mut walk, entry).await? {
+            let batch = compacted(&frame, &batch)?.unwrap_or(batch);
+            rewrite.push(&frame, batch).await?;
         }
-        self.replace(entry, &kept, generation).await
+        match rewrite.end().await? {
+            Some(summary) => self.replace(entry, summary).await,
+            None => Ok(0),
+        }
     }
 
+    /// Puts the copy, which is synced, in place of the segment.
     async fn replace(
         &self,
         entry: &SegmentEntry,
-        kept: &[(RecordBatch, Timestamp)],
-        generation: u32,
+        mut summary: SegmentSummary,
     ) -> Result<u64, LogError> {
         let health = &self.shared.health;
         let disk = self.shared.env.disk.clone();
         let near = entry.summary.base;
-        let Some(mut head) = health.judge_read(entry.segment.head().await, near)? else {
-            return Err(corrupt(entry, &BadFrame { near, position: 0 }));
-        };
-        let (chunks, summary) = encode(entry, head, kept, generation);
-        head.sealed_bytes = match u32::try_from(summary.bytes) {
-            Ok(bytes) => bytes,
-            // Larger than any segment is configured to be: left as it is.
-            Err(_) => return Ok(0),
-        };
         let path = entry.segment.replacement_path();
-        let file = health.judge(disk.open(&path, OpenMode::Create).await)?;
-        health.judge(file.truncate(0).await)?;
-        health.judge(file.write_at(SEGMENT_HEAD_BYTES, chunks).await)?;
-        health.judge(file.write_at(0, vec![head.encode()]).await)?;
-        health.judge_sync(file.sync_data().await)?;
+        summary.appended_at = entry.summary.appended_at;
         // Nobody cuts or removes segments while we hold the right to write.
         let _writer = self.write_lock().await?;
         let there = |held: &SegmentEntry| Arc::ptr_eq(&held.segment, &entry.segment);
@@ -237,35 +215,6 @@ impl DiskLog {
         self.shared.dirty(&log);
         Ok(entry.summary.bytes.saturating_sub(summary.bytes))
     }
-}
-
-/// The frames of a compacted segment, and its summary.
-fn encode(
-    entry: &SegmentEntry,
-    head: SegmentHead,
-    kept: &[(RecordBatch, Timestamp)],
-    generation: u32,
-) -> (Vec<Bytes>, SegmentSummary) {
-    let SegmentSummary { base, made_at, .. } = entry.summary;
-    let mut summary = SegmentSummary::empty(base, made_at, NEVER);
-    let mut chain = head.previous;
-    let mut chunks = Vec::with_capacity(2 * kept.len());
-    let mut heads = BytesMut::new();
-    for (batch, appended_at) in kept {
-        let context = FrameContext {
-            generation,
-            durable: base,
-            appended_at: *appended_at,
-        };
-        let frame = Frame::encode(batch, chain, context, &mut heads);
-        chain = frame.crc;
-        chunks.push(heads.split().freeze());
-        chunks.push(batch.body().clone());
-        let size = frame.size() as u64;
-        summary.on_frame(frame.end, size, newest_in(batch), *appended_at);
-    }
-    summary.appended_at = entry.summary.appended_at;
-    (chunks, summary)
 }
 
 /// The records of a batch that compaction may look into, and their bytes, decompressed.
@@ -294,15 +243,7 @@ fn compact_batch(
     let Some((records, body)) = visible(batch)? else {
         return Ok(None);
     };
-    let stays = |record: &Record| match &record.key {
-        None => true,
-        Some(key) => {
-            let displaced = latest
-                .get(key)
-                .is_some_and(|offset| *offset > record.offset);
-            !displaced && (record.value.is_some() || !drop_tombstones)
-        }
-    };
+    let stays = |record: &Record| latest.keeps(record, drop_tombstones);
     if records.iter().all(stays) {
         return Ok(None);
     }
@@ -376,6 +317,7 @@ mod tests {
     use weir_base::batch::BatchBuilder;
 
     use super::*;
+    use crate::state::NEVER;
 
     fn batch(base: u64, records: &[(&str, Option<&str>)]) -> RecordBatch {
         records
@@ -387,10 +329,27 @@ mod tests {
             .stamped(Offset(base), LeaderEpoch(3))
     }
 
-    fn latest(list: &[(&'static str, u64)]) -> Latest {
-        let entry =
-            |(key, at): &(&'static str, u64)| (Bytes::from_static(key.as_bytes()), Offset(*at));
-        list.iter().map(entry).collect()
+    fn latest(list: &[(&str, u64)]) -> Latest {
+        let mut latest = Latest::new(Offset(0), usize::MAX);
+        for (key, at) in list {
+            let record = batch(*at, &[(key, None)]).records().unwrap();
+            latest.learn(&record, Offset(at + 1));
+        }
+        latest
+    }
+
+    /// What lies behind the end of a round stays: of a tombstone's key older records may be there.
+    #[test]
+    fn a_round_ends_where_its_memory_does() {
+        let mut round = Latest::new(Offset(0), 2 * 40);
+        let first = batch(0, &[("a", Some("1")), ("b", Some("2")), ("a", None)]);
+        assert!(!round.is_full());
+        round.learn(&first.records().unwrap(), first.end_offset());
+        assert!(round.is_full() && round.covered() == Offset(3));
+        let left = compact_batch(&first, &round, false).unwrap().unwrap();
+        assert_eq!(left.header().record_count, 2);
+        let behind = batch(3, &[("a", Some("4")), ("b", None)]);
+        assert_eq!(compact_batch(&behind, &round, true).unwrap(), None);
     }
 
     #[test]

@@ -101,6 +101,26 @@ fn a_marker_fences_without_a_sequence() {
 }
 
 #[test]
+fn a_control_batch_with_a_sequence_is_known_when_it_is_repeated() {
+    let mut producers = Producers::default();
+    let id = ProducerId(ProducerId::JOURNALS_FROM | 5);
+    let copies = |sequence| {
+        let batch = BatchBuilder::new(NOW).control();
+        let batch = batch.producer(id, ProducerEpoch(0), sequence);
+        *batch.record(None, Some(b"v")).build().header()
+    };
+    append(&mut producers, &copies(7), 0);
+    append(&mut producers, &copies(8), 1);
+    let (base, end) = (Offset(0), Offset(1));
+    let repeated = producers.check(&copies(7), NOW);
+    assert_eq!(repeated, Verdict::Duplicate { base, end });
+    assert!(matches!(
+        producers.check(&copies(10), NOW),
+        Verdict::Refused(SequenceError::OutOfOrder { .. })
+    ));
+}
+
+#[test]
 fn sequences_wrap_after_the_largest() {
     let mut producers = Producers::default();
     append(&mut producers, &header(0, 0, 1), 0);

@@ -23,6 +23,9 @@ pub(crate) struct WalFile {
     pub(crate) file: Arc<dyn DiskFile>,
     /// Of the records written to it now.
     pub(crate) salt: u32,
+    /// Its blocks were written before, so that a commit overwrites them. Of merely reserved
+    /// ones it changes the file's metadata, which takes twice as long.
+    is_written: bool,
 }
 
 /// The file set.
@@ -74,6 +77,8 @@ impl Files {
                     .map(|(_, file)| WalFile {
                         file: file.clone(),
                         salt: 0,
+                        // Most were; one that was not is so once it was used.
+                        is_written: true,
                     })
                     .collect(),
                 next_number,
@@ -122,7 +127,8 @@ impl Files {
     pub(crate) fn release_below(&self, number: u64) {
         let mut state = self.state();
         while state.used.front().is_some_and(|(first, _)| *first < number) {
-            if let Some((_, file)) = state.used.pop_front() {
+            if let Some((_, mut file)) = state.used.pop_front() {
+                file.is_written = true;
                 state.free.push(file);
             }
         }
@@ -163,13 +169,31 @@ impl Files {
         Ok(Some(file))
     }
 
-    /// Prepares a free file if there is none: zero-filled, since overwriting costs a
-    /// third of writing into merely reserved blocks.
+    /// Sees to it that a written file is free: fills one that was merely reserved, or makes
+    /// one. A disk too full for that is no failure: it leaves what there is.
     pub(crate) async fn prepare(&self) -> io::Result<()> {
-        if self.state().free.is_empty()
-            && let Some(file) = self.make(true).await?
-        {
+        let reserved = {
+            let mut state = self.state();
+            if state.free.iter().any(|file| file.is_written) {
+                return Ok(());
+            }
+            state.free.pop()
+        };
+        let prepared = match reserved {
+            Some(mut file) => {
+                match self.fill(&file.file).await {
+                    Ok(()) => file.is_written = true,
+                    Err(error) if is_full(&error) => {}
+                    Err(error) => return Err(error),
+                }
+                Some(file)
+            }
+            None => self.make(true).await?,
+        };
+        if let Some(file) = prepared {
             self.state().free.push(file);
+            // The committer may have found none meanwhile.
+            self.released.notify_one();
         }
         Ok(())
     }
@@ -211,7 +235,11 @@ impl Files {
             self.disk.sync_directory(WAL_DIRECTORY).await
         };
         match reserved.await {
-            Ok(()) => Ok(Some(WalFile { file, salt: 0 })),
+            Ok(()) => Ok(Some(WalFile {
+                file,
+                salt: 0,
+                is_written: fill,
+            })),
             Err(error) if is_full(&error) => {
                 self.disk.remove_file(&path).await?;
                 Ok(None)
@@ -227,9 +255,10 @@ impl Files {
             let left = usize::try_from(self.file_bytes - position).unwrap_or(FILL_BYTES);
             let piece = zeros.slice(..left.min(FILL_BYTES));
             position += piece.len() as u64;
-            file.write_at(position - piece.len() as u64, vec![piece])
+            // Synced piece by piece: commits wait behind little.
+            file.write_at_and_sync(position - piece.len() as u64, vec![piece])
                 .await?;
         }
-        file.sync_data().await
+        Ok(())
     }
 }

@@ -1,14 +1,23 @@
 //! Group commit: everything submitted while one fdatasync ran goes into the next. Without
 //! sync-flush appends, a group waits for 256 KiB or 100 ms.
 //!
+//! ```text
+//!  committer:    due -> file with room -> write_and_sync_each -> wait
+//!  disk thread:                           take, encode, write, fdatasync, tell; take, ...
+//! ```
+//! The thread that ended an fdatasync tells the logs and takes the next group itself, for as
+//! long as one is due and the file has room: were it to ask the committer each time, the disk
+//! would idle until the runtime, busy with those who append, gets to it.
+//!
 //! Cost of one batch on this node:
 //! - fsyncs: 1 / (batches in the group); the segment is synced by a checkpoint, once per
 //!   `checkpoint_bytes` and log;
 //! - writes: 1 `pwritev` to the segment, and its share of 1 to the write-ahead log;
 //! - copies of the payload in user space: none above [`COPY_BYTES_MAX`], where a copy is
-//!   dearer than an I/O vector, else one;
-//! - hops to a disk thread before the acknowledgement: one for the segment, and one for
-//!   the group's write and fdatasync together;
+//!   dearer than an I/O vector, else one; the disk makes another for its direct write of a
+//!   small group, instead of the kernel's into the page cache;
+//! - hops before the acknowledgement: one to a disk thread, if none commits already, and
+//!   one back. Small writes to the segment make none while the disk is well;
 //! - bytes: the batch twice (segment and write-ahead log), 104 of heads and its share of
 //!   the padding to 4 KiB.
 //!
@@ -16,33 +25,38 @@
 //! torn group holds no committed record. A failed write or fsync fails the data
 //! directory; nothing is retried and nobody is told "committed" (M7).
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use weir_base::Env;
+use weir_base::{Clock, Env, WriteSource};
 
 use super::files::WalFile;
 use super::record::{BLOCK_BYTES, RECORD_HEAD_BYTES, put_record_head};
 use super::{Due, Submission, Wal};
-use crate::health::Health;
+use crate::health::{Health, Running};
 use crate::log::LogError;
 use crate::segment::frame::FRAME_PROBE_BYTES;
 
 /// Bytes of one group, unless a single submission is larger: bounds the time that the
 /// next group waits.
 const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How soon a disk that was too full is asked again.
+const FULL_RETRY: Duration = Duration::from_secs(1);
 /// Bodies up to this are copied beside their heads.
 const COPY_BYTES_MAX: usize = 2048;
 static ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
 
-/// The committer: the only writer of the files.
+/// The committer: has the files written to, one after the other.
 pub(crate) struct Committer {
     pub(crate) env: Env,
     pub(crate) wal: Arc<Wal>,
     pub(crate) health: Arc<Health>,
     /// Told when a checkpoint is needed.
     pub(crate) want_checkpoint: Arc<dyn Fn() + Send + Sync>,
-    current: Option<(WalFile, u64)>,
+    current: Option<Arc<Groups>>,
+    /// Gone with the committer, which ends the taking of groups.
+    alive: Arc<()>,
 }
 
 impl Committer {
@@ -58,6 +72,7 @@ impl Committer {
             health,
             want_checkpoint,
             current: None,
+            alive: Arc::default(),
         }
     }
 
@@ -66,8 +81,7 @@ impl Committer {
         loop {
             match self.wal.due(self.env.clock.now()) {
                 Due::Now => {
-                    let group = self.wal.take_group(GROUP_BYTES_MAX);
-                    if self.commit(group).await.is_err() {
+                    if self.commit().await.is_err() {
                         self.wal.close();
                         return;
                     }
@@ -85,31 +99,31 @@ impl Committer {
         }
     }
 
-    async fn commit(&mut self, group: Vec<(u64, Submission)>) -> Result<(), LogError> {
+    /// Commits what is due, as far as one file has room for it.
+    async fn commit(&mut self) -> Result<(), LogError> {
         self.health.check()?;
-        let first_lsn = group.first().map_or(0, |(lsn, _)| *lsn);
-        let bytes = padded(group.iter().map(|(_, submission)| submission.size()).sum());
-        let (file, position) = self.room_for(bytes as u64, first_lsn).await?;
-        let chunks = encode(&group, file.salt, bytes);
-        let running = self.health.begins(self.env.clock.now());
-        let mut result = file.file.write_at_and_sync(position, chunks).await;
+        let (first_lsn, bytes) = self.wal.first().ok_or(LogError::Closed)?;
+        let groups = self.room_for(bytes as u64, first_lsn).await?;
+        let file = &groups.file.file;
+        let mut result = file.write_and_sync_each(groups.clone()).await;
         if weir_base::mutant!(M7) && result.is_err() {
-            result = file.file.sync_data().await;
+            result = file.sync_data().await;
+            if result.is_ok() {
+                groups.synced();
+            }
         }
-        running.synced(self.env.clock.now(), result.is_ok());
-        self.health.judge_sync(result)?;
-        self.health.logged(bytes);
-        self.current = Some((file, position + bytes as u64));
-        tell(group);
-        Ok(())
+        if result.is_err() {
+            groups.failed();
+        }
+        self.health.judge_sync(result)
     }
 
-    /// A place for `bytes`, in the next file if this one has no room.
-    async fn room_for(&mut self, bytes: u64, first_lsn: u64) -> Result<(WalFile, u64), LogError> {
-        if let Some((file, position)) = &self.current
-            && position + bytes <= self.wal.files.file_bytes
+    /// The file that `bytes` go to: the next one if this one has no room.
+    async fn room_for(&mut self, bytes: u64, first_lsn: u64) -> Result<Arc<Groups>, LogError> {
+        if let Some(groups) = &self.current
+            && bytes <= groups.room()
         {
-            return Ok((file.clone(), *position));
+            return Ok(groups.clone());
         }
         loop {
             let begun = self.wal.files.begin(first_lsn).await;
@@ -119,15 +133,121 @@ impl Committer {
                 (self.want_checkpoint)();
             }
             if let Some(file) = begun {
-                return Ok((file, BLOCK_BYTES as u64));
+                let groups = Arc::new(self.groups(file));
+                self.current = Some(groups.clone());
+                return Ok(groups);
             }
             // All in use: only a checkpoint helps. If the disk is too full for another
             // file, appends are refused until then; else they wait.
             self.wal.set_full(!self.wal.files.at_limit());
             (self.want_checkpoint)();
-            self.wal.files.released.notified().await;
+            tokio::select! {
+                biased;
+                () = self.wal.files.released.notified() => {}
+                // A checkpoint that found the disk too full, too, is not tried again by
+                // itself; nor is room for a file told of.
+                () = self.env.sleep(FULL_RETRY) => {}
+            }
             self.health.check()?;
         }
+    }
+
+    fn groups(&self, file: WalFile) -> Groups {
+        Groups {
+            clock: self.env.clock.clone(),
+            wal: self.wal.clone(),
+            health: self.health.clone(),
+            committer: Arc::downgrade(&self.alive),
+            file,
+            progress: Mutex::new(Progress {
+                position: BLOCK_BYTES as u64,
+                in_flight: None,
+            }),
+        }
+    }
+}
+
+/// The groups that go to one file.
+struct Groups {
+    clock: Arc<dyn Clock>,
+    wal: Arc<Wal>,
+    health: Arc<Health>,
+    committer: Weak<()>,
+    file: WalFile,
+    progress: Mutex<Progress>,
+}
+
+struct Progress {
+    /// Where the next group begins.
+    position: u64,
+    in_flight: Option<InFlight>,
+}
+
+struct InFlight {
+    group: Vec<(u64, Submission)>,
+    bytes: usize,
+    running: Running,
+}
+
+impl Groups {
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes that still fit.
+    fn room(&self) -> u64 {
+        let position = self.progress().position;
+        self.wal.files.file_bytes.saturating_sub(position)
+    }
+
+    /// The group in flight will never be known to be durable.
+    fn failed(&self) {
+        let in_flight = self.progress().in_flight.take();
+        if let Some(in_flight) = in_flight {
+            in_flight.running.synced(self.clock.now(), false);
+        }
+    }
+}
+
+impl WriteSource for Groups {
+    fn next(&self) -> Option<(u64, Vec<Bytes>)> {
+        let now = self.clock.now();
+        let is_due = self.wal.due(now) == Due::Now;
+        if !is_due || self.committer.strong_count() == 0 || self.health.check().is_err() {
+            return None;
+        }
+        let mut progress = self.progress();
+        let position = progress.position;
+        let room = self.wal.files.file_bytes.saturating_sub(position);
+        let room = usize::try_from(room).unwrap_or(usize::MAX);
+        // What is larger than any file has one for itself.
+        let is_fresh = position == BLOCK_BYTES as u64;
+        let fits = self.wal.first().is_some_and(|(_, size)| size <= room);
+        let group = self
+            .wal
+            .take_group(GROUP_BYTES_MAX.min(room), fits || is_fresh);
+        if group.is_empty() {
+            return None;
+        }
+        let bytes = padded(group.iter().map(|(_, submission)| submission.size()).sum());
+        let chunks = encode(&group, self.file.salt, bytes);
+        progress.position += bytes as u64;
+        progress.in_flight = Some(InFlight {
+            group,
+            bytes,
+            running: self.health.begins(now),
+        });
+        Some((position, chunks))
+    }
+
+    fn synced(&self) {
+        let in_flight = self.progress().in_flight.take();
+        let Some(in_flight) = in_flight else {
+            return;
+        };
+        in_flight.running.synced(self.clock.now(), true);
+        self.health.logged(in_flight.bytes);
+        tell(in_flight.group);
     }
 }
 

@@ -12,7 +12,7 @@
 //! random number, so that bytes inside a client's message never pass for a record.
 
 use bytes::{Bytes, BytesMut};
-use weir_base::{TopicPartition, Uuid};
+use weir_base::{RecordBatch, TopicPartition, Uuid};
 
 use crate::segment::frame::{FRAME_PROBE_BYTES, Frame, u32_at, u64_at};
 
@@ -138,6 +138,27 @@ impl Record {
     }
 }
 
+/// The batches in one write to the log, and whose they are: for who stands between a node
+/// and its disk. Nothing of bytes that no group begins with; what they were salted with is
+/// not asked.
+#[must_use]
+pub fn batches_in(write: &Bytes) -> Vec<(TopicPartition, RecordBatch)> {
+    let mut batches = Vec::new();
+    let mut rest = write.clone();
+    while let Some(head) = rest.first_chunk::<RECORD_HEAD_BYTES>()
+        && u32_at(head, 0) == RECORD_MAGIC
+        && let Some(probe) = rest.get(RECORD_HEAD_BYTES..RECORD_HEAD_BYTES + FRAME_PROBE_BYTES)
+        && let Some(frame) = Frame::probe(probe)
+        && let Some(batch) = frame.batch(&rest.slice(RECORD_HEAD_BYTES..))
+    {
+        let mut topic = [0; 16];
+        topic.copy_from_slice(&head[16..32]);
+        batches.push((TopicPartition::new(Uuid(topic), u32_at(head, 32)), batch));
+        rest = rest.slice(RECORD_HEAD_BYTES + frame.size()..);
+    }
+    batches
+}
+
 #[cfg(test)]
 mod tests {
     use weir_base::batch::BatchBuilder;
@@ -179,6 +200,19 @@ mod tests {
             let bad = bad.freeze();
             assert!(Record::decode(&bad, SALT).is_none(), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn the_batches_of_a_write_are_told_up_to_what_is_none() {
+        let two = [record(SALT, 9).freeze(), record(8, 10).freeze()].concat();
+        let padded = Bytes::from([two.as_slice(), &[0; BLOCK_BYTES]].concat());
+        let batches = batches_in(&padded);
+        assert_eq!(batches.len(), 2);
+        assert_eq!(batches[0].0, TopicPartition::new(Uuid([5; 16]), 2));
+        assert_eq!(batches[1].1.base_offset(), Offset(3));
+        assert!(batches_in(&Bytes::from(vec![0; BLOCK_BYTES])).is_empty());
+        assert!(batches_in(&padded.slice(1..)).is_empty());
+        assert_eq!(batches_in(&padded.slice(..two.len() - 1)).len(), 1);
     }
 
     #[test]

@@ -56,6 +56,16 @@ pub trait Disk: Send + Sync {
     fn boot_id(&self) -> String;
 }
 
+/// What is to be written to a file next, write after write. Called from wherever the disk
+/// does its work, so it must not wait.
+pub trait WriteSource: Send + Sync {
+    /// The next write, its offset and its bytes; `None` if there is none now.
+    fn next(&self) -> Option<(u64, Vec<Bytes>)>;
+
+    /// The write that [`WriteSource::next`] gave last is durable.
+    fn synced(&self);
+}
+
 /// An open file.
 pub trait DiskFile: Send + Sync {
     /// Writes `chunks` one after the other from `offset` on, growing the file as needed.
@@ -72,9 +82,37 @@ pub trait DiskFile: Send + Sync {
         chunks: Vec<Bytes>,
     ) -> BoxFuture<'static, io::Result<()>>;
 
+    /// Takes write after write from `source`, makes each durable and says so, and only then
+    /// takes the next: what waits for its commit goes into the one that begins when the
+    /// last one ends, without a hop between them. With a write, all becomes durable that
+    /// was completed through this handle before. Ends when `source` has none, or with the
+    /// error of a write, of which `source` is not told, and which is no better than one of
+    /// [`DiskFile::sync_data`]. May begin only when it is polled; dropped, it may end the
+    /// write that is under way, and take further ones.
+    fn write_and_sync_each<'a>(
+        &'a self,
+        source: Arc<dyn WriteSource>,
+    ) -> BoxFuture<'a, io::Result<()>> {
+        Box::pin(async move {
+            while let Some((offset, chunks)) = source.next() {
+                self.write_at_and_sync(offset, chunks).await?;
+                source.synced();
+            }
+            Ok(())
+        })
+    }
+
     /// Makes all completed writes durable. After an error nothing that was written
     /// since the last success may be trusted, and no retry helps (S-41).
     fn sync_data(&self) -> BoxFuture<'static, io::Result<()>>;
+
+    /// Begins to bring to the disk what was written in these bytes, so that the next
+    /// [`DiskFile::sync_data`] has less to do. A hint: nothing is durable by it, and what
+    /// goes wrong is told by that sync.
+    fn write_back(&self, offset: u64, len: u64) -> BoxFuture<'static, ()> {
+        let _ = (offset, len);
+        Box::pin(std::future::ready(()))
+    }
 
     /// Reserves space so that the file is at least `len` bytes long; new bytes read as zero.
     fn allocate(&self, len: u64) -> BoxFuture<'static, io::Result<()>>;
