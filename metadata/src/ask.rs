@@ -194,8 +194,8 @@ impl Ask {
             | Ask::Resign { .. }
             | Ask::LogEnds { .. } => true,
             Ask::CreateTopic { validate_only, .. }
-            | Ask::CreatePartitions { validate_only, .. }
-            | Ask::AlterConfigs { validate_only, .. } => *validate_only,
+            | Ask::CreatePartitions { validate_only, .. } => *validate_only,
+            Ask::AlterConfigs { validate_only, .. } => *validate_only || weir_base::mutant!(M33),
             Ask::ElectPreferred(_)
             | Ask::Reassign { .. }
             | Ask::PutDocument { .. }

@@ -268,6 +268,9 @@ impl Metadata {
     /// acknowledged heartbeat was *sent*, less the age of what its controller knew of its own
     /// office. A controller elected since then waits for a whole session. `None` before the
     /// first.
+    ///
+    /// For what this node leads in [`Metadata::image`] alone: that is at least as new as the
+    /// image that its controller had, in which the node may have been fenced.
     #[must_use]
     pub fn lease_until(&self) -> Option<Monotonic> {
         let sent = self.lock().lease?;

@@ -1,4 +1,5 @@
-//! What replication asks of the rest of the node: agreement on the ISR, and to be heard.
+//! What replication asks of the rest of the node: agreement on the ISR, to be heard, and
+//! who leads by now.
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -85,4 +86,9 @@ pub trait IsrAgreement: Send + Sync {
 
     /// Takes note of an event. Must not block.
     fn on_event(&self, event: ReplicaEvent);
+
+    /// A partition's leader epoch in the newest image on this node, `None` if it is not in
+    /// there. The replica may be busy, and its record wait for it: a lease is for what this
+    /// image says (I10). Must not block.
+    fn leader_epoch(&self, at: TopicPartition) -> Option<LeaderEpoch>;
 }

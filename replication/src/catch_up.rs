@@ -14,14 +14,9 @@ use crate::core::effect::Answer;
 use crate::stream::outlet::{Behind, Outlet};
 
 /// Reads the next chunk for `behind` and queues it.
-pub(crate) fn start(
-    env: &Env,
-    budget: &Arc<Semaphore>,
-    outlet: Arc<Outlet>,
-    behind: Behind,
-    bytes_max: usize,
-) {
+pub(crate) fn start(env: &Env, budget: &Arc<Semaphore>, outlet: Arc<Outlet>, behind: Behind) {
     let budget = Arc::clone(budget);
+    let clock = Arc::clone(&env.clock);
     env.tasks.spawn("replication catch-up read", async move {
         let Ok(_permit) = budget.acquire().await else {
             return; // the node stops
@@ -33,9 +28,10 @@ pub(crate) fn start(
             inbox,
             from,
             below,
+            bytes_max,
         } = behind;
         match log.read(from, below, bytes_max).await {
-            Ok(chunk) => outlet.on_read(at, session, chunk),
+            Ok(chunk) => outlet.on_read(at, session, chunk, clock.now()),
             Err(LogError::OutOfRange { start, .. }) => {
                 // Retention passed the follower by, or the log was cut and the session is over.
                 if let Some(epoch) = outlet.epoch_of(at, session) {

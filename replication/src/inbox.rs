@@ -32,6 +32,9 @@ pub enum AckLevel {
     Leader,
     /// What the topic's durability says.
     All,
+    /// The high watermark, whatever the topic's replication mode: no clean change of leader
+    /// takes it back. For what is forgotten elsewhere once it is here.
+    Committed,
 }
 
 /// One append.

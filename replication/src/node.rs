@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::sync::{Semaphore, watch};
-use weir_base::{Entropy, Env, Monotonic, NodeId, TopicPartition};
+use weir_base::{Entropy, Env, LeaderEpoch, Monotonic, NodeId, TopicPartition};
 use weir_peer::Peers;
 
 use crate::agreement::IsrAgreement;
@@ -89,8 +89,15 @@ impl Node {
         self.lease.store(until.0, Ordering::Release);
     }
 
-    /// Whether the lease holds now (I10).
-    pub(crate) fn holds_lease(&self) -> bool {
+    /// Whether a replica here that leads in `epoch` does so for certain (I10): the lease
+    /// holds, and is for this epoch. A node that was fenced has a lease again as soon as it
+    /// is heard of, for what it will lead; a replica that is late would take it for its own.
+    pub(crate) fn is_sure_to_lead(&self, at: TopicPartition, epoch: LeaderEpoch) -> bool {
+        self.holds_lease()
+            && (self.agreement.leader_epoch(at) == Some(epoch) || weir_base::mutant!(M31))
+    }
+
+    fn holds_lease(&self) -> bool {
         let lease = self.lease.load(Ordering::Acquire);
         lease == u64::MAX || self.env.clock.now().0 < lease
     }

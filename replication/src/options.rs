@@ -26,6 +26,12 @@ pub struct ReplicationOptions {
     pub frame_bytes_max: usize,
     /// Bytes read from the disk at once for a follower that is behind. Default 1 MiB.
     pub catch_up_read_bytes: usize,
+    /// Bytes so read, of all partitions of one stream together, that the follower has not on its
+    /// disk yet, at most. Default 2 MiB, at least 1.
+    pub catch_up_window_bytes: usize,
+    /// How long they may wait on that way for one another, as what is appended now waits for
+    /// them: there are fewer of them if they wait longer. Default 5 ms.
+    pub catch_up_delay: Duration,
     /// Such reads at the same time on this node: bounds what catching up takes from the
     /// disk and from memory. Default 4, at least 1.
     pub catch_up_reads_max: usize,
@@ -50,6 +56,8 @@ impl Default for ReplicationOptions {
             window_bytes: 8 * 1024 * 1024,
             frame_bytes_max: 1024 * 1024,
             catch_up_read_bytes: 1024 * 1024,
+            catch_up_window_bytes: 2 * 1024 * 1024,
+            catch_up_delay: Duration::from_millis(5),
             catch_up_reads_max: 4,
             connect_deadline: Duration::from_secs(3),
             reconnect_backoff: Duration::from_millis(20),
@@ -72,6 +80,7 @@ impl ReplicationOptions {
             ("window_bytes", self.window_bytes),
             ("frame_bytes_max", self.frame_bytes_max),
             ("catch_up_read_bytes", self.catch_up_read_bytes),
+            ("catch_up_window_bytes", self.catch_up_window_bytes),
             ("catch_up_reads_max", self.catch_up_reads_max),
         ];
         if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
@@ -86,6 +95,7 @@ impl ReplicationOptions {
             ("proposal_backoff", self.core.proposal_backoff),
             ("open_backoff", self.core.open_backoff),
             ("open_timeout", self.core.open_timeout),
+            ("catch_up_delay", self.catch_up_delay),
             ("connect_deadline", self.connect_deadline),
             ("reconnect_backoff", self.reconnect_backoff),
             ("proposal_deadline", self.proposal_deadline),

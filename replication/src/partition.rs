@@ -318,7 +318,7 @@ impl Partition {
         let gate = self.core.gate(self.now());
         let durability = self.core.durability();
         let lease = durability.replication == ReplicationMode::Sync
-            || self.node.holds_lease()
+            || self.is_sure_to_lead()
             || weir_base::mutant!(M21);
         let mut batches = Vec::with_capacity(appends.len());
         let mut callers = Vec::with_capacity(appends.len());
@@ -337,7 +337,7 @@ impl Partition {
                 _ if epoch.is_some_and(|wanted| wanted != current) => {
                     Some(AppendError::NotLeader(self.known_leader()))
                 }
-                (Gate::BelowMinIsr { isr, min_isr }, AckLevel::All) => {
+                (Gate::BelowMinIsr { isr, min_isr }, AckLevel::All | AckLevel::Committed) => {
                     Some(AppendError::NotEnoughReplicas { isr, min_isr })
                 }
                 (Gate::Stalled, _) => Some(AppendError::Overloaded),
@@ -426,6 +426,7 @@ impl Partition {
         let alone = match wait {
             AckLevel::None | AckLevel::Leader => true,
             AckLevel::All => durability.replication == ReplicationMode::Async,
+            AckLevel::Committed => false,
         };
         if !alone {
             self.replicated.wait(base, end, reply);
@@ -448,7 +449,7 @@ impl Partition {
     fn release(&mut self) {
         let position = self.core.position();
         if self.core.durability().replication == ReplicationMode::Async
-            && !self.node.holds_lease()
+            && !self.is_sure_to_lead()
             && !weir_base::mutant!(M21)
         {
             // Another leader may serve already: no acknowledgement of this one alone (I10).
@@ -474,6 +475,7 @@ impl Partition {
             high_watermark: self.core.high_watermark(),
             log_start: position.start,
             end: position.end,
+            flush: self.core.durability().flush,
         }
     }
 
@@ -495,6 +497,11 @@ impl Partition {
             self.on_moved().await;
         }
         Ok(self.log.position().start)
+    }
+
+    /// Whether, if it leads, nobody else does (I10).
+    fn is_sure_to_lead(&self) -> bool {
+        self.node.is_sure_to_lead(self.at, self.core.leader_epoch())
     }
 
     fn known_leader(&self) -> KnownLeader {

@@ -11,6 +11,7 @@
 //! fence every message.
 
 pub(crate) mod outlet;
+mod pace;
 pub(crate) mod serve;
 pub(crate) mod uplink;
 

@@ -335,6 +335,32 @@ async fn writes_that_stalled_go_on_when_followers_return() {
     stalled.await.unwrap();
 }
 
+/// What a queue sends and forgets is not lost with a leader that acknowledges alone.
+#[tokio::test(start_paused = true)]
+async fn a_caller_may_wait_for_the_watermark_under_async_replication() {
+    let durability = Durability {
+        replication: ReplicationMode::Async,
+        ..SYNC
+    };
+    let cluster = Cluster::start(3, 1, durability, ReplicationOptions::default());
+    cluster.until_ready(1).await;
+    cluster.assert_alike(1, &[2, 3]).await;
+    for other in [0, 2, 3] {
+        cluster.wires.cut(1, other);
+    }
+    let handle = cluster.handle(1);
+    let moment = Duration::from_millis(500);
+    let alone = handle.append(batch("alone"), AckLevel::All, moment);
+    alone.await.unwrap();
+    let early = handle.append(batch("early"), AckLevel::Committed, moment);
+    let error = early.await.unwrap_err();
+    assert!(matches!(error, AppendError::TimedOut(_)), "{error}");
+    cluster.wires.heal();
+    let sent = handle.append(batch("sent"), AckLevel::Committed, Duration::from_secs(9));
+    let end = sent.await.unwrap().end;
+    assert!(handle.view().high_watermark >= end);
+}
+
 #[tokio::test(start_paused = true)]
 async fn async_flush_counts_what_is_written() {
     let durability = Durability {
@@ -370,6 +396,34 @@ async fn without_a_lease_nothing_is_acknowledged_alone() {
     assert!(!cluster.handle(1).may_answer());
     let error = cluster.produce(1, "a").await.unwrap_err();
     assert!(matches!(error, AppendError::NotLeader(_)), "{error}");
+}
+
+/// A fenced node has a lease again before it leads anything: as soon as it is heard of.
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_for_the_leaders_of_the_newest_image_alone() {
+    let durability = Durability {
+        replication: ReplicationMode::Async,
+        ..SYNC
+    };
+    let cluster = Cluster::start(3, 1, durability, ReplicationOptions::default());
+    cluster.until_ready(1).await;
+    cluster.busy.lock().unwrap().insert(NodeId(1));
+    cluster.fence(1);
+    cluster.until_ready(2).await;
+    let old = cluster.handle(1);
+    assert!(old.view().is_ready, "it has not been told");
+    assert!(!old.is_sure_to_lead() && !old.may_answer());
+    let error = cluster.produce(1, "a").await.unwrap_err();
+    assert!(matches!(error, AppendError::NotLeader(_)), "{error}");
+    assert!(cluster.handle(2).may_answer());
+    cluster.busy.lock().unwrap().clear();
+    cluster.unfence(1);
+    cluster.until_in_sync(2, 3).await;
+    cluster.elect(1);
+    cluster
+        .until(1, |view| view.is_ready && view.leader_epoch.0 == 3)
+        .await;
+    assert!(cluster.handle(1).may_answer());
 }
 
 #[tokio::test(start_paused = true)]

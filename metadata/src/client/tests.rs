@@ -349,6 +349,33 @@ async fn a_silent_node_is_fenced_after_its_session_and_comes_back() {
     );
 }
 
+/// What it is for is in that image: the node may have been fenced in it, and believe to lead.
+#[tokio::test(start_paused = true)]
+async fn a_lease_comes_with_the_image_it_was_granted_on() {
+    let cluster = Cluster::start(4).await;
+    let observer = 4;
+    let controller = cluster.controller();
+    let others: Vec<u32> = VOTERS.into_iter().filter(|id| *id != controller).collect();
+    cluster.net.isolate(&[observer], &VOTERS);
+    let fenced = |id: u32| !cluster.on(id).image().nodes[&NodeId(observer)].is_active();
+    let from = clock();
+    while !fenced(controller) {
+        pause(1).await;
+        assert!(clock() - from < 5 * SECOND);
+    }
+    let granted_on = cluster.on(controller).image().version;
+    // Its heartbeats come through at once; for the log it asks the others first.
+    cluster.net.heal();
+    cluster.net.isolate(&[observer], &others);
+    let node = cluster.on(observer);
+    while node.lease_until().unwrap() < node.inner().env.clock.now() {
+        pause(1).await;
+        assert!(clock() - from < 10 * SECOND);
+    }
+    let known = node.image().version;
+    assert!(known >= granted_on, "{known} < {granted_on}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_controller_whose_group_stops_ends_and_another_takes_over() {
     let mut cluster = Cluster::start(3).await;

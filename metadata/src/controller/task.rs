@@ -155,8 +155,9 @@ impl Controller {
     }
 
     fn on_heartbeat(&self, heartbeat: Heartbeat) -> Answer {
-        // The answer is a lease. Whoever lost touch with its majority may be controller no
-        // more, and another may be about to fence the asker (I10).
+        // The answer is a lease, for what the asker leads in this image and in later ones:
+        // a fenced node's counts from when it is active. Whoever lost touch with its majority
+        // may be controller no more, and another may be about to fence the asker (I10).
         let (true, Some(acknowledged)) = (self.group.is_in_touch(), self.group.acknowledged())
         else {
             return Answer::NotController(None);

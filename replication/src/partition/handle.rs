@@ -243,19 +243,27 @@ impl PartitionHandle {
         self.0.views.clone()
     }
 
-    /// Whether this replica leads, is ready and holds its node's lease (I10): what every
-    /// answer needs that is not itself replicated.
+    /// Whether this replica leads, by the newest image here too, is ready and holds its
+    /// node's lease (I10): what every answer needs that is not itself replicated.
     #[must_use]
     pub fn may_answer(&self) -> bool {
-        let view = self.0.views.borrow();
-        view.is_leader && view.is_ready && self.0.node.holds_lease()
+        self.leads_for_certain(|view| view.is_ready)
     }
 
-    /// Whether this replica leads and holds its node's lease (I10), be it ready or not: who
-    /// does not may have been followed by another without having heard of it.
+    /// Whether this replica leads, by the newest image here too, and holds its node's lease
+    /// (I10), be it ready or not: who does not may have been followed by another without
+    /// having heard of it.
     #[must_use]
     pub fn is_sure_to_lead(&self) -> bool {
-        self.0.views.borrow().is_leader && self.0.node.holds_lease()
+        self.leads_for_certain(|_| true)
+    }
+
+    fn leads_for_certain(&self, with: impl FnOnce(&PartitionView) -> bool) -> bool {
+        let epoch = {
+            let view = self.0.views.borrow();
+            (view.is_leader && with(&view)).then_some(view.leader_epoch)
+        };
+        epoch.is_some_and(|epoch| self.0.node.is_sure_to_lead(self.0.at, epoch))
     }
 
     /// The largest epoch at most `asked` in this log, and where it ended.

@@ -7,17 +7,23 @@
 //!
 //! Bounded: queued and unclaimed bytes of a cursor together stay within its window, but
 //! for one batch; what does not fit is not queued at all and read from the log later.
+//! What was read so, by all cursors of the stream together, counts until the follower has
+//! it on its disk, since what is appended now stands behind it in one write-ahead log there;
+//! `pace.rs` says how much it may be.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
-use weir_base::{LeaderEpoch, Offset, RecordBatch, TopicPartition};
+use weir_base::image::FlushMode;
+use weir_base::{LeaderEpoch, Monotonic, Offset, RecordBatch, TopicPartition};
 use weir_storage::{PartitionLog, ReadChunk};
 
+use super::pace::Pace;
 use super::{ToFollower, encode_to_follower};
-use crate::core::effect::{Answer, DataHeader, Session};
+use crate::core::effect::{Answer, DataHeader, Progress, Session};
 use crate::inbox::Inbox;
 
 /// Batches ready to be sent; shared by all followers of a partition.
@@ -65,6 +71,16 @@ pub(crate) struct Standing {
     pub(crate) high_watermark: Offset,
     pub(crate) log_start: Offset,
     pub(crate) end: Offset,
+    /// Whether the follower brings at once to its disk what it is sent.
+    pub(crate) flush: FlushMode,
+}
+
+/// What came from the log and is not on the follower's disk.
+struct Fetched {
+    end: Offset,
+    bytes: usize,
+    /// When it was read.
+    since: Monotonic,
 }
 
 struct Cursor {
@@ -81,15 +97,27 @@ struct Cursor {
     next: Offset,
     unclaimed: VecDeque<(Offset, usize)>,
     unclaimed_bytes: usize,
-    is_reading: bool,
+    fetched: VecDeque<Fetched>,
+    /// Bytes of it, and of the read that is under way.
+    fetched_bytes: usize,
+    /// Bytes reserved for that read; zero if there is none.
+    reading: usize,
+    /// In `State::ready`,
     is_listed: bool,
+    /// ... and in `State::waiting`.
+    is_waiting: bool,
 }
 
-#[derive(Default)]
 struct State {
     cursors: BTreeMap<TopicPartition, Cursor>,
     /// Cursors that have something to do, in turn.
     ready: VecDeque<TopicPartition>,
+    /// Those behind, which wait for a read, in turn.
+    waiting: VecDeque<TopicPartition>,
+    /// The cursors' fetched bytes.
+    fetched_bytes: usize,
+    /// How many these may be.
+    pace: Pace,
     answers: VecDeque<ToFollower>,
     is_closed: bool,
 }
@@ -98,8 +126,22 @@ struct State {
 pub(crate) struct Outlet {
     state: Mutex<State>,
     pub(crate) wake: Notify,
-    window_bytes: usize,
-    frame_bytes_max: usize,
+    limits: Limits,
+}
+
+/// Bounds of one stream, in bytes but for one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Of one cursor: queued and unclaimed.
+    pub(crate) window: usize,
+    /// Of all cursors: read from the log, and not on the follower's disk.
+    pub(crate) catch_up: usize,
+    /// How long these may wait; fewer are under way if they would wait longer.
+    pub(crate) catch_up_delay: Duration,
+    /// Of one read.
+    pub(crate) read: usize,
+    /// Of one frame.
+    pub(crate) frame: usize,
 }
 
 /// What the stream's writer does next.
@@ -120,15 +162,23 @@ pub(crate) struct Behind {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) from: Offset,
     pub(crate) below: Offset,
+    pub(crate) bytes_max: usize,
 }
 
 impl Outlet {
-    pub(crate) fn new(window_bytes: usize, frame_bytes_max: usize) -> Outlet {
+    pub(crate) fn new(limits: Limits) -> Outlet {
         Outlet {
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                cursors: BTreeMap::new(),
+                ready: VecDeque::new(),
+                waiting: VecDeque::new(),
+                fetched_bytes: 0,
+                pace: Pace::new(limits.catch_up, limits.catch_up_delay),
+                answers: VecDeque::new(),
+                is_closed: false,
+            }),
             wake: Notify::new(),
-            window_bytes,
-            frame_bytes_max,
+            limits,
         }
     }
 
@@ -137,17 +187,31 @@ impl Outlet {
     }
 
     /// Changes a session's cursor and gives it a turn.
-    fn with(&self, at: TopicPartition, session: Session, change: impl FnOnce(&mut Cursor)) {
+    fn with(
+        &self,
+        at: TopicPartition,
+        session: Session,
+        change: impl FnOnce(&mut Cursor, &mut Pace),
+    ) {
         let mut state = self.state();
-        let State { cursors, ready, .. } = &mut *state;
-        if let Some(cursor) = cursors.get_mut(&at).filter(|c| c.session == session) {
-            change(cursor);
-            if !std::mem::replace(&mut cursor.is_listed, true) {
-                ready.push_back(at);
-            }
-            drop(state);
-            self.wake.notify_one();
+        let State {
+            cursors,
+            fetched_bytes,
+            pace,
+            ..
+        } = &mut *state;
+        let Some(cursor) = cursors.get_mut(&at) else {
+            return;
+        };
+        if cursor.session != session {
+            return;
         }
+        let before = cursor.fetched_bytes;
+        change(cursor, pace);
+        *fetched_bytes = *fetched_bytes - before + cursor.fetched_bytes;
+        state.list(at);
+        drop(state);
+        self.wake.notify_one();
     }
 
     /// Starts sending a partition; replaces an older session's cursor.
@@ -172,26 +236,30 @@ impl Outlet {
             next: from,
             unclaimed: VecDeque::new(),
             unclaimed_bytes: 0,
-            is_reading: false,
+            fetched: VecDeque::new(),
+            fetched_bytes: 0,
+            reading: 0,
             is_listed: false,
+            is_waiting: false,
         };
         {
             let mut state = self.state();
             if state.is_closed {
                 return;
             }
-            state.ready.retain(|listed| *listed != at);
+            state.remove(at);
             state.cursors.insert(at, cursor);
         }
-        self.with(at, session, |_| {});
+        self.with(at, session, |_, _| {});
     }
 
     /// Stops sending a partition.
     pub(crate) fn stop(&self, at: TopicPartition, session: Session) {
         let mut state = self.state();
         if state.cursors.get(&at).is_some_and(|c| c.session == session) {
-            state.cursors.remove(&at);
-            state.ready.retain(|listed| *listed != at);
+            state.remove(at);
+            drop(state);
+            self.wake.notify_one();
         }
     }
 
@@ -203,8 +271,8 @@ impl Outlet {
         standing: Standing,
         piece: Option<&Piece>,
     ) {
-        let window = self.window_bytes;
-        self.with(at, session, |cursor| {
+        let window = self.limits.window;
+        self.with(at, session, |cursor, _| {
             cursor.standing = standing;
             if let Some(piece) = piece.filter(|piece| piece.base == cursor.next) {
                 let used = cursor.queued_bytes + cursor.unclaimed_bytes;
@@ -215,26 +283,48 @@ impl Outlet {
         });
     }
 
-    /// The follower claims everything below `end`: its window opens.
-    pub(crate) fn on_progress(&self, at: TopicPartition, session: Session, end: Offset) {
-        self.with(at, session, |cursor| {
-            while let Some((sent, bytes)) = cursor.unclaimed.front() {
-                if *sent > end {
-                    break;
-                }
+    /// The follower claims everything below its end: its window opens. Below the durable
+    /// end it is on its disk, and makes room for more that is to be caught up with.
+    pub(crate) fn on_progress(&self, at: TopicPartition, progress: &Progress, now: Monotonic) {
+        self.with(at, progress.session, |cursor, pace| {
+            let claimed = |(end, _): &(Offset, usize)| *end <= progress.end;
+            for (_, bytes) in passed(&mut cursor.unclaimed, claimed) {
                 cursor.unclaimed_bytes -= bytes;
-                cursor.unclaimed.pop_front();
+            }
+            let (mut bytes, mut since) = (0, None);
+            for stored in passed(&mut cursor.fetched, |f| f.end <= progress.durable_end) {
+                bytes += stored.bytes;
+                since = Some(stored.since);
+            }
+            cursor.fetched_bytes -= bytes;
+            match (since, cursor.standing.flush) {
+                (None, _) => {}
+                (Some(since), FlushMode::Sync) => pace.on_stored(now, since, bytes),
+                (Some(_), FlushMode::Async) => pace.grow(bytes),
             }
         });
+        self.state().look_back(now);
     }
 
     /// What a read for a cursor found. One that leads nowhere ends the session: asked
     /// anew, the follower's place in the log is judged anew.
-    pub(crate) fn on_read(&self, at: TopicPartition, session: Session, chunk: ReadChunk) {
+    pub(crate) fn on_read(
+        &self,
+        at: TopicPartition,
+        session: Session,
+        chunk: ReadChunk,
+        now: Monotonic,
+    ) {
         let mut stuck = None;
-        self.with(at, session, |cursor| {
-            cursor.is_reading = false;
+        self.with(at, session, |cursor, _| {
+            cursor.fetched_bytes -= std::mem::take(&mut cursor.reading);
             if chunk.bytes > 0 && chunk.base == cursor.next {
+                cursor.fetched.push_back(Fetched {
+                    end: chunk.end,
+                    bytes: chunk.bytes,
+                    since: now,
+                });
+                cursor.fetched_bytes += chunk.bytes;
                 cursor.queue(Piece {
                     base: chunk.base,
                     end: chunk.end,
@@ -282,6 +372,8 @@ impl Outlet {
             state.is_closed = true;
             state.answers.clear();
             state.ready.clear();
+            state.waiting.clear();
+            state.fetched_bytes = 0;
             std::mem::take(&mut state.cursors)
         };
         drop(cursors);
@@ -293,24 +385,88 @@ impl Outlet {
         if let Some(answer) = state.answers.pop_front() {
             return Next::Frame(vec![encode_to_follower(&answer)]);
         }
-        while let Some(at) = state.ready.pop_front() {
-            let State { cursors, ready, .. } = &mut *state;
+        loop {
+            // Reads first: they run beside what is sent, and are few.
+            if let Some(behind) = state.next_read(self.limits) {
+                return Next::Read(behind);
+            }
+            let Some(at) = state.ready.pop_front() else {
+                return Next::Nothing;
+            };
+            let State {
+                cursors,
+                ready,
+                waiting,
+                ..
+            } = &mut *state;
             let Some(cursor) = cursors.get_mut(&at) else {
                 continue;
             };
             cursor.is_listed = false;
-            if let Some(frame) = cursor.frame(at, self.window_bytes, self.frame_bytes_max) {
+            if let Some(frame) = cursor.frame(at, self.limits) {
                 // More may be queued: to the end of the line.
                 cursor.is_listed = true;
                 ready.push_back(at);
                 return Next::Frame(frame);
             }
-            if let Some(behind) = cursor.behind(at, self.window_bytes) {
-                return Next::Read(behind);
+            if cursor.is_behind(self.limits.window)
+                && !std::mem::replace(&mut cursor.is_waiting, true)
+            {
+                waiting.push_back(at);
             }
         }
-        Next::Nothing
     }
+}
+
+impl State {
+    fn remove(&mut self, at: TopicPartition) {
+        self.ready.retain(|listed| *listed != at);
+        self.waiting.retain(|listed| *listed != at);
+        if let Some(cursor) = self.cursors.remove(&at) {
+            self.fetched_bytes -= cursor.fetched_bytes;
+        }
+    }
+
+    /// The read whose turn it is, if there is room for it.
+    fn next_read(&mut self, limits: Limits) -> Option<Behind> {
+        let bytes = self.pace.read_bytes(limits.read);
+        while self.fetched_bytes == 0 || self.fetched_bytes + bytes <= self.pace.window() {
+            let at = self.waiting.pop_front()?;
+            let Some(cursor) = self.cursors.get_mut(&at) else {
+                continue;
+            };
+            cursor.is_waiting = false;
+            if cursor.is_behind(limits.window) {
+                self.fetched_bytes += bytes;
+                return Some(cursor.read(at, bytes));
+            }
+        }
+        None
+    }
+
+    /// Now and then, whether catching up gets anywhere.
+    fn look_back(&mut self, now: Monotonic) {
+        if self.pace.is_due(now) {
+            let left = |cursor: &Cursor| cursor.standing.end.0.saturating_sub(cursor.next.0);
+            let left = self.cursors.values().map(left).sum();
+            self.pace.on_period(now, left);
+        }
+    }
+
+    /// Gives a cursor a turn.
+    fn list(&mut self, at: TopicPartition) {
+        if let Some(cursor) = self.cursors.get_mut(&at)
+            && !std::mem::replace(&mut cursor.is_listed, true)
+        {
+            self.ready.push_back(at);
+        }
+    }
+}
+
+/// Takes off the front what `is_past`.
+fn passed<T>(line: &mut VecDeque<T>, is_past: impl Fn(&T) -> bool) -> impl Iterator<Item = T> {
+    let count = line.iter().take_while(|item| is_past(item)).count();
+    line.drain(..count)
 }
 
 impl Cursor {
@@ -325,14 +481,9 @@ impl Cursor {
     }
 
     /// One frame: queued batches, or only news of the watermark.
-    fn frame(
-        &mut self,
-        at: TopicPartition,
-        window: usize,
-        frame_bytes_max: usize,
-    ) -> Option<Vec<Bytes>> {
+    fn frame(&mut self, at: TopicPartition, limits: Limits) -> Option<Vec<Bytes>> {
         let news = (self.standing.high_watermark, self.standing.log_start);
-        let has_data = !self.queue.is_empty() && self.has_room(window);
+        let has_data = !self.queue.is_empty() && self.has_room(limits.window);
         if self.told == Some(news) && !has_data {
             return None;
         }
@@ -345,7 +496,7 @@ impl Cursor {
         };
         let mut chunks = vec![encode_to_follower(&ToFollower::Data(at, header))];
         let mut bytes = 0;
-        while self.has_room(window) && bytes < frame_bytes_max {
+        while self.has_room(limits.window) && bytes < limits.frame {
             let Some(piece) = self.queue.pop_front() else {
                 break;
             };
@@ -358,19 +509,220 @@ impl Cursor {
         Some(chunks)
     }
 
-    fn behind(&mut self, at: TopicPartition, window: usize) -> Option<Behind> {
+    /// Whether it is to be served from the log now.
+    fn is_behind(&self, window: usize) -> bool {
         let is_behind = self.queue.is_empty() && self.next < self.standing.end;
-        if self.is_reading || !is_behind || !self.has_room(window) {
-            return None;
-        }
-        self.is_reading = true;
-        Some(Behind {
+        self.reading == 0 && is_behind && self.has_room(window)
+    }
+
+    fn read(&mut self, at: TopicPartition, bytes_max: usize) -> Behind {
+        self.reading = bytes_max;
+        self.fetched_bytes += bytes_max;
+        Behind {
             at,
             session: self.session,
             log: Arc::clone(&self.log),
             inbox: Arc::clone(&self.inbox),
             from: self.next,
             below: self.standing.end,
-        })
+            bytes_max,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_base::Uuid;
+    use weir_storage::MemLog;
+
+    use super::*;
+    use crate::options::ReplicationOptions;
+
+    const EPOCH: LeaderEpoch = LeaderEpoch(1);
+    const READ: usize = 100;
+    const NOW: Monotonic = Monotonic(5);
+
+    fn at(index: u32) -> TopicPartition {
+        TopicPartition::new(Uuid([1; 16]), index)
+    }
+
+    fn session() -> Session {
+        Session::default()
+    }
+
+    /// An outlet for which two reads may be on their way, and `partitions` that are behind.
+    fn outlet(partitions: u32) -> Outlet {
+        let outlet = Outlet::new(Limits {
+            window: 10 * READ,
+            catch_up: 2 * READ,
+            catch_up_delay: Duration::from_millis(10),
+            read: READ,
+            frame: READ,
+        });
+        for index in 0..partitions {
+            let standing = Standing {
+                high_watermark: Offset(0),
+                log_start: Offset(0),
+                end: Offset(100),
+                flush: FlushMode::Sync,
+            };
+            let log: Arc<dyn PartitionLog> = Arc::new(MemLog::new());
+            let inbox = Arc::new(Inbox::new(ReplicationOptions::default()));
+            outlet.start(
+                at(index),
+                EPOCH,
+                session(),
+                Offset(0),
+                standing,
+                (log, inbox),
+            );
+        }
+        outlet
+    }
+
+    /// What was appended at `base`.
+    fn piece(base: u64) -> Piece {
+        Piece {
+            base: Offset(base),
+            end: Offset(base + 1),
+            bytes: 5,
+            chunks: Arc::from([Bytes::from_static(b"12345")]),
+        }
+    }
+
+    /// What a read finds.
+    fn chunk(behind: &Behind) -> ReadChunk {
+        ReadChunk {
+            base: behind.from,
+            end: Offset(behind.from.0 + 10),
+            bytes: READ,
+            chunks: vec![Bytes::from_static(&[0; READ])],
+        }
+    }
+
+    /// Answers reads until none is wanted; whose they were. `next` holds where each goes on.
+    fn serve(outlet: &Outlet) -> Vec<u32> {
+        let mut served = Vec::new();
+        loop {
+            match outlet.next() {
+                Next::Frame(_) => {}
+                Next::Nothing => return served,
+                Next::Read(behind) => {
+                    served.push(behind.at.index.0);
+                    let chunk = chunk(&behind);
+                    outlet.on_read(behind.at, behind.session, chunk, NOW);
+                }
+            }
+        }
+    }
+
+    fn progress(outlet: &Outlet, index: u32, end: u64, durable_end: u64) {
+        let progress = Progress {
+            leader_epoch: EPOCH,
+            session: session(),
+            end: Offset(end),
+            durable_end: Offset(durable_end),
+        };
+        outlet.on_progress(at(index), &progress, NOW);
+    }
+
+    #[test]
+    fn catching_up_waits_for_the_followers_disk_and_all_take_turns() {
+        let outlet = outlet(3);
+        assert_eq!(serve(&outlet), [0, 1], "two reads, and no more");
+        progress(&outlet, 0, 10, 0);
+        progress(&outlet, 1, 10, 0);
+        assert_eq!(serve(&outlet), [] as [u32; 0], "claimed is not on the disk");
+        progress(&outlet, 1, 10, 10);
+        assert_eq!(serve(&outlet), [2], "who waited is next");
+        progress(&outlet, 0, 10, 10);
+        progress(&outlet, 2, 10, 10);
+        let mut next = serve(&outlet);
+        next.sort_unstable();
+        assert_eq!(next, [0, 1]);
+    }
+
+    #[test]
+    fn what_is_at_the_tail_waits_for_nobody() {
+        let outlet = outlet(3);
+        serve(&outlet);
+        let tail = Standing {
+            high_watermark: Offset(0),
+            log_start: Offset(0),
+            end: Offset(1),
+            flush: FlushMode::Sync,
+        };
+        let log: Arc<dyn PartitionLog> = Arc::new(MemLog::new());
+        let inbox = Arc::new(Inbox::new(ReplicationOptions::default()));
+        let now = Standing {
+            end: Offset(0),
+            ..tail
+        };
+        outlet.start(at(9), EPOCH, session(), Offset(0), now, (log, inbox));
+        assert!(matches!(outlet.next(), Next::Frame(_)), "the watermark");
+        outlet.offer(at(9), session(), tail, Some(&piece(0)));
+        let Next::Frame(chunks) = outlet.next() else {
+            panic!("it waits");
+        };
+        assert_eq!(chunks.last().map(|chunk| &chunk[..]), Some(&b"12345"[..]));
+    }
+
+    /// A follower whose disk is always busy, and producers that never pause: each chunk
+    /// takes nearly a second, and before each something is appended.
+    #[test]
+    fn catching_up_ends_beside_a_tail_that_never_rests() {
+        let outlet = outlet(1);
+        let log: Arc<dyn PartitionLog> = Arc::new(MemLog::new());
+        let inbox = Arc::new(Inbox::new(ReplicationOptions::default()));
+        let tail = |end| Standing {
+            high_watermark: Offset(0),
+            log_start: Offset(0),
+            end: Offset(end),
+            flush: FlushMode::Sync,
+        };
+        outlet.start(at(9), EPOCH, session(), Offset(0), tail(0), (log, inbox));
+        let (mut now, mut appended, mut claimed) = (NOW, 0, 0);
+        while claimed < 100 {
+            now = now + Duration::from_millis(900);
+            outlet.offer(at(9), session(), tail(appended + 1), Some(&piece(appended)));
+            appended += 1;
+            let (mut frames, mut has_tail) = (0, false);
+            loop {
+                match outlet.next() {
+                    Next::Nothing => break,
+                    Next::Read(behind) => {
+                        let chunk = chunk(&behind);
+                        outlet.on_read(behind.at, behind.session, chunk, now);
+                    }
+                    Next::Frame(chunks) => {
+                        frames += 1;
+                        let is_tail = chunks.last().is_some_and(|last| &last[..] == b"12345");
+                        assert!(!is_tail || frames <= 2, "behind {frames} others");
+                        has_tail |= is_tail;
+                    }
+                }
+            }
+            assert!(has_tail, "what is appended waits");
+            let end = outlet.state().cursors[&at(0)].next.0;
+            assert!(end > claimed, "it stands still at {end}");
+            claimed = end;
+            for (index, end) in [(9, appended), (0, claimed)] {
+                let progress = Progress {
+                    leader_epoch: EPOCH,
+                    session: session(),
+                    end: Offset(end),
+                    durable_end: Offset(end),
+                };
+                outlet.on_progress(at(index), &progress, now + Duration::from_millis(899));
+            }
+        }
+    }
+
+    #[test]
+    fn who_leaves_makes_room() {
+        let outlet = outlet(3);
+        assert_eq!(serve(&outlet), [0, 1]);
+        outlet.stop(at(0), session());
+        assert_eq!(serve(&outlet), [2]);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use weir_base::NodeId;
 use weir_peer::{FrameSink, FrameSource, FrameStream};
 
-use super::outlet::{Next, Outlet};
+use super::outlet::{Limits, Next, Outlet};
 use super::{ToLeader, decode_to_leader};
 use crate::catch_up;
 use crate::core::effect::Answer;
@@ -18,10 +18,14 @@ pub(crate) async fn serve(node: Arc<Node>, from: NodeId, stream: FrameStream) {
         mut sink,
         mut source,
     } = stream;
-    let outlet = Arc::new(Outlet::new(
-        node.options.window_bytes,
-        node.options.frame_bytes_max,
-    ));
+    let options = &node.options;
+    let outlet = Arc::new(Outlet::new(Limits {
+        window: options.window_bytes,
+        catch_up: options.catch_up_window_bytes,
+        catch_up_delay: options.catch_up_delay,
+        read: options.catch_up_read_bytes,
+        frame: options.frame_bytes_max,
+    }));
     tokio::select! {
         biased;
         () = node.closed() => {}
@@ -44,7 +48,7 @@ async fn listen(node: &Node, from: NodeId, outlet: &Arc<Outlet>, source: &mut dy
                     None => outlet.answer(at, open.leader_epoch, open.session, Answer::Refused),
                 },
                 ToLeader::Progress(at, progress) => {
-                    outlet.on_progress(at, progress.session, progress.end);
+                    outlet.on_progress(at, &progress, node.env.clock.now());
                     if let Some(inbox) = node.inbox(at) {
                         inbox.progress(from, progress);
                     }
@@ -62,13 +66,9 @@ async fn speak(node: &Node, outlet: &Arc<Outlet>, sink: &mut dyn FrameSink) {
                     return;
                 }
             }
-            Next::Read(behind) => catch_up::start(
-                &node.env,
-                &node.catch_up_budget,
-                Arc::clone(outlet),
-                behind,
-                node.options.catch_up_read_bytes,
-            ),
+            Next::Read(behind) => {
+                catch_up::start(&node.env, &node.catch_up_budget, Arc::clone(outlet), behind)
+            }
             Next::Nothing => outlet.wake.notified().await,
         }
     }

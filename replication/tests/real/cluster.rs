@@ -15,6 +15,8 @@ use weir_replication::{
 };
 use weir_storage::{LogConfig, Storage, StorageOptions};
 
+const EPOCH: LeaderEpoch = LeaderEpoch(1);
+
 /// Nobody leaves or joins.
 struct Fixed;
 
@@ -26,6 +28,10 @@ impl IsrAgreement for Fixed {
 
     fn on_event(&self, event: ReplicaEvent) {
         panic!("{event:?}");
+    }
+
+    fn leader_epoch(&self, _: TopicPartition) -> Option<LeaderEpoch> {
+        Some(EPOCH)
     }
 }
 
@@ -145,7 +151,7 @@ impl Cluster {
             let record = PartitionRecord {
                 replicas: ids.iter().map(|id| Self::replica(*id)).collect(),
                 leader: Some(Self::leader(n)),
-                leader_epoch: LeaderEpoch(1),
+                leader_epoch: EPOCH,
                 partition_epoch: PartitionEpoch(1),
                 isr: ids.clone(),
                 elr: vec![],

@@ -299,8 +299,12 @@ pub(crate) struct Cluster {
     pub(crate) events: Mutex<Vec<ReplicaEvent>>,
     /// Proposals are lost while this is set.
     pub(crate) deaf: Mutex<bool>,
+    /// Nodes whose replica is busy: their image grows, it is handed nothing.
+    pub(crate) busy: Mutex<BTreeSet<NodeId>>,
     options: ReplicationOptions,
     record: Mutex<PartitionRecord>,
+    /// The newest leader epoch that each node heard of.
+    heard: Mutex<BTreeMap<NodeId, LeaderEpoch>>,
     nodes: Mutex<BTreeMap<NodeId, NodeRecord>>,
     running: Mutex<BTreeMap<NodeId, Replication>>,
     logs: Mutex<BTreeMap<NodeId, Arc<dyn PartitionLog>>>,
@@ -308,7 +312,7 @@ pub(crate) struct Cluster {
     env: Env,
 }
 
-struct Agreement(std::sync::Weak<Cluster>);
+struct Agreement(std::sync::Weak<Cluster>, NodeId);
 
 impl IsrAgreement for Agreement {
     fn propose(
@@ -322,6 +326,12 @@ impl IsrAgreement for Agreement {
     fn on_event(&self, event: ReplicaEvent) {
         let cluster = self.0.upgrade().unwrap();
         cluster.events.lock().unwrap().push(event);
+    }
+
+    fn leader_epoch(&self, _: TopicPartition) -> Option<LeaderEpoch> {
+        let cluster = self.0.upgrade()?;
+        let heard = cluster.heard.lock().unwrap();
+        heard.get(&self.1).copied()
     }
 }
 
@@ -366,8 +376,10 @@ impl Cluster {
             clock,
             events: Mutex::default(),
             deaf: Mutex::default(),
+            busy: Mutex::default(),
             options,
             record: Mutex::new(record),
+            heard: Mutex::default(),
             nodes: Mutex::default(),
             running: Mutex::default(),
             logs: Mutex::default(),
@@ -416,7 +428,7 @@ impl Cluster {
             env: self.env.clone(),
             wires: Arc::clone(&self.wires),
         });
-        let agreement = Arc::new(Agreement(Arc::downgrade(self)));
+        let agreement = Arc::new(Agreement(Arc::downgrade(self), node));
         let replication =
             Replication::start(self.env.clone(), node, peers, agreement, self.options);
         let service = replication.service();
@@ -494,7 +506,11 @@ impl Cluster {
         let (record, nodes) = (self.record(), self.nodes.lock().unwrap().clone());
         for (id, replication) in self.running.lock().unwrap().iter() {
             // Who is cut off from node 0, the controller, hears nothing.
-            if !self.is_cut_off(*id) {
+            if self.is_cut_off(*id) {
+                continue;
+            }
+            self.heard.lock().unwrap().insert(*id, record.leader_epoch);
+            if !self.busy.lock().unwrap().contains(id) {
                 replication.apply(AT, &record, &nodes);
             }
         }
