@@ -40,25 +40,40 @@ const LEADERS_PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Debug, Clone, clap::Args)]
 pub struct DevArgs {
     /// Number of nodes, 1 to 9. A cluster may grow between two runs, never shrink
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, env = "WEIR_DEV_NODES", default_value_t = 3)]
     pub nodes: u32,
     /// Kafka port of node 1; node 2 gets the next one, and so on. Peer ports are 10000 above
-    #[arg(long, default_value_t = 9092, value_name = "PORT")]
+    #[arg(
+        long,
+        env = "WEIR_DEV_PORT_BASE",
+        default_value_t = 9092,
+        value_name = "PORT"
+    )]
     pub port_base: u16,
     /// Admin port of node 1; node 2 gets the one 100 above, and so on
-    #[arg(long, default_value_t = 8080, value_name = "PORT")]
+    #[arg(
+        long,
+        env = "WEIR_DEV_ADMIN_PORT_BASE",
+        default_value_t = 8080,
+        value_name = "PORT"
+    )]
     pub admin_port_base: u16,
     /// RocketMQ port of node 1; node 2 gets the next one, and so on [default: the one after --admin-port-base]
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, env = "WEIR_DEV_ROCKETMQ_PORT_BASE", value_name = "PORT")]
     pub rocketmq_port_base: Option<u16>,
     /// Where all data lies; started again on it, the cluster serves all it had
-    #[arg(long, default_value = "weir-data", value_name = "DIR")]
+    #[arg(
+        long,
+        env = "WEIR_DEV_DATA",
+        default_value = "weir-data",
+        value_name = "DIR"
+    )]
     pub data: PathBuf,
     /// Leave a node that died dead, instead of starting it again after 3 s
-    #[arg(long)]
+    #[arg(long, env = "WEIR_DEV_NO_RESTART")]
     pub no_restart: bool,
     /// When ready, print cluster.json's content as one line instead of text
-    #[arg(long)]
+    #[arg(long, env = "WEIR_DEV_JSON")]
     pub json: bool,
 }
 

@@ -34,6 +34,7 @@ enum ConfigCommand {
     /// Say whether a file, with the environment, is a right configuration
     Check {
         /// The file (TOML)
+        #[arg(env = "WEIR_CONFIG")]
         file: PathBuf,
     },
     /// Print the reference of all options (node/CONFIG.md)
@@ -41,6 +42,7 @@ enum ConfigCommand {
 }
 
 fn main() -> ExitCode {
+    weir_os::memory::keep_small();
     match run(Arguments::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -19,7 +19,7 @@ use crate::{certificates, logging, wire_up};
 #[derive(Debug, Clone, clap::Args)]
 pub struct ServeArgs {
     /// The configuration file (TOML); see `weir config docs`
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "WEIR_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Listen beyond loopback although clients are neither encrypted nor authenticated
     #[arg(long, env = "WEIR_INSECURE")]
@@ -62,9 +62,20 @@ pub fn run(args: &ServeArgs) -> Result<()> {
 /// # Errors
 /// What is wrong with them, as one line.
 pub fn read_options(file: Option<&Path>) -> Result<Loaded> {
-    let environment: Environment = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
+    let mut environment = Environment::new();
+    for (name, value) in std::env::vars_os() {
+        let Ok(name) = name.into_string() else {
+            continue; // no name of ours
+        };
+        match value.into_string() {
+            Ok(value) => drop(environment.insert(name, value)),
+            // Left out, it would silently leave a default in force.
+            Err(_) if name.starts_with("WEIR_") => {
+                bail!("environment variable {name}: not UTF-8; write it anew")
+            }
+            Err(_) => {}
+        }
+    }
     let text = match file {
         Some(path) => {
             let text = fs::read_to_string(path)

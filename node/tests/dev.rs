@@ -7,8 +7,8 @@
 )]
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -17,6 +17,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 use weir_base::Timestamp;
 use weir_base::batch::BatchBuilder;
+
+#[path = "dev/fronts.rs"]
+mod fronts;
+#[path = "dev/kafka.rs"]
+mod kafka;
+#[path = "dev/refusals.rs"]
+mod refusals;
+#[path = "dev/rocketmq.rs"]
+mod rocketmq;
 
 const WEIR: &str = env!("CARGO_BIN_EXE_weir");
 
@@ -39,13 +48,13 @@ impl Drop for Dev {
 fn free_ports() -> (u16, u16) {
     let tcp = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
     let udp = |port| UdpSocket::bind(("127.0.0.1", port)).is_ok();
-    // Each test looks in a stretch of its own.
+    // Each test looks in a stretch of its own; all are below the ports that the kernel gives.
     static STRETCH: AtomicU16 = AtomicU16::new(0);
-    let stretch = STRETCH.fetch_add(1, Ordering::Relaxed) * 250;
-    let start = u16::try_from(std::process::id() % 250).unwrap();
-    (0..250u16)
-        .map(|step| 20_000 + (stretch + (start + step) % 250) * 4)
-        .map(|kafka| (kafka, kafka + 8_100))
+    let stretch = STRETCH.fetch_add(1, Ordering::Relaxed) * 100;
+    let start = u16::try_from(std::process::id() % 100).unwrap();
+    (0..100u16)
+        .map(|step| 13_000 + (stretch + (start + step) % 100) * 4)
+        .map(|kafka| (kafka, kafka + 5_000))
         .find(|&(kafka, admin)| {
             let both = [kafka, kafka + 1, admin, admin + 1, admin + 2, admin + 100];
             let both = both.into_iter().all(tcp);
@@ -305,35 +314,12 @@ fn measured(text: &str, sample: &str) -> Option<f64> {
     value.parse().ok()
 }
 
-/// One record to partition 0, as version 3 of the request; gives the error code.
+/// One record to partition 0; gives the error code.
 fn produce(kafka: u16, topic: &str) -> i16 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let now = Timestamp(i64::try_from(now.as_millis()).unwrap());
-    let batch = BatchBuilder::new(now)
-        .record(Some(b"k"), Some(b"v"))
-        .build()
-        .to_bytes();
-    let length = u8::try_from(topic.len()).unwrap();
-    let batch_length = u32::try_from(batch.len()).unwrap().to_be_bytes();
-    let frame = [
-        // Produce, version 3, correlation 1, client id "t".
-        &[0, 0, 0, 3, 0, 0, 0, 1, 0, 1, b't'][..],
-        // No transaction, acks of all, 5 s; one topic with one partition, 0.
-        &[
-            0xff, 0xff, 0xff, 0xff, 0, 0, 0x13, 0x88, 0, 0, 0, 1, 0, length,
-        ],
-        topic.as_bytes(),
-        &[0, 0, 0, 1, 0, 0, 0, 0],
-        &batch_length,
-        &batch,
-    ]
-    .concat();
-    let mut stream = TcpStream::connect(("127.0.0.1", kafka)).unwrap();
-    let size = u32::try_from(frame.len()).unwrap().to_be_bytes();
-    stream.write_all(&[&size[..], &frame].concat()).unwrap();
-    let mut answer = vec![0; 4 + 4 + 4 + 2 + topic.len() + 4 + 4 + 2];
-    stream.read_exact(&mut answer).unwrap();
-    i16::from_be_bytes(*answer.last_chunk().unwrap())
+    let record = BatchBuilder::new(now).record(Some(b"k"), Some(b"v"));
+    kafka::produce(kafka, topic, &record.build())
 }
 
 #[test]
@@ -409,71 +395,4 @@ fn nodes_do_not_outlive_a_killed_supervisor() {
     eventually("the node is gone", || (!runs(node)).then_some(()));
     eventually("another runs", || pid(data, 0).filter(|pid| *pid != node));
     eventually("it answers", || answers(ports.1).then_some(()));
-}
-
-#[test]
-fn a_taken_port_is_one_clear_line() {
-    let data = tempfile::tempdir().unwrap();
-    let (kafka, admin) = free_ports();
-    let _taken = TcpListener::bind(("127.0.0.1", admin)).unwrap();
-    let refused = refusal(&mut dev(data.path(), 1, (kafka, admin)));
-    assert!(
-        refused.contains(&format!("127.0.0.1:{admin}")) && refused.contains("--admin-port-base"),
-        "{refused}"
-    );
-    // And of `serve`: the key, the value and the remedy.
-    let mut serve = Command::new(WEIR);
-    serve
-        .arg("serve")
-        .env("WEIR_NODE_DATA", data.path().join("alone"))
-        .env("WEIR_ADMIN_LISTEN", format!("127.0.0.1:{admin}"))
-        .env("WEIR_KAFKA_LISTEN", format!("127.0.0.1:{kafka}"))
-        .env("WEIR_ROCKETMQ_LISTEN", format!("127.0.0.1:{}", admin + 1))
-        .env("WEIR_PEER_LISTEN", format!("127.0.0.1:{}", kafka + 10_000))
-        .env("WEIR_LOG_LEVEL", "error");
-    let refused = refusal(&mut serve);
-    assert!(
-        refused.contains(&format!("admin.listen = \"127.0.0.1:{admin}\""))
-            && refused.contains("choose another port"),
-        "{refused}"
-    );
-}
-
-#[test]
-fn an_open_door_needs_to_be_asked_for() {
-    let data = tempfile::tempdir().unwrap();
-    let mut serve = Command::new(WEIR);
-    serve
-        .arg("serve")
-        .env("WEIR_NODE_DATA", data.path())
-        .env("WEIR_KAFKA_LISTEN", "0.0.0.0:9092")
-        .env("WEIR_KAFKA_ADVERTISED", "here:9092");
-    let refused = refusal(&mut serve);
-    assert!(
-        refused.contains("kafka.listen = \"0.0.0.0:9092\"") && refused.contains("--insecure"),
-        "{refused}"
-    );
-}
-
-#[test]
-fn configuration_is_checked_and_documented() {
-    let data = tempfile::tempdir().unwrap();
-    let file = data.path().join("weir.toml");
-    fs::write(&file, "[kafka]\nlissten = 1\n").unwrap();
-    let refused = refusal(Command::new(WEIR).args(["config", "check"]).arg(&file));
-    assert!(
-        refused.contains("weir.toml:2: kafka.lissten: no such option"),
-        "{refused}"
-    );
-    fs::write(&file, "[kafka]\nlisten = \"127.0.0.1:1\"\n").unwrap();
-    let checked = output(Command::new(WEIR).args(["config", "check"]).arg(&file));
-    assert!(checked.status.success(), "{checked:?}");
-    let docs = output(Command::new(WEIR).args(["config", "docs"]));
-    assert_eq!(
-        String::from_utf8(docs.stdout).unwrap(),
-        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/CONFIG.md")).unwrap()
-    );
-    // Usage errors are told apart from refusals.
-    let usage = output(Command::new(WEIR).args(["dev", "--nodes", "many"]));
-    assert_eq!(usage.status.code(), Some(2));
 }

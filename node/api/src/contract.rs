@@ -131,21 +131,22 @@ impl<'a> Check<'a> {
 
     /// Receives until there is something or `wait` is over.
     async fn receive(&self, most: usize, wait: Duration) -> Vec<Delivery> {
-        let until = self.after(wait);
+        let until = self.env.clock.now() + wait;
         loop {
+            let left = until.since(self.env.clock.now());
             let receive = Receive {
                 group: self.group.clone(),
                 member: "m".into(),
                 batch_max: most,
                 invisible: None,
-                wait_until: until,
+                wait: left,
                 filter: None,
                 attempt_id: None,
                 auto_renew: false,
             };
             let call = || self.api.queues.receive(self.at, receive.clone());
             let got = self.settled(call).await.expect("receive");
-            if !got.is_empty() || self.env.clock.wall() >= until {
+            if !got.is_empty() || self.env.clock.now() >= until {
                 return got;
             }
         }
@@ -396,7 +397,7 @@ impl<'a> Check<'a> {
             "teller-1".into(),
             Arc::clone(&producers),
             9,
-            self.after(PATIENCE),
+            PATIENCE,
         );
         let asked = asked.await.expect("checks");
         assert!(!asked.is_empty(), "asked about");

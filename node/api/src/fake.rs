@@ -55,6 +55,8 @@ struct State {
     queues: BTreeMap<TopicPartition, queues::FakeQueue>,
     /// Partitions whose copy here is of no use.
     failed: BTreeSet<TopicPartition>,
+    /// Partitions whose queue does not answer for now.
+    silent: BTreeSet<TopicPartition>,
     queue_options: QueueOptions,
     /// Where groups begin at each partition of a topic.
     starts: BTreeMap<(TopicId, Arc<str>), Vec<Offset>>,
@@ -150,6 +152,15 @@ impl FakeBroker {
     /// go on to name this node as its leader.
     pub fn fail_copy(&self, at: TopicPartition) {
         self.state().failed.insert(at);
+    }
+
+    /// Whether the queue of a partition answers that it cannot, as one without its quorum.
+    pub fn silence_queue(&self, at: TopicPartition, is_silent: bool) {
+        let mut state = self.state();
+        match is_silent {
+            true => state.silent.insert(at),
+            false => state.silent.remove(&at),
+        };
     }
 
     /// While held, appends are stored but not acknowledged; they complete when released.

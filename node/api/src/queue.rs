@@ -351,13 +351,13 @@ impl dyn QueueApi {
         member: MemberName,
         producers: Arc<str>,
         batch_max: usize,
-        wait_until: Timestamp,
+        wait: Duration,
     ) -> QueueCall<Vec<Check>> {
         let command = QueueCommand::AwaitChecks {
             member,
             producers,
             batch_max,
-            wait_until,
+            wait,
         };
         reply!(self, at, command, QueueReply::AwaitChecks(checks) => Ok(checks))
     }
@@ -445,6 +445,7 @@ pub fn begins(command: &QueueCommand) -> bool {
         | QueueCommand::Missing { .. }
         | QueueCommand::Cancel { .. }
         | QueueCommand::ListScheduled { .. }
+        | QueueCommand::TakeIn(_)
         | QueueCommand::Resolve { .. }
         | QueueCommand::CheckMissed { .. }
         | QueueCommand::ListHalf { .. }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use weir_base::image::PartitionRecord;
-use weir_base::{BoxFuture, FaultClass, NodeId};
+use weir_base::{BoxFuture, FaultClass, LeaderEpoch, NodeId, TopicPartition};
 use weir_metadata::command::Refusal;
 use weir_metadata::{Metadata, MetadataError};
 use weir_replication::{IsrAgreement, IsrChange, IsrRefusal, ReplicaEvent};
@@ -90,6 +90,11 @@ impl IsrAgreement for Agreement {
                 self.cut.save(at, from, batches);
             }
         }
+    }
+
+    fn leader_epoch(&self, at: TopicPartition) -> Option<LeaderEpoch> {
+        let image = self.metadata.image();
+        image.partition(at).map(|record| record.leader_epoch)
     }
 }
 

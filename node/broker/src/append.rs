@@ -27,9 +27,15 @@ impl Broker {
             let error = hint.map_or(AppendError::UnknownPartition, AppendError::NotLeader);
             return Box::pin(std::future::ready(Err(error)));
         };
+        let header = batch.header();
         let level = match acks {
             Acks::None => AckLevel::None,
             Acks::Leader => AckLevel::Leader,
+            // A queue forgets what it sent: under async replication too it must be where a
+            // change of leader leaves it.
+            Acks::All if header.is_idempotent() && header.producer_id.is_journal() => {
+                AckLevel::Committed
+            }
             Acks::All => AckLevel::All,
         };
         let max_timestamp = batch.header().max_timestamp;

@@ -264,6 +264,7 @@ fn log_config(settings: &TopicSettings, is_internal: bool) -> LogConfig {
         retention_bytes: settings.retention_bytes.filter(|_| settings.cleanup_delete),
         compact: settings.cleanup_compact,
         tombstone_retention: Duration::from_millis(settings.delete_retention_ms),
+        compaction_bytes_max: defaults.compaction_bytes_max,
         // A machine's decisions become one batch, whatever is among them; nobody else writes.
         batch_bytes_max: match is_internal {
             true => BATCH_BYTES_CEILING,

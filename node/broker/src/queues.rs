@@ -17,6 +17,7 @@
 mod carrier;
 mod feed;
 pub(crate) mod gate;
+mod intake;
 mod read;
 mod subscribe;
 pub(crate) mod watch;
@@ -49,7 +50,8 @@ use crate::journal::PartitionJournal;
 use carrier::{QueueCarrier, QueueParcel, payload_of};
 use feed::Feeder;
 use gate::{Limited, Trimmer};
-use read::{FindError, find};
+use intake::Intake;
+use read::{FindError, find_known};
 pub(crate) use subscribe::Standing;
 use watch::Watched;
 
@@ -59,7 +61,7 @@ const FIRST_USE_WAIT: Duration = Duration::from_secs(5);
 const FIRST_USE_PAUSE: Duration = Duration::from_millis(10);
 
 impl Journaled for QueueMachine {
-    const KIND: &'static str = "queue-3";
+    const KIND: &'static str = "queue-5";
     type Want = Want;
     type Parcel = QueueParcel;
     type Notice = Gate;
@@ -91,6 +93,7 @@ struct Hosted {
     _feeder: TaskHandle,
     _outbox: TaskHandle,
     _trimmer: TaskHandle,
+    _intake: TaskHandle,
 }
 
 type Hosts = BTreeMap<TopicPartition, Arc<Hosted>>;
@@ -163,6 +166,11 @@ impl Broker {
             desk: Arc::clone(host.desk()),
             host: host.caller(),
         };
+        let intake = Intake {
+            broker: self.clone(),
+            parent,
+            host: host.caller(),
+        };
         let trimmer = Trimmer {
             broker: self.clone(),
             parent,
@@ -179,6 +187,7 @@ impl Broker {
             _feeder: env.tasks.spawn_owned("queue-feed", feeder.run()),
             _outbox: env.tasks.spawn_owned("queue-outbox", outbox),
             _trimmer: env.tasks.spawn_owned("queue-trim", trimmer.run()),
+            _intake: env.tasks.spawn_owned("queue-intake", intake.run()),
             host,
         };
         queues.lock().insert(journal, Arc::new(hosted));
@@ -398,6 +407,8 @@ impl QueueApi for Broker {
         Box::pin(async move {
             let journal = broker.queue_of(at)?.ok_or(QueueCallError::NoQueue)?;
             let partition = broker.0.replication.partition(journal);
+            // Who does not know all that is committed would leave the end of it out.
+            let partition = partition.filter(PartitionHandle::may_answer);
             let partition = partition.ok_or(QueueCallError::NotAvailable)?;
             read::story(&partition, subject).await.map_err(find_error)
         })
@@ -425,7 +436,8 @@ impl Broker {
         self.leads(at)?;
         let partition = self.0.replication.partition(log);
         let partition = partition.ok_or(QueueCallError::NotAvailable)?;
-        let mut found = find(&partition, &offsets).await.map_err(find_error)?;
+        let found = find_known(&self.0.env, &partition, &offsets).await;
+        let mut found = found.map_err(find_error)?;
         let looked_for = |offset: &Offset| found.end.is_none_or(|end| *offset < end);
         let offsets: Vec<Offset> = offsets.into_iter().take_while(looked_for).collect();
         let offsets = offsets.into_iter();
@@ -437,9 +449,8 @@ impl Broker {
 
 fn find_error(error: FindError) -> QueueCallError {
     match error {
-        FindError::Read(ReadError::Closed | ReadError::NotLeader(_)) => {
-            QueueCallError::NotAvailable
-        }
+        FindError::Read(ReadError::Closed | ReadError::NotLeader(_))
+        | FindError::NotKnown { .. } => QueueCallError::NotAvailable,
         FindError::Read(error @ (ReadError::OutOfRange { .. } | ReadError::Storage(_))) => {
             QueueCallError::Unreadable(error.to_string())
         }

@@ -8,7 +8,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::{Method, Request, StatusCode};
 use ureq::{Agent, Error};
-use weir_api::console::{ClusterView, Problem};
+use weir_api::console::{ClusterView, Problem, SILENT_HEADER};
+
+use crate::Session;
 
 /// Longer than any node takes to say that it does not know.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -56,6 +58,11 @@ impl Client {
     /// Asks this node.
     pub(crate) fn get_from<T: DeserializeOwned>(&self, address: &str, path: &str) -> Result<T> {
         let answer = self.exchange(address, &Method::GET, path, Vec::new())?;
+        if let Some(silent) = &answer.silent {
+            Session::warn(&format!(
+                "{address} leads partitions that do not answer, and what they have is missing: {silent}"
+            ));
+        }
         read(address, answer)
     }
 
@@ -121,19 +128,27 @@ impl Client {
             .run(request)
             .map_err(|error| anyhow!(error).context(address.to_owned()))?;
         let status = response.status();
+        let silent = response.headers().get(SILENT_HEADER);
+        let silent = silent.and_then(|value| value.to_str().ok().map(str::to_owned));
         let body = response
             .body_mut()
             .with_config()
             .limit(ANSWER_BYTES_MAX)
             .read_to_vec()
             .map_err(|error| anyhow!("{address}: the answer broke off: {error}"))?;
-        Ok(Answer { status, body })
+        Ok(Answer {
+            status,
+            body,
+            silent,
+        })
     }
 }
 
 struct Answer {
     status: StatusCode,
     body: Vec<u8>,
+    /// Partitions of which a list says nothing.
+    silent: Option<String>,
 }
 
 impl Answer {

@@ -3,6 +3,9 @@
 //! A replay is a job of the broker's: it goes on when this command ends, and when leaders
 //! change. What is printed meanwhile goes to stderr, the outcome to stdout.
 
+mod place;
+
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -21,6 +24,8 @@ use crate::table::{Table, or_dash};
 use crate::topic::print_done;
 use crate::{Session, time};
 
+use place::Place;
+
 /// Pause between two looks at a replay that is waited for.
 const LOOK: Duration = Duration::from_millis(500);
 /// Looks in a row that may fail: its leader may just have died.
@@ -33,8 +38,9 @@ pub enum DlqCommand {
     List,
     /// Show dead letters of a group
     Show {
-        /// The group
-        group: String,
+        /// Whose letters.
+        #[command(flatten)]
+        of: LettersOf,
         /// First offset
         #[arg(long, default_value_t = 0)]
         from: u64,
@@ -45,10 +51,7 @@ pub enum DlqCommand {
     /// Move dead letters of a group back where they came from, for that group alone
     Replay(ReplayArgs),
     /// Show replays, those that ended included, with who did what to them
-    Replays {
-        /// The group
-        group: String,
-    },
+    Replays(LettersOf),
     /// Hold a replay
     Pause(OneReplay),
     /// Let a replay go on
@@ -57,19 +60,31 @@ pub enum DlqCommand {
     Cancel(OneReplay),
     /// Remove all dead letters of a group
     Purge {
-        /// The group
-        group: String,
+        /// Whose letters.
+        #[command(flatten)]
+        of: LettersOf,
         /// They are gone for good
         #[arg(long, required = true)]
         yes: bool,
     },
 }
 
+/// Whose letters, and where they lie.
+#[derive(Debug, Args)]
+pub struct LettersOf {
+    /// The group
+    pub group: String,
+    /// Where its letters lie, if not where its settings say
+    #[arg(long, value_name = "TOPIC[:PARTITION]")]
+    pub letters: Option<String>,
+}
+
 /// For `replay`.
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
-    /// The group
-    pub group: String,
+    /// Whose letters.
+    #[command(flatten)]
+    pub of: LettersOf,
     /// Only letters that died at this time or later, such as 2026-11-21T16:00:00Z
     #[arg(long, value_name = "TIME", value_parser = point_in_time)]
     pub since: Option<i64>,
@@ -95,8 +110,8 @@ pub struct ReplayArgs {
     #[arg(long)]
     pub detach: bool,
     /// The partition of the dead-letter topic
-    #[arg(long, default_value_t = 0)]
-    pub partition: u32,
+    #[arg(long)]
+    pub partition: Option<u32>,
     /// Who asks, for the audit
     #[arg(long, env = "USER", default_value = "")]
     pub by: String,
@@ -105,46 +120,49 @@ pub struct ReplayArgs {
 /// Names a replay.
 #[derive(Debug, Args)]
 pub struct OneReplay {
-    /// The group
-    pub group: String,
+    /// Whose letters.
+    #[command(flatten)]
+    pub of: LettersOf,
     /// The replay, from `weir dlq replays`
     pub replay: u64,
     /// The partition of the dead-letter topic
-    #[arg(long, default_value_t = 0)]
-    pub partition: u32,
+    #[arg(long)]
+    pub partition: Option<u32>,
     /// Who asks, for the audit
     #[arg(long, env = "USER", default_value = "")]
     pub by: String,
 }
 
-fn topic_of(group: &str) -> String {
-    segment(&format!("dlq.{group}"))
-}
-
 pub(crate) fn run(command: &DlqCommand, session: &mut Session<'_>) -> Result<()> {
     match command {
         DlqCommand::List => list(session),
-        DlqCommand::Show { group, from, limit } => {
-            let topic = topic_of(group);
-            let path = format!("/v1/dlq/{topic}/letters/0/{from}?limit={limit}");
+        DlqCommand::Show { of, from, limit } => {
+            let place = Place::of(&session.client, of)?;
+            let (path, partition) = (place.path(), place.partition.unwrap_or(0));
+            let mut path = format!("{path}/letters/{partition}/{from}?limit={limit}");
+            if let Some(group) = &place.among {
+                path.push_str(&format!("&group={}", segment(group)));
+            }
             let letters: Vec<RecordView> = session.client.get(&path)?;
             session.show(&letters, |letters, out| print_letters(letters, out))
         }
         DlqCommand::Replay(args) => replay(args, session),
-        DlqCommand::Replays { group } => {
-            let replays = replays(&session.client, group)?;
+        DlqCommand::Replays(of) => {
+            let place = Place::of(&session.client, of)?;
+            let replays = replays(&session.client, &place)?;
             session.show(&replays, |replays, out| print_replays(replays, out))
         }
         DlqCommand::Pause(one) => change(one, "pause", session),
         DlqCommand::Resume(one) => change(one, "resume", session),
         DlqCommand::Cancel(one) => change(one, "cancel", session),
-        DlqCommand::Purge { group, yes: _ } => purge(group, session),
+        DlqCommand::Purge { of, yes: _ } => purge(of, session),
     }
 }
 
 /// A dead-letter topic.
 #[derive(Debug, Serialize)]
 struct DeadLine {
+    /// The group, or all whose settings name the topic.
     group: String,
     topic: String,
     /// `None` where its leaders cannot all be asked.
@@ -160,19 +178,31 @@ fn is_open(replay: &ReplayLine) -> bool {
 
 fn list(session: &mut Session<'_>) -> Result<()> {
     let topics: Vec<TopicLine> = session.client.get("/v1/topics")?;
+    let said = place::said(&session.client)?;
     let mut lines = Vec::new();
     for topic in topics {
-        let Some(group) = topic.name.strip_prefix("dlq.") else {
-            continue;
+        let users = said.get(&topic.name);
+        let by_name = topic.name.strip_prefix("dlq.");
+        let (group, partitions) = match (users, by_name) {
+            (Some(users), _) => (users.groups(), Some(users.partitions())),
+            (None, Some(group)) => (group.to_owned(), None),
+            (None, None) => continue,
         };
+        // A topic that is for dead letters holds nothing else.
+        let partitions = partitions.filter(|_| by_name.is_none());
         let path = format!("/v1/dlq/{}", segment(&topic.name));
-        let views: Vec<DeadLettersView> = of_all(&session.client, &path)?;
+        let mut views: Vec<DeadLettersView> = of_all(&session.client, &path)?;
+        let all = partitions.as_ref().map_or(topic.partitions, BTreeSet::len);
+        views.retain(|view| {
+            let wanted = partitions.as_ref();
+            wanted.is_none_or(|wanted| wanted.contains(&view.partition))
+        });
         let letters = views.iter().map(|view| view.letters).sum();
         let replays = views.iter().flat_map(|view| &view.replays);
         lines.push(DeadLine {
-            group: group.to_owned(),
+            group,
             topic: topic.name.clone(),
-            letters: (views.len() == topic.partitions).then_some(letters),
+            letters: (views.len() == all).then_some(letters),
             on_the_way: views.iter().map(|view| view.on_the_way).sum(),
             replays: replays.filter(|replay| is_open(replay)).count(),
         });
@@ -208,9 +238,14 @@ fn print_letters(letters: &[RecordView], out: &mut dyn Write) -> io::Result<()> 
     Ok(())
 }
 
-fn replays(client: &Client, group: &str) -> Result<Vec<ReplayLine>> {
-    let views: Vec<DeadLettersView> = of_all(client, &format!("/v1/dlq/{}", topic_of(group)))?;
-    let mut replays: Vec<ReplayLine> = views.into_iter().flat_map(|view| view.replays).collect();
+fn replays(client: &Client, place: &Place) -> Result<Vec<ReplayLine>> {
+    let views: Vec<DeadLettersView> = of_all(client, &place.path())?;
+    let views = views.into_iter();
+    let here = views.filter(|view| place.partition.is_none_or(|at| at == view.partition));
+    let mut replays: Vec<ReplayLine> = here.flat_map(|view| view.replays).collect();
+    // Those of other groups' letters are theirs.
+    let is_ours = |of: &String| place.among.as_ref().is_none_or(|group| group == of);
+    replays.retain(|replay| replay.filter.group.as_ref().is_none_or(is_ours));
     replays.sort();
     Ok(replays)
 }
@@ -264,25 +299,27 @@ fn print_replays(replays: &[ReplayLine], out: &mut dyn Write) -> io::Result<()> 
 }
 
 fn replay(args: &ReplayArgs, session: &mut Session<'_>) -> Result<()> {
+    let place = Place::of(&session.client, &args.of)?;
     let wish = BeginReplay {
-        partition: args.partition,
+        partition: args.partition.or(place.partition).unwrap_or(0),
         filter: LettersWanted {
             since: args.since,
             until: args.until,
             cause: args.cause.clone(),
             key: args.key.clone(),
             tag: args.tag.clone(),
+            group: place.among.clone(),
         },
         rate: args.rate,
         dry_run: args.dry_run,
         by: args.by.clone(),
     };
-    let path = format!("/v1/dlq/{}/replays", topic_of(&args.group));
+    let path = format!("{}/replays", place.path());
     let begun: ReplayLine = session.client.send(Method::POST, &path, Some(&wish))?;
     let ended = if args.detach {
         begun
     } else {
-        follow(&session.client, &args.group, begun)?
+        follow(&session.client, &place, &args.of.group, begun)?
     };
     session.show(&ended, |replay, out| {
         print_replays(std::slice::from_ref(replay), out)
@@ -290,8 +327,8 @@ fn replay(args: &ReplayArgs, session: &mut Session<'_>) -> Result<()> {
 }
 
 /// Waits until a replay is over and what it moved is there; tells how far it is.
-fn follow(client: &Client, group: &str, begun: ReplayLine) -> Result<ReplayLine> {
-    let path = format!("/v1/dlq/{}", topic_of(group));
+fn follow(client: &Client, place: &Place, group: &str, begun: ReplayLine) -> Result<ReplayLine> {
+    let path = place.path();
     let (mut last, mut blind) = (begun, 0);
     loop {
         let views: Result<Vec<DeadLettersView>> = of_all(client, &path);
@@ -335,8 +372,9 @@ fn pause() {
 }
 
 fn change(one: &OneReplay, word: &str, session: &mut Session<'_>) -> Result<()> {
-    let (topic, partition, replay) = (topic_of(&one.group), one.partition, one.replay);
-    let path = format!("/v1/dlq/{topic}/replays/{partition}/{replay}/{word}");
+    let place = Place::of(&session.client, &one.of)?;
+    let partition = one.partition.or(place.partition).unwrap_or(0);
+    let path = format!("{}/replays/{partition}/{}/{word}", place.path(), one.replay);
     let wish = ChangeReplay { by: one.by.clone() };
     let changed: ReplayLine = session.client.send(Method::POST, &path, Some(&wish))?;
     session.show(&changed, |replay, out| {
@@ -344,17 +382,27 @@ fn change(one: &OneReplay, word: &str, session: &mut Session<'_>) -> Result<()> 
     })
 }
 
-fn purge(group: &str, session: &mut Session<'_>) -> Result<()> {
-    let topic = topic_of(group);
+fn purge(of: &LettersOf, session: &mut Session<'_>) -> Result<()> {
+    let place = Place::of(&session.client, of)?;
+    let topic = segment(&place.topic);
     let view: TopicView = session.client.get(&format!("/v1/topics/{topic}"))?;
-    let leader = view.partitions.first().and_then(|first| first.leader);
+    let wanted = place.partition.unwrap_or(0);
+    let mut partitions = view.partitions.iter();
+    let leader = partitions.find(|one| one.partition == wanted);
+    let leader = leader.and_then(|one| one.leader);
     let cluster = session.client.cluster()?;
     let node = cluster.nodes.iter().find(|node| Some(node.id) == leader);
     let Some(admin) = node.and_then(|node| node.endpoints.get("admin")) else {
-        bail!("nobody leads topic 'dlq.{group}' just now; see `weir cluster status`");
+        bail!(
+            "nobody leads {}-{wanted} just now; see `weir cluster status`",
+            place.topic
+        );
     };
     let leader = Client::new(vec![admin.clone()]);
-    let path = format!("/v1/queues/{topic}/purge");
+    let mut path = format!("/v1/queues/{topic}/purge");
+    if let Some(group) = &place.among {
+        path.push_str(&format!("?partition={wanted}&group={}", segment(group)));
+    }
     let done: Done = leader.send(Method::POST, &path, None::<&()>)?;
     session.show(&done, print_done)
 }

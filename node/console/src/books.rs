@@ -149,6 +149,7 @@ fn lines(
         dropped: counts.dropped,
         missing: counts.missing,
         no_message: counts.no_message,
+        delayed: counts.delayed,
         sought: counts.sought,
         pending: None,
         other_hour: None,

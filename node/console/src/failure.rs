@@ -58,6 +58,11 @@ impl Failure {
         )
     }
 
+    /// Whether it was waited for in vain.
+    pub(crate) fn is_timeout(&self) -> bool {
+        self.status == StatusCode::GATEWAY_TIMEOUT
+    }
+
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
         let remedy = "see node/console/README.md for what this path takes";
         Self::new(StatusCode::BAD_REQUEST, "bad_request", message, remedy)

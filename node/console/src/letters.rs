@@ -6,23 +6,28 @@
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, Uri};
+use serde::Deserialize;
 use weir_api::console::{
     BeginReplay, ChangeReplay, DeadLettersView, Done, LettersWanted, RecordView, ReplayLine,
     ReplayStepView,
 };
 use weir_api::log::OffsetQuery;
 use weir_api::queues::{
-    EntryNumber, QueueCommand, QueueReply, ReplayChange, ReplayCommand, ReplayFilter, ReplayReport,
-    ReplayView, StartReplay,
+    EntryNumber, LetterFacts, QueueCommand, QueueReply, ReplayChange, ReplayCommand, ReplayFilter,
+    ReplayReport, ReplayView, StartReplay,
 };
 use weir_api::{Api, QueueApi};
+use weir_base::batch::Record;
 use weir_base::{Offset, Timestamp, TopicPartition};
 
 use crate::ConsoleState;
 use crate::failure::Failure;
-use crate::queues::{LINES_MAX, Limit, ask, here, led, view};
+use crate::queues::{LINES_MAX, ask, here, led, view};
 use crate::reading;
 use crate::routes::{Answer, Body, Shared};
+
+/// Letters that one request looks at before it removes them.
+const PURGE_MAX: u64 = 100_000;
 
 /// First retained offset and high watermark.
 pub(crate) async fn ends(
@@ -75,10 +80,19 @@ pub(crate) async fn show(
     Ok(Json(views))
 }
 
+/// Which letters.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Which {
+    limit: Option<u64>,
+    /// Of this group alone.
+    group: Option<String>,
+}
+
 pub(crate) async fn letters(
     State(state): Shared,
     Path((topic, partition, offset)): Path<(String, u32, u64)>,
-    Query(Limit { limit }): Query<Limit>,
+    Query(Which { limit, group }): Query<Which>,
     uri: Uri,
 ) -> Answer<Vec<RecordView>> {
     let api = state.api()?;
@@ -95,12 +109,25 @@ pub(crate) async fn letters(
         let left = page
             .into_iter()
             .filter(|at| moved.binary_search(at).is_err());
-        let left: Vec<Offset> = left.take(limit - views.len()).collect();
-        let found = reading::records(&state, api, at, left, |record| record.map(view)).await?;
+        let mut left: Vec<Offset> = left.collect();
+        if group.is_none() {
+            left.truncate(limit - views.len());
+        }
+        let show = |record: Option<&Record>| {
+            let of = |record: &&Record| group.as_ref().is_none_or(|group| is_of(record, group));
+            record.filter(of).map(view)
+        };
+        let found = reading::records(&state, api, at, left, show).await?;
         views.extend(found.into_iter().flatten());
         next = to;
     }
+    views.truncate(limit);
     Ok(Json(views))
+}
+
+/// Whether a record is a dead letter of the group.
+fn is_of(record: &Record, group: &str) -> bool {
+    LetterFacts::of(record).group.as_deref() == Some(group)
 }
 
 pub(crate) async fn begin(
@@ -119,6 +146,7 @@ pub(crate) async fn begin(
         cause,
         key,
         tag,
+        group,
     } = wish.filter;
     let by = wish.by;
     let start = StartReplay {
@@ -130,6 +158,7 @@ pub(crate) async fn begin(
             cause: text(cause),
             key: text(key),
             tag: text(tag),
+            group: text(group),
         },
         rate: wish.rate,
         dry_run: wish.dry_run,
@@ -168,20 +197,36 @@ pub(crate) async fn change(
     Ok(Json(the_one(at, &changed)?))
 }
 
+/// Whose letters.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Purge {
+    /// The group, and nothing where anything else is among its letters; needed where the topic's
+    /// name does not say that it is for dead letters.
+    group: Option<String>,
+    /// Of this partition alone.
+    partition: Option<u32>,
+}
+
 /// Removes all records of the partitions that this node leads; for dead letters only.
-pub(crate) async fn purge(State(state): Shared, Path(topic): Path<String>) -> Answer<Done> {
+pub(crate) async fn purge(
+    State(state): Shared,
+    Path(topic): Path<String>,
+    Query(Purge { group, partition }): Query<Purge>,
+) -> Answer<Done> {
     let api = state.api()?;
-    if !topic.starts_with("dlq.") {
+    if !topic.starts_with("dlq.") && group.is_none() {
         return Err(Failure::new(
             StatusCode::BAD_REQUEST,
             "no_dead_letters",
             format!("topic '{topic}' holds no dead letters"),
-            "name a topic that begins with 'dlq.'",
+            "name a topic that begins with 'dlq.', or the group whose letters it holds",
         ));
     }
-    let mut removed = 0;
-    for (_, at) in led(api, Some(&topic))? {
-        let (start, _) = ends(&state, api, at).await?;
+    let (mut removed, mut left) = (0, 0);
+    let led = led(api, Some(&topic))?.into_iter();
+    for (_, at) in led.filter(|(_, at)| partition.is_none_or(|wanted| wanted == at.index.0)) {
+        let (start, end) = ends(&state, api, at).await?;
         let report = report(&state, api, at, start, Vec::new()).await?;
         let mut open = report.replays.iter();
         // What is on its way is read from here.
@@ -193,15 +238,58 @@ pub(crate) async fn purge(State(state): Shared, Path(topic): Path<String>) -> An
                 "`weir dlq replays` shows how far it is; `weir dlq cancel` ends it",
             ));
         }
-        let now = state.within(api.log.delete_records(at, None)).await??;
+        let before = match &group {
+            Some(group) => {
+                let to = end.min(start + PURGE_MAX);
+                check_all_of(&state, api, (&topic, at), (start, to), group).await?;
+                Some(to)
+            }
+            None => None,
+        };
+        let now = state.within(api.log.delete_records(at, before)).await??;
         let letters = now.0.saturating_sub(start.0);
         removed += letters.saturating_sub(report.moved_back);
+        left += end.0.saturating_sub(now.0);
     }
-    tracing::warn!(%topic, removed, "an operator removed dead letters");
-    Ok(Json(Done {
-        message: format!("{removed} dead letters removed"),
-        id: None,
-    }))
+    tracing::warn!(%topic, removed, left, "an operator removed dead letters");
+    let message = match left {
+        0 => format!("{removed} dead letters removed"),
+        left => format!("{removed} dead letters removed, {left} are left: purge again"),
+    };
+    Ok(Json(Done { message, id: None }))
+}
+
+/// Refuses to take for a group's letters what is none.
+async fn check_all_of(
+    state: &ConsoleState,
+    api: &Api,
+    (topic, at): (&str, TopicPartition),
+    (start, end): (Offset, Offset),
+    group: &str,
+) -> Result<(), Failure> {
+    let mut next = start;
+    while next < end {
+        let to = end.min(next + LINES_MAX as u64);
+        let page = (next.0..to.0).map(Offset).collect();
+        let other = |record: Option<&Record>| {
+            let other = record.filter(|record| !is_of(record, group));
+            other.map(|record| record.offset)
+        };
+        let others = reading::records(state, api, at, page, other).await?;
+        if let Some(other) = others.into_iter().flatten().next() {
+            let index = at.index.0;
+            return Err(Failure::new(
+                StatusCode::CONFLICT,
+                "not_of_the_group",
+                format!(
+                    "{topic}-{index} holds at offset {other} what is no dead letter of group '{group}'"
+                ),
+                "only all of a partition can be removed: `weir dlq replay` moves the letters of one group alone",
+            ));
+        }
+        next = to;
+    }
+    Ok(())
 }
 
 fn the_one(at: TopicPartition, report: &ReplayReport) -> Result<ReplayLine, Failure> {
@@ -231,6 +319,7 @@ fn line(at: TopicPartition, view: &ReplayView) -> ReplayLine {
             cause: text(&filter.cause),
             key: text(&filter.key),
             tag: text(&filter.tag),
+            group: text(&filter.group),
         },
         begin: replay.begin.0,
         position: replay.position.0,

@@ -16,6 +16,7 @@ mod cluster;
 mod failure;
 mod groups;
 mod letters;
+mod listed;
 mod measure;
 mod offsets;
 mod queue_groups;

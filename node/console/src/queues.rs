@@ -6,19 +6,20 @@ use axum::extract::{Path, Query, State};
 use axum::http::Uri;
 use serde::Deserialize;
 use weir_api::console::{
-    DecideHalf, DelayedLine, Done, HalfView, QueueLine, QueueSettingsView, QueueStoreLine,
-    RecordView, SendOn, StandingView, UndeliverableLine,
+    DecideHalf, DelayedLine, DelaysView, Done, HalfView, QueueLine, QueueSettingsView,
+    QueueStoreLine, RecordView, SendOn, StandingView, UndeliverableLine,
 };
 use weir_api::log::OffsetQuery;
 use weir_api::queues::{
     Cancelled, Decision, DecisionSource, Destination, EntryNumber, GroupView, HalfHandle, Message,
-    OnFull, Payload, QueueCommand, QueueReply, ScheduleHandle, Standing, Target,
+    OnFull, Payload, QueueCommand, QueueMeasure, QueueReply, ScheduleHandle, Standing, Target,
 };
 use weir_api::{Api, QueueCallError};
 use weir_base::batch::Record;
 use weir_base::{Offset, TopicPartition};
 
 use crate::failure::Failure;
+use crate::listed::Listed;
 use crate::reading;
 use crate::routes::{Answer, Body, Shared};
 use crate::{ConsoleState, admin_address};
@@ -105,43 +106,59 @@ pub(crate) fn here(
     }
 }
 
-pub(crate) async fn list(State(state): Shared) -> Answer<Vec<QueueLine>> {
+pub(crate) async fn list(State(state): Shared) -> Result<Listed<QueueLine>, Failure> {
     let api = state.api()?;
-    let mut lines = Vec::new();
+    let mut listed = Listed::new();
     for (topic, at) in led(api, None)? {
-        let groups = ask_listed(&state, api, at, QueueCommand::ListGroups).await?;
-        let Some(QueueReply::ListGroups(groups)) = groups else {
+        if listed.is_late() {
+            listed.pass(&topic, at, "not_asked");
             continue;
-        };
-        let end = state.within(api.log.offset(at, OffsetQuery::Latest, None));
-        let end = end.await?.ok().and_then(|found| found.offset);
-        let end = end.unwrap_or_default().0;
-        let oldest = oldest(&state, api, at, end, &groups).await?;
-        let limit = topic_limit(api, at);
-        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        let groups = groups.into_iter().zip(oldest);
-        lines.extend(groups.map(|(group, oldest)| QueueLine {
-            topic: topic.clone(),
-            partition: at.index.0,
-            group: group.group.to_string(),
-            cursor: group.cursor.0,
-            end,
-            lag: end.saturating_sub(group.cursor.0 + group.finished_above),
-            ready: count(group.ready),
-            in_flight: count(group.in_flight),
-            retrying: count(group.retrying),
-            waiting: count(group.waiting),
-            acked: group.counts.acked,
-            dead_lettered: group.counts.dead_lettered,
-            node: api.cluster.node().0,
-            oldest,
-            capacity: capacity(&group, &limit).0,
-            on_full: capacity(&group, &limit).1,
-            settings: QueueSettingsView::of(&group.group, &group.settings),
-            expires_at: group.expires_at.map(|at| at.0),
-        }));
+        }
+        let lines = groups_of(&state, api, &topic, at).await;
+        listed.take(&topic, at, lines);
     }
-    Ok(Json(lines))
+    Ok(listed)
+}
+
+/// The groups of one partition.
+async fn groups_of(
+    state: &ConsoleState,
+    api: &Api,
+    topic: &str,
+    at: TopicPartition,
+) -> Result<Vec<QueueLine>, Failure> {
+    let groups = ask_listed(state, api, at, QueueCommand::ListGroups).await?;
+    let Some(QueueReply::ListGroups(groups)) = groups else {
+        return Ok(Vec::new());
+    };
+    let end = state.within(api.log.offset(at, OffsetQuery::Latest, None));
+    let end = end.await?.ok().and_then(|found| found.offset);
+    let end = end.unwrap_or_default().0;
+    let oldest = oldest(state, api, at, end, &groups).await?;
+    let limit = topic_limit(api, at);
+    let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+    let groups = groups.into_iter().zip(oldest);
+    let lines = groups.map(|(group, oldest)| QueueLine {
+        topic: topic.to_owned(),
+        partition: at.index.0,
+        group: group.group.to_string(),
+        cursor: group.cursor.0,
+        end,
+        lag: end.saturating_sub(group.cursor.0 + group.finished_above),
+        ready: count(group.ready),
+        in_flight: count(group.in_flight),
+        retrying: count(group.retrying),
+        waiting: count(group.waiting),
+        acked: group.counts.acked,
+        dead_lettered: group.counts.dead_lettered,
+        node: api.cluster.node().0,
+        oldest,
+        capacity: capacity(&group, &limit).0,
+        on_full: capacity(&group, &limit).1,
+        settings: QueueSettingsView::of(&group.group, &group.settings),
+        expires_at: group.expires_at.map(|at| at.0),
+    });
+    Ok(lines.collect())
 }
 
 /// When the oldest message that is not final for each group was stored.
@@ -189,29 +206,44 @@ fn capacity(group: &GroupView, limit: &(Option<u64>, String)) -> (Option<u64>, S
 }
 
 /// What queues keep beside their groups, where that is anything.
-pub(crate) async fn watch(State(state): Shared) -> Answer<Vec<QueueStoreLine>> {
+pub(crate) async fn watch(State(state): Shared) -> Result<Listed<QueueStoreLine>, Failure> {
     let api = state.api()?;
-    let mut lines = Vec::new();
+    let mut listed = Listed::new();
     for (topic, at) in led(api, None)? {
-        let measured = ask_listed(&state, api, at, QueueCommand::Measure).await?;
-        let Some(QueueReply::Measure(measure)) = measured else {
+        if listed.is_late() {
+            listed.pass(&topic, at, "not_asked");
             continue;
-        };
-        let line = QueueStoreLine {
-            topic,
-            partition: at.index.0,
-            delayed: measure.scheduled,
-            halves: measure.halves,
-            halves_parked: measure.halves_parked,
-            outgoing: measure.outgoing,
-            undeliverable: measure.aside,
-        };
-        let kept = [line.delayed, line.halves, line.outgoing, line.undeliverable];
-        if kept.iter().any(|kept| *kept > 0) {
-            lines.push(line);
         }
+        let measured = ask_listed(&state, api, at, QueueCommand::Measure).await;
+        let lines = measured.map(|measured| match measured {
+            Some(QueueReply::Measure(measure)) => store_line(&topic, at, &measure),
+            Some(_) | None => Vec::new(),
+        });
+        listed.take(&topic, at, lines);
     }
-    Ok(Json(lines))
+    Ok(listed)
+}
+
+/// What one partition keeps, if that is anything.
+fn store_line(topic: &str, at: TopicPartition, measure: &QueueMeasure) -> Vec<QueueStoreLine> {
+    let line = QueueStoreLine {
+        topic: topic.to_owned(),
+        partition: at.index.0,
+        delayed: measure.scheduled,
+        halves: measure.halves,
+        halves_parked: measure.halves_parked,
+        outgoing: measure.outgoing,
+        undeliverable: measure.aside,
+        delays: DelaysView {
+            kept: measure.delays.kept,
+            released: measure.delays.released,
+            cancelled: measure.delays.cancelled,
+            releasing: measure.releasing,
+        },
+    };
+    let kept = [line.delayed, line.halves, line.outgoing, line.undeliverable];
+    let is_any = line.delays.kept > 0 || kept.iter().any(|kept| *kept > 0);
+    is_any.then_some(line).into_iter().collect()
 }
 
 pub(crate) async fn undeliverable(
@@ -236,7 +268,7 @@ pub(crate) async fn undeliverable(
             number: line.number.0,
             at: line.at.0,
             to: match line.destination {
-                Destination::Here => format!("{topic}-{}", at.index.0),
+                Destination::Here | Destination::Copies => format!("{topic}-{}", at.index.0),
                 Destination::There(to) => format!("{}-{}", to.topic, to.partition),
             },
             reason: line.reason.to_string(),
@@ -429,10 +461,6 @@ pub(crate) async fn trace(
             Standing::Final => "final",
             Standing::Ready => "ready",
             Standing::Queued => "queued",
-            Standing::Delayed(until) => {
-                view.until = Some(until.0);
-                "delayed"
-            }
             Standing::InFlight { member, until, .. } => {
                 view.member = Some(member.to_string());
                 view.until = Some(until.0);
@@ -456,7 +484,7 @@ pub(crate) async fn trace(
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Limit {
-    pub(crate) limit: Option<u64>,
+    limit: Option<u64>,
 }
 
 pub(crate) async fn records(

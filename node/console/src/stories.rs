@@ -239,7 +239,7 @@ async fn told(
 
 fn lines(topic: &str, own: TopicPartition, facts: Vec<(Timestamp, Fact)>) -> Vec<StoryLine> {
     let place = |to: &Destination| match to {
-        Destination::Here => format!("{topic}-{}", own.index.0),
+        Destination::Here | Destination::Copies => format!("{topic}-{}", own.index.0),
         Destination::There(to) => format!("{}-{}", to.topic, to.partition),
     };
     let line = |(at, fact): (Timestamp, Fact)| StoryLine {

@@ -78,7 +78,8 @@ pub(crate) fn refuse(
     let batch = outbox.and_then(|outbox| outbox.batches.get(&sequence));
     let messages = batch.map_or(0, |batch| batch.messages.len());
     // The partition itself is there as long as the journal is.
-    if messages == 0 || messages != payloads.len() || destination == Destination::Here {
+    let is_there = matches!(destination, Destination::There(_));
+    if messages == 0 || messages != payloads.len() || !is_there {
         return Err(QueueError::NoSuchOutgoing);
     }
     let cut = reason.floor_char_boundary(REASON_BYTES_MAX);

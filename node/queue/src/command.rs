@@ -9,6 +9,7 @@ use weir_base::{Offset, Timestamp};
 
 use crate::filter::Filter;
 use crate::ids::{EntryNumber, GroupName, GroupNumber, MemberName};
+use crate::intake::TakeIn;
 use crate::message::MessageFacts;
 use crate::receipt::{HalfHandle, Receipt, ScheduleHandle};
 use crate::record::Destination;
@@ -31,7 +32,7 @@ pub enum QueueCommand {
         /// Whether the settings of an existing group are replaced.
         replace: bool,
     },
-    /// Asks for messages; waits for some until `wait_until`.
+    /// Asks for messages; waits for some as long as `wait`.
     Receive(Receive),
     /// Settles deliveries for good; a result each, in order.
     Ack {
@@ -113,6 +114,8 @@ pub enum QueueCommand {
         /// Most lines, at most 1,000.
         limit: usize,
     },
+    /// Takes delayed messages in that are in the log.
+    TakeIn(TakeIn),
     /// Keeps a message that nobody sees until it is decided on.
     Prepare(Prepare),
     /// Decides on a half message. The first decision stands; repeating it is no error.
@@ -125,7 +128,7 @@ pub enum QueueCommand {
         source: DecisionSource,
     },
     /// A producer offers to be asked about half messages of its group; waits for some
-    /// until `wait_until`.
+    /// as long as `wait`.
     AwaitChecks {
         /// Who: [`QueueCommand::Leave`] ends the wait.
         member: MemberName,
@@ -133,8 +136,9 @@ pub enum QueueCommand {
         producers: Arc<str>,
         /// Most halves in the answer.
         batch_max: usize,
-        /// Answered empty then, but not before the machine's shortest wait is over.
-        wait_until: Timestamp,
+        /// Answered empty then, but not before the machine's shortest wait is over. A span,
+        /// as in [`Receive::wait`].
+        wait: Duration,
     },
     /// A check reached nobody who could answer: it does not count, and the half message is
     /// asked about again in a moment.
@@ -252,8 +256,9 @@ pub struct Receive {
     pub batch_max: usize,
     /// Lease; `None`: the group's.
     pub invisible: Option<Duration>,
-    /// Answered empty then, though not before `wait_min` (50 ms).
-    pub wait_until: Timestamp,
+    /// Answered empty then, though not before `wait_min` (50 ms). A span and no time: the
+    /// machine's clock and the caller's part when the wall clock of their node is set anew.
+    pub wait: Duration,
     /// The group's subscription, if the protocol tells it with each receive: a change is a
     /// change of the group's settings.
     pub filter: Option<Filter>,
@@ -360,7 +365,7 @@ pub enum EndCause {
     Rejected,
     /// The lease ran out.
     LeaseTimeout,
-    /// The consumer went away.
+    /// The consumer went away, or the group's order began anew.
     Disconnected,
 }
 
@@ -400,6 +405,7 @@ impl QueueCommand {
             | QueueCommand::Schedule(_)
             | QueueCommand::Cancel { .. }
             | QueueCommand::ListScheduled { .. }
+            | QueueCommand::TakeIn(_)
             | QueueCommand::Prepare(_)
             | QueueCommand::Resolve { .. }
             | QueueCommand::AwaitChecks { .. }

@@ -21,6 +21,7 @@ impl Counts {
             Ending::Dropped => &mut self.dropped,
             Ending::Missing => &mut self.missing,
             Ending::NoMessage => &mut self.no_message,
+            Ending::Delayed => &mut self.delayed,
         };
         *counter += messages;
     }
@@ -35,6 +36,7 @@ impl Counts {
         self.dropped += other.dropped;
         self.missing += other.missing;
         self.no_message += other.no_message;
+        self.delayed += other.delayed;
         self.sought += other.sought;
     }
 
@@ -48,7 +50,8 @@ impl Counts {
             + self.superseded
             + self.dropped
             + self.missing
-            + self.no_message;
+            + self.no_message
+            + self.delayed;
         counted.cast_signed() + self.sought
     }
 }

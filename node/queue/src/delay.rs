@@ -9,6 +9,9 @@
 //! of records that says the append is committed, never earlier, and the append is
 //! idempotent: so none is lost and none doubled over any number of leaders.
 //!
+//! What is in the log already, as Kafka clients put it there (`intake.rs`), is in the same
+//! timeline and departs in batches of its own: as copies that queues alone read.
+//!
 //! What else goes to a partition (committed half messages, dead letters, forwarded ones)
 //! departs the same way: a record first, a batch with others as soon as there is room.
 
@@ -68,8 +71,10 @@ pub(crate) fn schedule(turn: &mut Turn<'_>, wish: Schedule) -> Result<Scheduled,
     turn.record(QueueRecord::Scheduled {
         deliver_at,
         number,
+        logged: None,
         payload: Some(wish.payload),
     });
+    turn.delays().kept += 1;
     if let Some(dedup) = wish.dedup {
         dedup::remember(turn, dedup, number, Some(deliver_at));
     }
@@ -104,8 +109,10 @@ pub(crate) fn cancel(
         turn.record(QueueRecord::Scheduled {
             deliver_at: handle.deliver_at,
             number,
+            logged: None,
             payload: None,
         });
+        turn.delays().cancelled += 1;
         turn.record(QueueRecord::Cancelled {
             number,
             until: Some(handle.deliver_at.max(turn.now) + remembered),
@@ -116,13 +123,12 @@ pub(crate) fn cancel(
         return Ok(Cancelled::Cancelled);
     }
     // The seal says that it was kept, and a cancellation would be remembered that long.
-    let on_its_way = state
-        .outboxes
-        .get(&Destination::Here)
-        .is_some_and(|outbox| {
+    let on_its_way = LANES.iter().any(|lane| {
+        state.outboxes.get(&lane.0).is_some_and(|outbox| {
             let mut messages = outbox.batches.values().flat_map(|batch| &batch.messages);
             messages.any(|message| is_release_of(message, number))
-        });
+        })
+    });
     if on_its_way || turn.now <= handle.deliver_at + remembered {
         return Ok(Cancelled::AlreadyFired);
     }
@@ -163,9 +169,15 @@ pub(crate) fn list(
 /// of two commits before the next.
 const RELEASES_AT_ONCE: usize = 2;
 
+/// Where messages go when they are due, and whether it is those that are in the log already.
+const LANES: [(Destination, bool); 2] = [(Destination::Here, false), (Destination::Copies, true)];
+
+/// Delayed messages that are looked through for one that goes where there is room.
+const LOOKED_THROUGH: usize = 4_096;
+
 /// Whether what is due waits for batches that are on their way.
-fn is_releasing(state: &QueueState) -> bool {
-    let outbox = state.outboxes.get(&Destination::Here);
+fn is_releasing(state: &QueueState, to: &Destination) -> bool {
+    let outbox = state.outboxes.get(to);
     outbox.is_some_and(|outbox| outbox.batches.len() >= RELEASES_AT_ONCE)
 }
 
@@ -175,10 +187,13 @@ pub(crate) fn next_release(state: &QueueState) -> Option<Timestamp> {
     if outboxes.any(|outbox| !outbox.departing.is_empty() && outbox.room() > 0) {
         return Some(Timestamp(0));
     }
-    if is_releasing(state) {
+    let is_held = LANES.map(|(to, _)| is_releasing(state, &to));
+    if is_held == [true, true] {
         return None;
     }
-    state.timeline.first().map(|pending| pending.deliver_at)
+    let mut pending = state.timeline.iter().take(LOOKED_THROUGH);
+    let next = pending.find(|pending| !is_held[usize::from(pending.is_logged)]);
+    next.map(|pending| pending.deliver_at)
 }
 
 /// Takes messages for one batch from what is to go, in order; at least one if any is.
@@ -231,13 +246,25 @@ fn depart(turn: &mut Turn<'_>) -> usize {
 
 /// Releases what is due, in batches.
 pub(crate) fn release(turn: &mut Turn<'_>) {
-    let mut room = depart(turn);
+    let room_here = depart(turn);
+    release_to(turn, &LANES[0], room_here);
+    let copies = turn.state.outboxes.get(&Destination::Copies);
+    let room = copies.map_or_else(|| Outbox::default().room(), Outbox::room);
+    release_to(turn, &LANES[1], room);
+}
+
+fn release_to(turn: &mut Turn<'_>, (to, is_logged): &(Destination, bool), mut room: usize) {
     let (state, now) = (turn.state, turn.now);
-    if is_releasing(state) {
+    if is_releasing(state, to) {
         return;
     }
-    let due = state.timeline.iter();
-    let mut due = due.take_while(|p| p.deliver_at <= now).peekable();
+    let due = state.timeline.iter().take_while(|p| p.deliver_at <= now);
+    let mut passed_over = 0;
+    let due = due.take_while(|pending| {
+        passed_over += usize::from(pending.is_logged != *is_logged);
+        passed_over < LOOKED_THROUGH
+    });
+    let mut due = due.filter(|p| p.is_logged == *is_logged).peekable();
     while room > 0 && due.peek().is_some() {
         room -= 1;
         let batch = batch(turn, &mut due, |pending| pending.bytes);
@@ -246,6 +273,7 @@ pub(crate) fn release(turn: &mut Turn<'_>) {
                 turn.record(QueueRecord::Scheduled {
                     deliver_at: pending.deliver_at,
                     number: pending.number,
+                    logged: None,
                     payload: None,
                 });
             }
@@ -256,7 +284,7 @@ pub(crate) fn release(turn: &mut Turn<'_>) {
             number: pending.number,
             payload_at: pending.payload_at,
         });
-        turn.send(Destination::Here, messages.collect());
+        turn.send(to.clone(), messages.collect());
     }
 }
 
@@ -277,11 +305,15 @@ pub(crate) fn forget_batch(
         match message {
             OutgoingMessage::Released {
                 deliver_at, number, ..
-            } => turn.record(QueueRecord::Scheduled {
-                deliver_at: *deliver_at,
-                number: *number,
-                payload: None,
-            }),
+            } => {
+                turn.record(QueueRecord::Scheduled {
+                    deliver_at: *deliver_at,
+                    number: *number,
+                    logged: None,
+                    payload: None,
+                });
+                turn.delays().released += 1;
+            }
             OutgoingMessage::Committed { number, .. } => {
                 let number = *number;
                 turn.record(QueueRecord::Half {

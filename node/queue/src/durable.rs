@@ -8,11 +8,13 @@
 //! Memory: a delayed message 20 to 24 bytes, a remembered id about 130 (and
 //! what its repeats are told), an undecided half
 //! message about 120, a message that waits for a retry about 100 and 16 an ended attempt,
-//! a group 1 bit for each offset between its cursor and the newest final message.
+//! a group 1 bit for each offset between its cursor and the newest final message, and 128
+//! offsets that no group has passed about 30 if any of them was taken in.
 
 mod expiring;
 mod gate;
 mod group;
+mod originals;
 mod timeline;
 
 use std::collections::BTreeMap;
@@ -24,14 +26,15 @@ use weir_base::{Offset, Timestamp};
 pub(crate) use expiring::Expiring;
 pub use gate::{Admission, Gate};
 pub(crate) use group::StoredGroup;
+pub(crate) use originals::Originals;
 pub(crate) use timeline::{Pending, Timeline};
 
 use crate::aside::AsideState;
 use crate::command::Decision;
 use crate::ids::{EntryNumber, GroupName, GroupNumber};
 use crate::record::{
-    Departure, Destination, HalfChecks, Outgoing, OutgoingMessage, QueueRecord, Reign, StoredFirst,
-    StoredHalf,
+    Delays, Departure, Destination, HalfChecks, Outgoing, OutgoingMessage, QueueRecord, Reign,
+    StoredFirst, StoredHalf,
 };
 use crate::replay::StoredReplay;
 
@@ -47,10 +50,13 @@ pub struct QueueState {
     pub(crate) halves: BTreeMap<EntryNumber, HalfState>,
     pub(crate) decided: Expiring<EntryNumber, Decision>,
     pub(crate) outboxes: BTreeMap<Destination, Outbox>,
+    #[serde(with = "crate::replay::kept")]
     pub(crate) replays: BTreeMap<EntryNumber, StoredReplay>,
     /// Dead letters of this partition that went back, by block.
     pub(crate) moved_back: BTreeMap<u64, u128>,
     pub(crate) asides: BTreeMap<EntryNumber, AsideState>,
+    pub(crate) delays: Option<Delays>,
+    pub(crate) originals: Originals,
 }
 
 /// A half message that is not decided.
@@ -161,6 +167,25 @@ impl QueueState {
         })
     }
 
+    /// Delayed messages as a whole, and how many of those that were kept are accounted for:
+    /// released, on their way to the log, taken back, or waiting. It is all of them, always.
+    #[must_use]
+    pub fn delays(&self) -> (Delays, u64) {
+        let delays = self.delays.unwrap_or_default();
+        let pending = self.timeline.len() as u64 + self.releasing();
+        (delays, delays.released + delays.cancelled + pending)
+    }
+
+    /// Delayed messages on their way to the log.
+    pub(crate) fn releasing(&self) -> u64 {
+        let lanes = [Destination::Here, Destination::Copies];
+        let lanes = lanes.iter().filter_map(|lane| self.outboxes.get(lane));
+        let messages = lanes.flat_map(|outbox| outbox.batches.values().flat_map(|b| &b.messages));
+        let released =
+            |message: &&OutgoingMessage| matches!(message, OutgoingMessage::Released { .. });
+        messages.filter(released).count() as u64
+    }
+
     /// What is on record of a group, which may be nothing yet.
     pub(crate) fn stored(&self, group: GroupNumber) -> &StoredGroup {
         self.groups.get(&group).unwrap_or(&group::NO_GROUP)
@@ -192,12 +217,14 @@ impl QueueState {
             QueueRecord::Scheduled {
                 deliver_at,
                 number,
+                logged,
                 payload,
             } => match payload {
                 Some(payload) => self.timeline.insert(Pending {
                     deliver_at: *deliver_at,
                     number: *number,
                     payload_at: at,
+                    is_logged: logged.is_some(),
                     bytes: payload.len(),
                 }),
                 None => {
@@ -247,6 +274,8 @@ impl QueueState {
                 });
                 set(&mut self.asides, *number, aside);
             }
+            QueueRecord::Delays(delays) => self.delays = Some(*delays),
+            QueueRecord::TakenIn { block, bits } => self.originals.set(*block, *bits),
         }
     }
 

@@ -341,6 +341,13 @@ pub fn delivery_time(headers: &[RecordHeader], now: Timestamp) -> Option<Timesta
 }
 
 impl MessageFacts {
+    /// The same of a record that a queue sent: its time has come.
+    #[must_use]
+    pub fn sent_by_queue(mut self) -> Self {
+        self.not_before = None;
+        self
+    }
+
     /// What a machine is told of a record.
     #[must_use]
     pub fn of(record: &Record, needs: Needs) -> Self {
@@ -378,18 +385,13 @@ impl MessageFacts {
             version: version.filter(|_| key.is_some()),
             tag,
             properties,
-            not_before: is_delayed.then(|| not_before(record)).flatten(),
+            not_before: is_delayed
+                .then(|| delivery_time(&record.headers, record.timestamp))
+                .flatten(),
             only,
             letter: needs.letter.then(|| Box::new(LetterFacts::of(record))),
         }
     }
-}
-
-/// When a record may be delivered. Who stored it was told that the delay is too long, or
-/// had no queue to be told by: then it is as long as it may be.
-fn not_before(record: &Record) -> Option<Timestamp> {
-    let due = delivery_time(&record.headers, record.timestamp)?;
-    Some(due.min(record.timestamp + DELAY_MAX))
 }
 
 /// What a dead letter says of itself, beside its own headers.

@@ -7,9 +7,9 @@
 //!       \      |           |       stay Queued behind it)
 //!        +--> Queued <-----+     behind another message of its message group
 //! ```
-//! Always: a message that is in `messages` is not final and below `position`; everything
-//! else below `position` is final (Q1). `leases` has an entry for exactly the messages in
-//! flight. All of it is lost with the leader: its successor reads again from the cursor.
+//! Always: a message that is in `messages` is not final and below `position`, or in flight
+//! since before the settings changed; everything else below `position` is final (Q1).
+//! `leases` has an entry for exactly the messages in flight. All of it is lost with the leader: its successor reads again from the cursor.
 
 mod admin;
 mod feed;
@@ -64,8 +64,6 @@ struct LiveMessage {
     bytes: u32,
     key: Option<KeyHash>,
     version: Option<u64>,
-    /// Not delivered before, as its producer asked.
-    not_before: Option<Timestamp>,
 }
 
 /// A delivery that is not settled.

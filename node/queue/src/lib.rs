@@ -6,6 +6,7 @@
 
 pub mod aside;
 mod command;
+pub mod copies;
 mod counts;
 mod dedup;
 mod delay;
@@ -16,6 +17,7 @@ mod filter;
 mod group;
 mod half;
 mod ids;
+mod intake;
 mod machine;
 mod message;
 mod options;
@@ -38,12 +40,13 @@ pub use envelope::{Message, Payload, PayloadError};
 pub use error::{FilterError, QueueError, ReceiptError, ReplayError, SettingsError};
 pub use filter::{CompiledFilter, FILTER_BYTES_MAX, Filter};
 pub use ids::{EntryNumber, GroupName, GroupNumber, KeyHash, MemberName, sip_hash};
+pub use intake::{Found, TakeIn};
 pub use machine::{QueueLive, QueueMachine};
 pub use message::{MessageFacts, Needs, Want};
 pub use options::{DELAY_MAX, GAPS_MAX, QueueOptions};
 pub use receipt::{HalfHandle, Receipt, ScheduleHandle, Secret};
 pub use record::{
-    AttemptEnd, BLOCK_OFFSETS, Block, Counts, DeadLetter, Departure, Destination, Ending,
+    AttemptEnd, BLOCK_OFFSETS, Block, Counts, DeadLetter, Delays, Departure, Destination, Ending,
     HalfChecks, Outgoing, OutgoingMessage, QueueRecord, RecordError, Reign, StoredAttempts,
     StoredDecision, StoredDedup, StoredFirst, StoredGroupSettings, StoredHalf, StoredVersion,
 };

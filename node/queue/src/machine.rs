@@ -106,9 +106,7 @@ impl Machine for QueueMachine {
             let Some(timer) = live.core.timers.pop_due(now) else {
                 break;
             };
-            if !live.on_timer((state, now, &mut *out), timer) {
-                break;
-            }
+            live.on_timer((state, now, &mut *out), timer);
         }
         let core = &mut live.core;
         let mut turn = Turn {

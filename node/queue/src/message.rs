@@ -25,10 +25,8 @@ pub struct MessageFacts {
     pub tag: Option<Arc<str>>,
     /// Its properties, if [`Needs::properties`]; of several of one name the last counts.
     pub properties: Vec<(Arc<str>, Arc<str>)>,
-    /// When it may be delivered, if it asks to come later: at most [`DELAY_MAX`] behind the
-    /// time it was stored.
-    ///
-    /// [`DELAY_MAX`]: crate::DELAY_MAX
+    /// When it may be delivered, if it asks to come later and no queue sent it: what a queue
+    /// sends was kept until its time.
     pub not_before: Option<Timestamp>,
     /// The one group it is for, if it is for one: the others pass it over.
     pub only: Option<KeyHash>,

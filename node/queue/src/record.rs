@@ -69,10 +69,12 @@ pub enum QueueRecord {
         key: KeyHash,
         value: Option<StoredVersion>,
     },
-    /// A delayed message, with its payload.
+    /// A delayed message, with its payload; `logged` is where it is in the partition's log,
+    /// if it was put there as it was sent.
     Scheduled {
         deliver_at: Timestamp,
         number: EntryNumber,
+        logged: Option<Offset>,
         payload: Option<Bytes>,
     },
     /// A delayed message was taken back; remembered until then.
@@ -127,6 +129,28 @@ pub enum QueueRecord {
         number: EntryNumber,
         value: Option<StoredAside>,
     },
+    /// Delayed messages as a whole.
+    Delays(Delays),
+    /// Which offsets of a block are delayed messages that were taken in: bit n is
+    /// `block * 128 + n`.
+    TakenIn { block: u64, bits: Option<u128> },
+}
+
+/// Delayed messages as a whole: what was taken in, and what became of them. Always
+/// `kept = released + cancelled +` those in the timeline and on their way to the log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delays {
+    /// Records of the partition that are to be delivered after this time are taken in; others
+    /// are delivered where they are.
+    pub since: Timestamp,
+    /// All records below were looked at.
+    pub next: Offset,
+    /// How many were kept so far.
+    pub kept: u64,
+    /// Of them, those that are known to be in the log for queues to deliver.
+    pub released: u64,
+    /// Of them, those that were taken back.
+    pub cancelled: u64,
 }
 
 /// A leader's numbers.
@@ -181,6 +205,8 @@ pub enum Ending {
     Missing,
     /// The offset never held a message.
     NoMessage,
+    /// Taken in as a delayed message: it comes again, as another record, when it is due.
+    Delayed,
 }
 
 /// Messages by how they ended.
@@ -195,6 +221,7 @@ pub struct Counts {
     pub dropped: u64,
     pub missing: u64,
     pub no_message: u64,
+    pub delayed: u64,
     /// Made final by a seek forward, less what a seek back made pending again.
     pub sought: i64,
 }
@@ -301,6 +328,9 @@ pub enum Destination {
     Here,
     /// Another one.
     There(Target),
+    /// The partition that the journal belongs to, as [copies](crate::copies) that queues alone
+    /// read: of messages that are in its log as they were sent.
+    Copies,
 }
 
 /// A batch to be appended as one, idempotently: by the journal's producer, at the batch's
@@ -393,7 +423,9 @@ impl QueueRecord {
             | QueueRecord::Departing { .. }
             | QueueRecord::Replay { .. }
             | QueueRecord::MovedBack { .. }
-            | QueueRecord::Aside { .. } => None,
+            | QueueRecord::Aside { .. }
+            | QueueRecord::Delays(_)
+            | QueueRecord::TakenIn { .. } => None,
         }
     }
 
@@ -420,7 +452,9 @@ impl QueueRecord {
             | QueueRecord::Sequence { .. }
             | QueueRecord::Departing { .. }
             | QueueRecord::Replay { .. }
-            | QueueRecord::MovedBack { .. } => None,
+            | QueueRecord::MovedBack { .. }
+            | QueueRecord::Delays(_)
+            | QueueRecord::TakenIn { .. } => None,
         }
     }
 }

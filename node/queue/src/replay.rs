@@ -22,6 +22,7 @@
 //! of at most 256 letters, and what departs for each that does.
 
 mod job;
+pub(crate) mod kept;
 mod letter;
 
 use std::collections::BTreeMap;

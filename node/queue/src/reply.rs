@@ -9,7 +9,7 @@ use crate::aside::AsideLine;
 use crate::error::{QueueError, ReceiptError};
 use crate::ids::{GroupName, GroupNumber};
 use crate::receipt::{HalfHandle, Receipt, ScheduleHandle};
-use crate::record::{Counts, StoredAttempts};
+use crate::record::{Counts, Delays, StoredAttempts};
 use crate::replay::ReplayReport;
 use crate::settings::GroupSettings;
 
@@ -34,6 +34,8 @@ pub enum QueueReply {
     Schedule(Result<Scheduled, QueueError>),
     Cancel(Result<Cancelled, QueueError>),
     ListScheduled(Vec<ScheduledLine>),
+    /// Where the host is to go on.
+    TakeIn(Offset),
     Prepare(Result<Prepared, QueueError>),
     Resolve(Result<(), QueueError>),
     /// Empty when the wait was over.
@@ -229,6 +231,10 @@ pub struct QueueMeasure {
     pub outgoing: u64,
     /// Messages that were refused elsewhere, and wait for an operator.
     pub aside: u64,
+    /// What became of all delayed messages so far.
+    pub delays: Delays,
+    /// Delayed messages that were due, and are not known to be in the log yet.
+    pub releasing: u64,
 }
 
 /// What there is to watch of a group.
@@ -270,6 +276,4 @@ pub enum Standing {
     },
     /// Waits for a retry.
     Retrying(StoredAttempts),
-    /// Not to be delivered before this time, as its producer asked.
-    Delayed(Timestamp),
 }

@@ -125,7 +125,7 @@ impl Fact {
 impl fmt::Display for Fact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = |to: &Destination| match to {
-            Destination::Here => "its partition".to_owned(),
+            Destination::Here | Destination::Copies => "its partition".to_owned(),
             Destination::There(to) => format!("{}-{}", to.topic, to.partition),
         };
         match self {
@@ -170,6 +170,8 @@ pub struct Trace {
     finals: BTreeSet<GroupNumber>,
     /// Whether its going elsewhere was told.
     departed: bool,
+    /// Its number as a delayed message, if it is in the log as one.
+    taken_in: Option<EntryNumber>,
     /// Sequence number of the batch that it goes with.
     released: Option<u64>,
 }
@@ -183,6 +185,7 @@ impl Trace {
             names: BTreeMap::new(),
             finals: BTreeSet::new(),
             departed: false,
+            taken_in: None,
             released: None,
         }
     }
@@ -197,7 +200,23 @@ impl Trace {
             self.names.insert(value.number, group.clone());
         }
         match &self.subject {
-            Subject::Message(offset) => self.of_message(*offset, record),
+            Subject::Message(offset) => {
+                let offset = *offset;
+                let mut facts = self.of_message(offset, record);
+                if let QueueRecord::Scheduled {
+                    number,
+                    logged: Some(at),
+                    payload: Some(_),
+                    ..
+                } = record
+                    && *at == offset
+                {
+                    self.taken_in = Some(*number);
+                }
+                let taken_in = self.taken_in;
+                facts.extend(taken_in.and_then(|number| self.of_entry(number, record)));
+                facts
+            }
             Subject::Entry(number) => self.of_entry(*number, record).into_iter().collect(),
             Subject::Named(name) => named(name, record).into_iter().collect(),
         }
@@ -273,7 +292,9 @@ impl Trace {
             | QueueRecord::Departing { .. }
             | QueueRecord::Replay { .. }
             | QueueRecord::MovedBack { .. }
-            | QueueRecord::Aside { .. } => Vec::new(),
+            | QueueRecord::Aside { .. }
+            | QueueRecord::Delays(_)
+            | QueueRecord::TakenIn { .. } => Vec::new(),
         }
     }
 
@@ -297,6 +318,7 @@ impl Trace {
                 number,
                 deliver_at,
                 payload: Some(_),
+                ..
             } if *number == entry => Some(Fact::Kept(*deliver_at)),
             QueueRecord::Cancelled {
                 number,
@@ -341,7 +363,7 @@ impl Trace {
                 is_ours(&going.message).then(|| Fact::Forwarded(destination.clone()))
             }
             QueueRecord::Outgoing {
-                destination: Destination::Here,
+                destination: Destination::Here | Destination::Copies,
                 sequence,
                 value,
             } => match value {
@@ -379,7 +401,9 @@ impl Trace {
             | QueueRecord::Departing { .. }
             | QueueRecord::Replay { .. }
             | QueueRecord::MovedBack { .. }
-            | QueueRecord::Aside { .. } => None,
+            | QueueRecord::Aside { .. }
+            | QueueRecord::Delays(_)
+            | QueueRecord::TakenIn { .. } => None,
         }
     }
 }

@@ -1,13 +1,15 @@
 //! What one decision has at hand: the state, the time, the leader's numbers, the outcome.
 
-use weir_base::Timestamp;
 use weir_base::machine::{Decision, Token};
+use weir_base::{Offset, Timestamp};
 
 use crate::durable::{QueueState, StoredGroup};
 use crate::ids::{EntryNumber, GroupNumber};
 use crate::options::QueueOptions;
 use crate::receipt::Secret;
-use crate::record::{Departure, Destination, Outgoing, OutgoingMessage, QueueRecord, Reign};
+use crate::record::{
+    Delays, Departure, Destination, Outgoing, OutgoingMessage, QueueRecord, Reign,
+};
 use crate::reply::QueueReply;
 use crate::timers::Timers;
 
@@ -32,6 +34,10 @@ pub(crate) struct Core {
     reserved: u64,
     leases: u64,
     pub(crate) timers: Timers,
+    /// The log was looked through for delayed messages up to here.
+    pub(crate) looked_at: Offset,
+    /// What this decision makes of delayed messages as a whole.
+    delays: Option<Delays>,
     /// Next sequence numbers of destinations that this decision sends to.
     sequences: Vec<(Destination, u64)>,
 }
@@ -79,9 +85,11 @@ impl Core {
         self.leases
     }
 
-    /// A decision is over: what it noted for itself holds no longer.
-    pub(crate) fn end_turn(&mut self) {
+    /// A decision is over: what it noted for itself is recorded or holds no longer.
+    pub(crate) fn end_turn(&mut self, out: &mut Out) {
         self.sequences.clear();
+        let delays = self.delays.take();
+        out.records.extend(delays.map(QueueRecord::Delays));
     }
 }
 
@@ -104,6 +112,13 @@ impl Turn<'_> {
 
     pub(crate) fn draw(&mut self) -> EntryNumber {
         EntryNumber(self.core.draw(self.out))
+    }
+
+    /// Delayed messages as a whole, to be changed: recorded at the decision's end.
+    pub(crate) fn delays(&mut self) -> &mut Delays {
+        let stored = self.state.delays;
+        let delays = &mut self.core.delays;
+        delays.get_or_insert_with(|| stored.unwrap_or_default())
     }
 
     /// Has a message appended elsewhere, with the next batch that goes there.

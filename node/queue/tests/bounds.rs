@@ -9,6 +9,7 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use weir_base::machine::{Decision as Out, Machine, Token};
 use weir_base::{Offset, Timestamp};
@@ -188,7 +189,7 @@ impl Queue {
             member: "m".into(),
             batch_max: 3,
             invisible: None,
-            wait_until: self.now,
+            wait: Duration::ZERO,
             filter: None,
             attempt_id: None,
             auto_renew: false,

@@ -50,6 +50,7 @@ fn replay(at: Timestamp) -> StoredReplay {
             cause: Some("nack".into()),
             key: Some("k".into()),
             tag: Some("t".into()),
+            group: None,
         },
         rate: Some(100),
         dry_run: true,
@@ -96,7 +97,12 @@ fn samples() -> Vec<QueueRecord> {
         dropped: 5,
         missing: 6,
         no_message: 7,
+        delayed: 0,
         sought: -8,
+    };
+    let with_delayed = Counts {
+        delayed: 2,
+        ..counts
     };
     let stored = |settings| StoredGroupSettings {
         number: group,
@@ -169,6 +175,7 @@ fn samples() -> Vec<QueueRecord> {
         QueueRecord::Scheduled {
             deliver_at: at,
             number,
+            logged: None,
             payload: Some(Message::default().payload().encode()),
         },
         QueueRecord::Cancelled {
@@ -323,6 +330,50 @@ fn samples() -> Vec<QueueRecord> {
                 }),
             }),
         },
+        QueueRecord::Replay {
+            number,
+            value: Some(StoredReplay {
+                filter: ReplayFilter {
+                    group: Some("orders".into()),
+                    ..replay(at).filter
+                },
+                ..replay(at)
+            }),
+        },
+        QueueRecord::Delays(Delays {
+            since: at,
+            next: Offset(1 << 33),
+            kept: 1 << 34,
+            released: 300,
+            cancelled: 2,
+        }),
+        QueueRecord::Scheduled {
+            deliver_at: at,
+            number: EntryNumber(9),
+            logged: Some(Offset(1 << 33)),
+            payload: Some(vec![6, 7].into()),
+        },
+        QueueRecord::Block {
+            group,
+            block: 3,
+            value: Some(Block {
+                finished: 6,
+                counts: vec![(400_000, with_delayed)],
+            }),
+        },
+        QueueRecord::Ledger {
+            group,
+            hour: 400_000,
+            value: Some(with_delayed),
+        },
+        QueueRecord::Sequence {
+            destination: Destination::Copies,
+            next: 3,
+        },
+        QueueRecord::TakenIn {
+            block: 1 << 30,
+            bits: Some(u128::MAX - 8),
+        },
     ]
 }
 
@@ -385,7 +436,10 @@ fn deletions_are_read_back() {
     for record in samples() {
         let (key, _) = record.encode();
         let Ok(deletion) = QueueRecord::decode(Some(&key), None) else {
-            let kept = matches!(record, QueueRecord::Reign(_) | QueueRecord::Sequence { .. });
+            let kept = matches!(
+                record,
+                QueueRecord::Reign(_) | QueueRecord::Sequence { .. } | QueueRecord::Delays(_)
+            );
             assert!(kept, "{record:?} cannot be deleted");
             continue;
         };

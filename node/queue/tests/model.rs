@@ -75,6 +75,25 @@ fn it_holds_over_long_histories() {
     assert!(rare.is_empty(), "too rare to prove anything: {rare:?}");
 }
 
+/// Delayed messages of the log are taken in while nobody comes by, and not listed. Each counted
+/// where it is in the log and once more as kept: a queue that had room refused.
+#[test]
+fn what_is_taken_in_counts_once() {
+    let choices = [
+        (64, 1_690_043_040),
+        (70, 0),
+        (64, 460_930_990),
+        (70, 636_949_896),
+        (101, 222_247_504),
+        (70, 0),
+        (64, 1_686_193_158),
+        (100, 0x8000_4c00),
+    ];
+    if let Err(error) = run(choices) {
+        panic!("{error}");
+    }
+}
+
 /// The leader dies after each step of a history, with what it just decided committed, or
 /// not: every moment of a delivery, a release, a decision, a move to the dead letters.
 #[test]

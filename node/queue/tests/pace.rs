@@ -5,6 +5,7 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use weir_base::machine::{Decision as Out, Machine, Token};
 use weir_base::{Offset, Timestamp};
@@ -125,7 +126,7 @@ impl Partition {
             member: "m".into(),
             batch_max,
             invisible: None,
-            wait_until: Timestamp(now + 30_000),
+            wait: Duration::from_secs(30),
             filter: None,
             attempt_id: None,
             auto_renew: false,

@@ -99,7 +99,7 @@ fn run(depth: u64, messages: u64, batch: usize, lag: usize, fifo: Option<u64>, e
             member: "m".into(),
             batch_max: batch,
             invisible: None,
-            wait_until: Timestamp(0),
+            wait: Duration::ZERO,
             filter: None,
             attempt_id: None,
             auto_renew: false,
@@ -179,7 +179,7 @@ fn a_million_groups(failing: bool) -> Vec<Duration> {
             member: "m".into(),
             batch_max: 32,
             invisible: None,
-            wait_until: Timestamp(0),
+            wait: Duration::ZERO,
             filter: None,
             attempt_id: None,
             auto_renew: false,
@@ -227,16 +227,79 @@ fn failing_groups_do_not_slow_the_others() {
     }
 }
 
+/// Bytes of this process in memory.
+fn resident() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages = statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap();
+    pages * 4096
+}
+
+/// As many ids as one partition remembers, of messages that were sent and are in the log.
+#[test]
+#[ignore = "a measurement"]
+fn all_the_ids() {
+    let mut host = Host {
+        encodes: true,
+        ..Host::default()
+    };
+    let ids = QueueOptions::default().dedup_max as u64;
+    let (before, begun) = (resident(), Instant::now());
+    for id in 0..=ids {
+        let wish = Dedup {
+            id: Bytes::from(format!("01{id:030X}")),
+            window: None,
+            told: None,
+        };
+        let schedule = Schedule {
+            deliver_at: Timestamp(1_000_000),
+            payload: Bytes::from(vec![7; 100]),
+            dedup: Some(wish),
+            room: None,
+        };
+        host.send(0, QueueCommand::Schedule(schedule));
+        let QueueReply::Schedule(taken) = host.replies.pop().unwrap() else {
+            panic!("another answer");
+        };
+        assert_eq!(taken.is_ok(), id < ids, "{id}: {taken:?}");
+        let now = Timestamp(1_000_000);
+        let mut out = Out::default();
+        QueueMachine::on_tick(&host.state, &mut host.live, now, &mut out);
+        for record in &out.records {
+            QueueMachine::apply(&mut host.state, Offset(host.at), record);
+        }
+        let going = host.state.outgoing();
+        let going: Vec<_> = going.map(|(to, at, _)| (to.clone(), at)).collect();
+        for (destination, sequence) in going {
+            let done = QueueCommand::OutboxDone {
+                destination,
+                sequence,
+            };
+            host.send(0, done);
+            host.replies.clear();
+        }
+    }
+    println!(
+        "{ids} ids: {:.0} a second, {:.1} resident bytes each, {:.1} journal bytes each",
+        ids as f64 / begun.elapsed().as_secs_f64(),
+        (resident() - before) as f64 / ids as f64,
+        host.journal_bytes as f64 / ids as f64,
+    );
+    let bytes = postcard::to_stdvec(&host.state).unwrap();
+    let begun = Instant::now();
+    let copy: QueueState = postcard::from_bytes(&bytes).unwrap();
+    println!(
+        "snapshot: {:.1} bytes each, read back in {:?}",
+        bytes.len() as f64 / ids as f64,
+        begun.elapsed()
+    );
+    assert_eq!(copy, host.state);
+}
+
 #[test]
 #[ignore = "a measurement"]
 fn ten_million_delayed() {
     let mut host = Host::default();
-    let pages = || {
-        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-        let resident = statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap();
-        resident * 4096
-    };
-    let (before, begun) = (pages(), Instant::now());
+    let (before, begun) = (resident(), Instant::now());
     let mut random = 1u64;
     let payload = Bytes::from(vec![7; 100]);
     for _ in 0..10_000_000 {
@@ -257,7 +320,7 @@ fn ten_million_delayed() {
     println!(
         "10 million delayed: {:.0} a second, {:.1} resident bytes each",
         1e7 / took.as_secs_f64(),
-        (pages() - before) as f64 / 1e7,
+        (resident() - before) as f64 / 1e7,
     );
     let begun = Instant::now();
     let bytes = postcard::to_stdvec(&host.state).unwrap();

@@ -77,3 +77,8 @@ fn what_is_refused_elsewhere() {
 fn operators() {
     check("operators");
 }
+
+#[test]
+fn settings_that_change() {
+    check("settings");
+}

@@ -4,11 +4,11 @@
     reason = "the client is no part of the node, and a test that hangs must fail"
 )]
 
+mod filters;
 mod handshake;
 mod once;
 mod receiving;
 mod refusals;
-mod round_trip;
 mod sending;
 
 use std::future::Future;

@@ -36,10 +36,6 @@ impl Child {
         for (section, key) in DECIDED.iter().filter_map(|path| path.split_once('.')) {
             command.env_remove(variable(section, key));
         }
-        // A heap per thread would cost more than the rest of an idle node.
-        if std::env::var_os("MALLOC_ARENA_MAX").is_none() {
-            command.env("MALLOC_ARENA_MAX", "2");
-        }
         let process = command
             .spawn()
             .with_context(|| format!("cannot start {}", program.display()))?;

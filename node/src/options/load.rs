@@ -16,7 +16,7 @@ pub type Environment = BTreeMap<String, String>;
 pub struct Loaded {
     /// The options, checked.
     pub options: NodeOptions,
-    /// One line each: variables that look like options and are none.
+    /// One line each: variables that look like options and were set by an orchestrator.
     pub warnings: Vec<String>,
 }
 
@@ -159,24 +159,46 @@ fn from_environment(
             known.push(name);
         }
     }
-    // A warning and no error: orchestrators set variables such as WEIR_KAFKA_PORT by
-    // themselves, for services that happen to be called so.
-    Ok(environment
-        .keys()
-        .filter(|name| {
-            prefixes
-                .iter()
-                .any(|prefix| name.starts_with(prefix.as_str()))
-        })
-        .filter(|name| !known.contains(name))
-        .map(|name| {
-            let known: Vec<_> = known.iter().map(String::as_str).collect();
-            format!(
-                "environment variable {name} is no option and is ignored{}",
-                nearest(name, &known)
-            )
-        })
-        .collect())
+    let known: Vec<_> = known.iter().map(String::as_str).collect();
+    let strays = environment.keys().filter(|name| {
+        let is_ours = prefixes.iter().any(|p| name.starts_with(p.as_str()));
+        is_ours && !known.contains(&name.as_str())
+    });
+    let mut warnings = Vec::new();
+    for name in strays {
+        if is_service_link(name) {
+            warnings.push(format!(
+                "environment variable {name} is no option and is ignored"
+            ));
+            continue;
+        }
+        let hint = nearest(name, &known);
+        let remedy = if hint.is_empty() {
+            "; unset it, or see `weir config docs`"
+        } else {
+            &hint
+        };
+        return Err(OptionsError {
+            place: format!("environment variable {name}"),
+            key: String::new(),
+            value: None,
+            problem: format!("no such option{remedy}"),
+        });
+    }
+    Ok(warnings)
+}
+
+/// Whether an orchestrator sets such a variable by itself, for a service that happens to
+/// be called `weir-kafka`: `WEIR_KAFKA_SERVICE_HOST`, `WEIR_KAFKA_PORT_9092_TCP`.
+fn is_service_link(name: &str) -> bool {
+    let is_port = |rest: &str| {
+        let number = rest.strip_prefix('_');
+        rest.is_empty() || number.is_some_and(|n| n.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    ["_SERVICE_HOST", "_SERVICE_PORT"]
+        .iter()
+        .any(|part| name.contains(part))
+        || (name.split_once("_PORT")).is_some_and(|(_, rest)| is_port(rest))
 }
 
 fn paths(section: &dyn Section) -> Vec<String> {

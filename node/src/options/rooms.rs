@@ -173,6 +173,8 @@ impl NodeOptions {
             append_queue_bytes_max: self.replication.append_queue_bytes_max.as_usize(),
             streams_per_peer: self.replication.streams_per_peer,
             window_bytes: self.replication.window_bytes.as_usize(),
+            catch_up_window_bytes: self.replication.catch_up_window_bytes.as_usize(),
+            catch_up_delay: self.replication.catch_up_delay,
             catch_up_reads_max: count(self.replication.catch_up_reads_max),
             ..defaults
         }

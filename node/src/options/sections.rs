@@ -228,6 +228,11 @@ section! {
         streams_per_peer: u32 = "4", bounds "1 to 64", change "upwards on nodes with many cores";
         /// Bytes on their way to one follower of one partition.
         window_bytes: ByteSize = "8MiB", bounds "64KiB to 1GiB", change "to bandwidth times round trip on long links";
+        /// Bytes on their way from a leader's disk to a follower's, of one stream, at most.
+        catch_up_window_bytes: ByteSize = "2MiB", bounds "64KiB to 1GiB", change "upwards to catch up faster where an fsync takes long";
+        /// How long these may wait on that way for one another: what is appended now waits with
+        /// them. If they wait longer, there are fewer of them.
+        catch_up_delay: Duration = "5ms", bounds "1ms to 1m", change "downwards for steadier latencies while a follower catches up, upwards where it catches up too slowly";
         /// Followers that may be fed from disk at once.
         catch_up_reads_max: u32 = "4", bounds "1 to 1024", change "to trade catching up against foreground latency";
     }
@@ -280,7 +285,7 @@ section! {
         checks_max: u16 = "15", bounds "1 to 1000", change "with `check_interval`: their product is how long producers may be away";
         /// How long the id of a message keeps a second one of the same id out, where deduplication is asked for.
         dedup_window: Duration = "10m", bounds "1s to 7d", change "to the longest time after which producers repeat";
-        /// Ids that are remembered for it; more are refused. About 130 bytes each.
+        /// Ids that are remembered for it; more are refused. In memory, about 170 bytes each, and 230 with the first one's id to tell.
         dedup_max: u32 = "4194304", bounds "1 to 100000000", change "with `dedup_window`: the rate of such messages times the window";
     }
 }

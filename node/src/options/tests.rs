@@ -151,20 +151,92 @@ fn the_environment_wins_over_the_file() {
 }
 
 #[test]
-fn a_variable_that_is_nearly_an_option_is_reported() {
-    let loaded = read(
-        "",
-        &[
-            ("WEIR_KAFKA_LISTN", "x"),
-            ("WEIR_ADMIN", "x"),
-            ("PATH", "x"),
-        ],
-    );
+fn a_variable_that_is_nearly_an_option_is_refused() {
+    for (name, line) in [
+        (
+            "WEIR_KAFKA_LISTN",
+            "environment variable WEIR_KAFKA_LISTN: no such option; did you mean WEIR_KAFKA_LISTEN?",
+        ),
+        (
+            "WEIR_LOG_SOMETHING_QUITE_DIFFERENT",
+            "environment variable WEIR_LOG_SOMETHING_QUITE_DIFFERENT: no such option; unset it, or see `weir config docs`",
+        ),
+    ] {
+        assert_eq!(read("", &[(name, "x")]).unwrap_err(), line);
+    }
+    // Not options, and not meant to be any.
+    for name in ["WEIR_ADMIN", "WEIR_CONFIG", "PATH"] {
+        assert_eq!(read("", &[(name, "x")]).unwrap().warnings, [""; 0]);
+    }
+    // What an orchestrator sets for services called `weir-kafka` and `weir-admin`.
+    for name in [
+        "WEIR_KAFKA_PORT",
+        "WEIR_KAFKA_PORT_9092_TCP",
+        "WEIR_KAFKA_PORT_9092_TCP_ADDR",
+        "WEIR_KAFKA_SERVICE_HOST",
+        "WEIR_ADMIN_SERVICE_PORT_HTTP",
+    ] {
+        assert_eq!(
+            read("", &[(name, "tcp://10.0.0.1:9092")]).unwrap().warnings,
+            [format!(
+                "environment variable {name} is no option and is ignored"
+            )]
+        );
+    }
+}
+
+#[test]
+fn every_option_has_a_variable_of_its_own_that_the_reference_names() {
+    let reference = reference();
+    let mut variables = std::collections::BTreeSet::new();
+    // Options that are refused without each other.
+    let whole = [
+        ("WEIR_PEER_TLS_CERT", "a"),
+        ("WEIR_PEER_TLS_KEY", "a"),
+        ("WEIR_PEER_TLS_CA", "a"),
+        ("WEIR_ROCKETMQ_TLS_CERT", "a"),
+        ("WEIR_ROCKETMQ_TLS_KEY", "a"),
+    ];
+    for section in NodeOptions::default().sections() {
+        for field in section.fields() {
+            let path = format!("{}.{}", section.name(), field.key);
+            let name = variable(section.name(), field.key);
+            assert!(
+                reference.contains(&format!("### {path}\n"))
+                    && reference.contains(&format!("\n- `{name}`; at restart\n")),
+                "{path} and {name}"
+            );
+            // It sets this option: what it cannot be is refused in its name, else it shows.
+            let mut set = whole.to_vec();
+            set.push((&name, "?"));
+            match read("", &set) {
+                Ok(loaded) => assert_eq!(loaded.options.show(&path), r#""?""#, "{path}"),
+                Err(line) => {
+                    let begins = format!("environment variable {name}: {path} = ");
+                    assert!(line.starts_with(&begins), "{line}");
+                }
+            }
+            assert!(variables.insert(name), "{path} shares its variable");
+        }
+    }
+    // And so has what is said on the command line.
+    use clap::Args;
+    for command in [
+        crate::serve::ServeArgs::augment_args(clap::Command::new("serve")),
+        crate::dev::DevArgs::augment_args(clap::Command::new("dev")),
+    ] {
+        for argument in command.get_arguments().filter(|a| !a.is_hide_set()) {
+            let id = argument.get_id();
+            let name = argument.get_env().and_then(|name| name.to_str());
+            let name = name.unwrap_or_else(|| panic!("--{id} has no variable"));
+            assert!(reference.contains(&format!("| `{name}` |")), "{name}");
+            assert!(variables.insert(name.to_owned()), "--{id} shares {name}");
+        }
+    }
+    // The number in the text is the number of options: nothing is named twice.
     assert_eq!(
-        loaded.unwrap().warnings,
-        [
-            "environment variable WEIR_KAFKA_LISTN is no option and is ignored; did you mean WEIR_KAFKA_LISTEN?"
-        ]
+        reference.matches("; at restart\n").count() + reference.matches("| `WEIR_").count(),
+        variables.len()
     );
 }
 

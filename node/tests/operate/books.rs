@@ -3,7 +3,8 @@
 use serde_json::json;
 use weir_base::Offset;
 
-use crate::{Node, with_queue};
+use crate::Node;
+use crate::queues::with_queue;
 
 const HOUR: i64 = 3_600_000;
 

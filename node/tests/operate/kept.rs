@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use serde_json::json;
+use weir_api::Acks;
 use weir_api::queues::{Message, Prepare, QueueOptions, Schedule, ScheduleHandle, Scheduled};
 use weir_base::Timestamp;
+use weir_base::batch::BatchBuilder;
 
 use crate::Node;
 
@@ -77,8 +79,8 @@ fn parked_half_messages_are_listed_apart() {
         let queues = &api.queues;
         queues.prepare(at, prepare("one", asked)).await.unwrap();
         queues.prepare(at, prepare("two", not_yet)).await.unwrap();
-        let until = api.cluster.now() + Duration::from_secs(20);
-        let asked = queues.await_checks(at, "m".into(), "tellers".into(), 9, until);
+        let wait = Duration::from_secs(20);
+        let asked = queues.await_checks(at, "m".into(), "tellers".into(), 9, wait);
         assert_eq!(asked.await.unwrap().len(), 1);
     });
     // Nobody answers: after the last check it waits for an operator.
@@ -139,4 +141,72 @@ fn what_is_undeliverable_is_listed_and_sent_on() {
     assert_eq!(ends["high_watermark"], json!(2));
     let bad = node.weir("queue send-on jobs 0 --to a/b").unwrap_err();
     assert!(bad.contains("1 to 249 of"), "{bad}");
+}
+
+impl Node {
+    /// One batch of messages with the header by which Kafka's clients have them delivered later.
+    fn append_delayed(&self, topic: &str, due: &[Timestamp]) {
+        let batch = BatchBuilder::new(self.broker.api().cluster.now());
+        let batch = due.iter().fold(batch, |batch, due| {
+            let due = due.0.to_string();
+            let headers = [("weir.deliver.at", due.as_bytes())];
+            batch.record_with_headers(Some(b"order"), Some(b"body"), &headers)
+        });
+        let (log, at) = (self.broker.api().log, self.topic(topic));
+        let appended = log.append(at, batch.build(), Acks::All, Duration::from_secs(5));
+        self.runtime.block_on(appended).unwrap();
+    }
+}
+
+#[test]
+fn delayed_messages_of_kafka_clients_are_listed_taken_back_traced_and_accounted_for() {
+    let node = Node::attached();
+    node.weir("topic create jobs").unwrap();
+    node.weir("queue set jobs g --from-start").unwrap();
+    let now = node.broker.api().cluster.now();
+    let (soon, later) = (now + Duration::from_millis(200), Duration::from_secs(3_600));
+    node.append_delayed("jobs", &[soon, now + later, now + 2 * later]);
+    assert_eq!(node.take("jobs", "g", 9), [0; 0], "none before its time");
+    let listed = node.json("delayed list jobs");
+    let ids: Vec<&str> = (listed.as_array().unwrap().iter())
+        .map(|line| line["id"].as_str().unwrap())
+        .filter(|id| *id != "0-0")
+        .collect();
+    assert_eq!(ids, ["0-1", "0-2"], "{listed}");
+    let last = listed.as_array().unwrap().last().unwrap();
+    let handle = last["handle"].as_str().unwrap();
+    let cancelled = node.weir(&format!("delayed cancel jobs {handle}"));
+    assert_eq!(cancelled.unwrap(), "cancelled\n");
+    let taken = loop {
+        let taken = node.take("jobs", "g", 9);
+        if !taken.is_empty() {
+            break taken;
+        }
+    };
+    assert_eq!(taken, [3], "the copy, once");
+    assert!(node.broker.api().cluster.now() >= soon);
+    let books = node.json("reconcile --topic jobs");
+    let sum = |field: &str| {
+        let lines = books["hours"].as_array().unwrap().iter();
+        lines.map(|line| line[field].as_i64().unwrap()).sum::<i64>()
+    };
+    assert_eq!(
+        ["produced", "acked", "delayed", "pending"].map(sum),
+        [4, 1, 3, 0],
+        "{books}"
+    );
+    let shown = node.weir("reconcile --topic jobs").unwrap();
+    let balance = "delayed on partition 0: 3 kept = 1 released + 1 cancelled + 0 on their way";
+    assert!(shown.contains(&format!("{balance} + 1 waiting")), "{shown}");
+    // From its place, and from its id, what befell it is told.
+    for (of, expected) in [
+        ("jobs 0 0", ["kept", "released", "appended"]),
+        ("jobs 0 2", ["kept", "taken back", "taken back"]),
+        ("--id 0-0 --topic jobs", ["kept", "released", "appended"]),
+    ] {
+        let told = node.weir(&format!("trace {of}")).unwrap();
+        for what in expected {
+            assert!(told.contains(what), "{of}: no '{what}' in {told}");
+        }
+    }
 }

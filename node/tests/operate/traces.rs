@@ -7,7 +7,8 @@ use weir_api::Acks;
 use weir_base::Timestamp;
 use weir_base::batch::BatchBuilder;
 
-use crate::{Node, with_queue};
+use crate::Node;
+use crate::queues::with_queue;
 
 /// What is told of each message, in one string.
 fn stories(told: &Value) -> Vec<String> {

@@ -11,7 +11,8 @@ use tokio::sync::oneshot;
 use weir_base::batch::{BatchBuilder, Record};
 use weir_base::machine::{Decision, Machine, Token};
 use weir_base::{
-    LeaderEpoch, NodeId, Offset, RecordBatch, Timestamp, TopicId, TopicPartition, ids,
+    LeaderEpoch, NodeId, Offset, ProducerEpoch, ProducerId, RecordBatch, Timestamp, TopicId,
+    TopicPartition, ids,
 };
 
 use super::partition::FakePartition;
@@ -21,12 +22,13 @@ use crate::queue::{
     CheckElsewhere, QueueApi, QueueCall, QueueCallError, YOUNG, begins, check_size,
     dead_letter_topic,
 };
+use crate::queues::copies::append_copy;
 use crate::queues::trace::{Fact, Subject, Trace};
 use crate::queues::{
-    Cancelled, DecisionSource, Destination, Feed, GroupName, GroupNumber, GroupSettings,
+    Cancelled, DecisionSource, Destination, Feed, Found, GroupName, GroupNumber, GroupSettings,
     HalfHandle, MemberName, MessageFacts, Outgoing, Payload, Prepare, Prepared, QueueCommand,
     QueueLive, QueueMachine, QueueOptions, QueueRecord, QueueReply, QueueState, Schedule,
-    ScheduleHandle, Scheduled, Want,
+    ScheduleHandle, Scheduled, TakeIn, Want, producer_sequence,
 };
 use crate::{ClusterApi, records};
 
@@ -46,6 +48,8 @@ pub(super) struct FakeQueue {
     next_token: u64,
     waiting: BTreeMap<Token, oneshot::Sender<QueueReply>>,
     wants: BTreeMap<GroupNumber, Want>,
+    /// Delayed messages below it were handed over.
+    looked_at: Offset,
 }
 
 impl FakeQueue {
@@ -58,6 +62,7 @@ impl FakeQueue {
             next_token: 0,
             waiting: BTreeMap::new(),
             wants: BTreeMap::new(),
+            looked_at: Offset::ZERO,
         }
     }
 
@@ -113,6 +118,29 @@ impl FakeQueue {
         true
     }
 
+    /// Hands over delayed messages that are in the log.
+    fn take_in(&mut self, now: Timestamp, partition: u32, log: &FakePartition) {
+        if self.looked_at >= log.end() {
+            return;
+        }
+        let from = self.looked_at.max(log.start);
+        let batches = log.read(from, usize::MAX, true);
+        let batches = batches.iter().filter(|batch| !is_sent(batch));
+        let records = batches.flat_map(|batch| records::open(batch).unwrap_or_default());
+        let found = records.filter(|record| record.offset >= from);
+        let take = TakeIn {
+            from: self.looked_at,
+            end: log.end(),
+            found: found
+                .filter_map(|record| Found::of(partition, &record))
+                .collect(),
+        };
+        let mut taken = self.call(now, QueueCommand::TakeIn(take));
+        if let Ok(QueueReply::TakeIn(next)) = taken.try_recv() {
+            self.looked_at = next;
+        }
+    }
+
     fn outgoing(&self) -> Option<(Destination, u64, Outgoing)> {
         let (to, sequence, batch) = self.state.outgoing().next()?;
         Some((to.clone(), sequence, batch.clone()))
@@ -128,30 +156,45 @@ fn answer(want: &Want, log: &FakePartition) -> Feed {
         end: want.from.max(log.start),
     };
     for batch in log.read(want.from, READ_BYTES, true) {
-        if batch.header().attributes.is_control() {
-            feed.no_messages.push((feed.end, batch.end_offset()));
-        } else {
-            // What cannot be opened counts as missing.
-            for record in records::open(&batch).unwrap_or_default() {
-                if record.offset < feed.end {
-                    continue;
-                }
-                if feed.facts.len() == want.records_max {
-                    return feed;
-                }
-                feed.end = record.offset + 1;
-                feed.facts.push(MessageFacts::of(&record, want.needs));
+        // What cannot be opened counts as missing.
+        for record in records::messages_if(&batch, |_| true).unwrap_or_default() {
+            if record.offset < feed.end {
+                continue;
             }
+            if feed.facts.len() == want.records_max {
+                return feed;
+            }
+            feed.end = record.offset + 1;
+            let facts = MessageFacts::of(&record, want.needs);
+            feed.facts.push(if is_sent(&batch) {
+                facts.sent_by_queue()
+            } else {
+                facts
+            });
         }
         feed.end = feed.end.max(batch.end_offset());
     }
     feed
 }
 
+/// Whether a queue sent it.
+fn is_sent(batch: &RecordBatch) -> bool {
+    let header = batch.header();
+    header.producer_id.is_journal() || header.attributes.is_control()
+}
+
 fn record_at(log: &FakePartition, offset: Offset) -> Option<Record> {
     let batch = log.read(offset, 1, true).into_iter().next()?;
-    let opened = records::open(&batch).ok()?.into_iter();
-    opened.into_iter().find(|record| record.offset == offset)
+    let opened = records::messages_if(&batch, |at| at == offset).ok()?;
+    opened.into_iter().next()
+}
+
+/// A journal's: nobody else's, and another one for copies.
+fn producer_of(at: TopicPartition, is_copy: bool) -> ProducerId {
+    let topic = u128::from_be_bytes(at.topic.0) % (1 << 40);
+    let place = u64::try_from(topic).unwrap_or(0) << 20 | u64::from(at.index.0);
+    let lane = i64::from(is_copy) << 61;
+    ProducerId(ProducerId::JOURNALS_FROM | lane | place.cast_signed())
 }
 
 struct Sources<'a> {
@@ -185,6 +228,7 @@ impl FakeBroker {
         queue.tick(now);
         loop {
             let log = state.partitions.entry(at).or_default();
+            queue.take_in(now, at.index.0, log);
             let fed = queue.feed(now, log);
             let sent = self.carry(at, &mut queue, state, now);
             if !fed && !sent {
@@ -209,7 +253,7 @@ impl FakeBroker {
         let topic = image.topic_names.get(&at.topic);
         let topic = topic.map_or("", |name| &**name);
         let to = match &destination {
-            Destination::Here => at,
+            Destination::Here | Destination::Copies => at,
             Destination::There(target) => {
                 let known = image.topics.get(&target.topic).map(|topic| topic.id);
                 let make = || {
@@ -240,13 +284,20 @@ impl FakeBroker {
             drop(queue.call(now, refused));
             return true;
         }
+        let is_copy = destination == Destination::Copies;
+        let batch = BatchBuilder::new(now).producer(
+            producer_of(at, is_copy),
+            ProducerEpoch(0),
+            producer_sequence(sequence),
+        );
+        let batch = if is_copy { batch.control() } else { batch };
         let built: RecordBatch = payloads
-            .fold(BatchBuilder::new(now), |batch, payload| {
-                payload.append_to(batch)
+            .fold(batch, |batch, payload| match is_copy {
+                true => append_copy(&payload, batch),
+                false => payload.append_to(batch),
             })
             .build();
         let log = state.partitions.entry(to).or_default();
-        // Without a producer nothing can be refused.
         drop(log.append(built, LeaderEpoch(1)));
         drop(queue.call(
             now,
@@ -292,7 +343,11 @@ impl FakeBroker {
 
     fn leads_queue(&self, at: TopicPartition) -> Result<(), QueueCallError> {
         let leads = self.lead(at).ok_or(QueueCallError::UnknownPartition)?;
-        leads.map(drop).map_err(QueueCallError::NotLeader)
+        leads.map(drop).map_err(QueueCallError::NotLeader)?;
+        match self.state().silent.contains(&at) {
+            true => Err(QueueCallError::NotAvailable),
+            false => Ok(()),
+        }
     }
 
     /// Where a group begins at each partition: for ever what it was when first asked.

@@ -1,9 +1,11 @@
 //! Delayed and half messages carried to the leader of their partition: messages of one id
 //! must come to one partition, whichever node their senders know.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use weir_api::queue::QueueCall;
 use weir_api::queues::{
     HalfHandle, Prepare, Prepared, QueueError, Schedule, ScheduleHandle, Scheduled,
 };
@@ -84,11 +86,52 @@ impl From<QueueCallError> for KeptAnswer {
     }
 }
 
+impl From<Result<Scheduled, QueueCallError>> for KeptAnswer {
+    fn from(done: Result<Scheduled, QueueCallError>) -> Self {
+        match done {
+            Ok(Scheduled::Kept(handle)) => KeptAnswer::Kept(handle.to_string()),
+            Ok(Scheduled::Duplicate { handle, told }) => KeptAnswer::Duplicate {
+                handle: handle.map(|handle| handle.to_string()),
+                told: told.map(|told| told.to_string()),
+            },
+            Err(error) => error.into(),
+        }
+    }
+}
+
+impl From<Result<Prepared, QueueCallError>> for KeptAnswer {
+    fn from(done: Result<Prepared, QueueCallError>) -> Self {
+        match done {
+            Ok(Prepared::Kept(handle)) => KeptAnswer::Kept(handle.to_string()),
+            Ok(Prepared::Duplicate { handle, told }) => KeptAnswer::Duplicate {
+                handle: Some(handle.to_string()),
+                told: told.map(|told| told.to_string()),
+            },
+            Err(error) => error.into(),
+        }
+    }
+}
+
+/// What a leader says of a message that it has.
+enum Has {
+    /// It keeps it under this handle.
+    New(String),
+    /// It had one of its id before.
+    Before {
+        handle: Option<String>,
+        told: Option<Arc<str>>,
+    },
+}
+
 impl KeptAnswer {
-    /// What it says, unless that the message is kept or was before.
-    fn refusal(self) -> QueueCallError {
+    fn has(self) -> Result<Has, QueueCallError> {
         let number = |max: u64| usize::try_from(max).unwrap_or(usize::MAX);
-        QueueCallError::Refused(match self {
+        Err(QueueCallError::Refused(match self {
+            KeptAnswer::Kept(handle) => return Ok(Has::New(handle)),
+            KeptAnswer::Duplicate { handle, told } => {
+                let told = told.map(Into::into);
+                return Ok(Has::Before { handle, told });
+            }
             KeptAnswer::TooManyScheduled(max) => QueueError::TooManyScheduled { max: number(max) },
             KeptAnswer::TooManyHalves(max) => QueueError::TooManyHalves { max: number(max) },
             KeptAnswer::TooManyIds(max) => QueueError::TooManyIds { max: number(max) },
@@ -107,60 +150,43 @@ impl KeptAnswer {
             },
             KeptAnswer::OverTopic { size, max } => {
                 let (size, max) = (number(size), number(max));
-                return QueueCallError::TooLarge { size, max };
+                return Err(QueueCallError::TooLarge { size, max });
             }
-            KeptAnswer::NotNow => return QueueCallError::NotAvailable,
-            // A handle that cannot be read: it was kept, or was before.
-            KeptAnswer::Kept(_) | KeptAnswer::Duplicate { .. } | KeptAnswer::Indeterminate => {
-                return QueueCallError::Indeterminate;
-            }
-        })
+            KeptAnswer::NotNow => return Err(QueueCallError::NotAvailable),
+            KeptAnswer::Indeterminate => return Err(QueueCallError::Indeterminate),
+        }))
     }
 
     fn scheduled(self) -> Result<Scheduled, QueueCallError> {
-        match &self {
-            KeptAnswer::Kept(handle) => {
-                let handle = ScheduleHandle::parse(handle);
-                handle.map(Scheduled::Kept).ok_or_else(|| self.refusal())
-            }
-            KeptAnswer::Duplicate { handle, told } => Ok(Scheduled::Duplicate {
+        let scheduled = match self.has()? {
+            Has::New(handle) => ScheduleHandle::parse(&handle).map(Scheduled::Kept),
+            Has::Before { handle, told } => Some(Scheduled::Duplicate {
                 handle: handle.as_deref().and_then(ScheduleHandle::parse),
-                told: told.as_deref().map(Into::into),
+                told,
             }),
-            KeptAnswer::TooManyScheduled(_)
-            | KeptAnswer::TooManyHalves(_)
-            | KeptAnswer::TooManyIds(_)
-            | KeptAnswer::TooLarge { .. }
-            | KeptAnswer::TooFar { .. }
-            | KeptAnswer::SentBefore
-            | KeptAnswer::Full { .. }
-            | KeptAnswer::OverTopic { .. }
-            | KeptAnswer::NotNow
-            | KeptAnswer::Indeterminate => Err(self.refusal()),
-        }
+        };
+        // With a handle that cannot be read it is there all the same.
+        scheduled.ok_or(QueueCallError::Indeterminate)
     }
 
     fn prepared(self) -> Result<Prepared, QueueCallError> {
-        let prepared = match &self {
-            KeptAnswer::Kept(handle) => HalfHandle::parse(handle).map(Prepared::Kept),
-            KeptAnswer::Duplicate { handle, told } => {
-                let handle = handle.as_deref().and_then(HalfHandle::parse);
-                let told = told.as_deref().map(Into::into);
-                handle.map(|handle| Prepared::Duplicate { handle, told })
-            }
-            KeptAnswer::TooManyScheduled(_)
-            | KeptAnswer::TooManyHalves(_)
-            | KeptAnswer::TooManyIds(_)
-            | KeptAnswer::TooLarge { .. }
-            | KeptAnswer::TooFar { .. }
-            | KeptAnswer::SentBefore
-            | KeptAnswer::Full { .. }
-            | KeptAnswer::OverTopic { .. }
-            | KeptAnswer::NotNow
-            | KeptAnswer::Indeterminate => None,
+        let (handle, before) = match self.has()? {
+            Has::New(handle) => (Some(handle), None),
+            Has::Before { handle, told } => (handle, Some(told)),
         };
-        prepared.ok_or_else(|| self.refusal())
+        let handle = handle.as_deref().and_then(HalfHandle::parse);
+        let handle = handle.ok_or(QueueCallError::Indeterminate)?;
+        Ok(match before {
+            None => Prepared::Kept(handle),
+            Some(told) => Prepared::Duplicate { handle, told },
+        })
     }
+}
+
+/// What is asked of the leader.
+struct ToKeep {
+    request: QueueRequest,
+    payload_bytes: usize,
 }
 
 impl Broker {
@@ -172,19 +198,17 @@ impl Broker {
         timeout: Duration,
     ) -> Result<Scheduled, QueueCallError> {
         let queues: &dyn QueueApi = &self;
-        let hint = match queues.schedule(at, schedule.clone()).await {
-            Err(QueueCallError::NotLeader(hint)) => hint,
-            done => return done,
+        let here = queues.schedule(at, schedule.clone());
+        let ask = ToKeep {
+            payload_bytes: schedule.payload.len(),
+            request: QueueRequest::Schedule {
+                at,
+                deliver_at: schedule.deliver_at,
+                payload: schedule.payload,
+                dedup: schedule.dedup,
+            },
         };
-        let bytes = schedule.payload.len();
-        let request = QueueRequest::Schedule {
-            at,
-            deliver_at: schedule.deliver_at,
-            payload: schedule.payload,
-            dedup: schedule.dedup,
-        };
-        let answer = self.ask_to_keep(hint.leader, request, bytes, timeout);
-        answer.await?.scheduled()
+        self.keep(here, ask, timeout, KeptAnswer::scheduled).await
     }
 
     /// See [`QueueApi::prepare_forwarded`].
@@ -195,39 +219,42 @@ impl Broker {
         timeout: Duration,
     ) -> Result<Prepared, QueueCallError> {
         let queues: &dyn QueueApi = &self;
-        let hint = match queues.prepare_once(at, prepare.clone()).await {
-            Err(QueueCallError::NotLeader(hint)) => hint,
-            done => return done,
+        let here = queues.prepare_once(at, prepare.clone());
+        let ask = ToKeep {
+            payload_bytes: prepare.payload.len(),
+            request: QueueRequest::Prepare {
+                at,
+                payload: prepare.payload,
+                producers: prepare.producers,
+                check_after: prepare.check_after,
+                dedup: prepare.dedup,
+            },
         };
-        let bytes = prepare.payload.len();
-        let request = QueueRequest::Prepare {
-            at,
-            payload: prepare.payload,
-            producers: prepare.producers,
-            check_after: prepare.check_after,
-            dedup: prepare.dedup,
-        };
-        let answer = self.ask_to_keep(hint.leader, request, bytes, timeout);
-        answer.await?.prepared()
+        self.keep(here, ask, timeout, KeptAnswer::prepared).await
     }
 
-    async fn ask_to_keep(
+    /// Keeps a message here if this node leads, else has the leader keep it.
+    async fn keep<T>(
         &self,
-        leader: Option<weir_base::NodeId>,
-        request: QueueRequest,
-        bytes: usize,
+        here: QueueCall<T>,
+        ask: ToKeep,
         timeout: Duration,
-    ) -> Result<KeptAnswer, QueueCallError> {
+        read: fn(KeptAnswer) -> Result<T, QueueCallError>,
+    ) -> Result<T, QueueCallError> {
+        let leader = match here.await {
+            Err(QueueCallError::NotLeader(hint)) => hint.leader,
+            done => return done,
+        };
         let Some(leader) = leader.filter(|leader| *leader != self.0.node) else {
             return Err(QueueCallError::NotAvailable);
         };
         // As for batches: bytes on their way are bounded.
-        let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX);
+        let kib = u32::try_from(ask.payload_bytes / 1024 + 1).unwrap_or(u32::MAX);
         let Ok(_permit) = self.0.forwarding.kib.try_acquire_many(kib) else {
             return Err(QueueCallError::Overloaded);
         };
-        match self.ask_queue_of(leader, request, timeout).await? {
-            QueueAnswer::Kept(answer) => Ok(answer),
+        match self.ask_queue_of(leader, ask.request, timeout).await? {
+            QueueAnswer::Kept(answer) => read(answer),
             QueueAnswer::Standings(_)
             | QueueAnswer::Resolve(_)
             | QueueAnswer::Check(_)
@@ -238,27 +265,13 @@ impl Broker {
     /// Keeps a message for another node, if this one leads.
     pub(super) async fn schedule_for(&self, at: TopicPartition, schedule: Schedule) -> KeptAnswer {
         let queues: &dyn QueueApi = self;
-        match queues.schedule(at, schedule).await {
-            Ok(Scheduled::Kept(handle)) => KeptAnswer::Kept(handle.to_string()),
-            Ok(Scheduled::Duplicate { handle, told }) => KeptAnswer::Duplicate {
-                handle: handle.map(|handle| handle.to_string()),
-                told: told.map(|told| told.to_string()),
-            },
-            Err(error) => error.into(),
-        }
+        queues.schedule(at, schedule).await.into()
     }
 
     /// Keeps a half message for another node, if this one leads.
     pub(super) async fn prepare_for(&self, at: TopicPartition, prepare: Prepare) -> KeptAnswer {
         let queues: &dyn QueueApi = self;
-        match queues.prepare_once(at, prepare).await {
-            Ok(Prepared::Kept(handle)) => KeptAnswer::Kept(handle.to_string()),
-            Ok(Prepared::Duplicate { handle, told }) => KeptAnswer::Duplicate {
-                handle: Some(handle.to_string()),
-                told: told.map(|told| told.to_string()),
-            },
-            Err(error) => error.into(),
-        }
+        queues.prepare_once(at, prepare).await.into()
     }
 }
 
@@ -283,7 +296,8 @@ mod tests {
         let too_large = QueueCallError::TooLarge { size: 8, max: 7 };
         for error in refused.chain([too_large, QueueCallError::Indeterminate]) {
             let said = error.to_string();
-            assert_eq!(KeptAnswer::from(error).refusal().to_string(), said);
+            let refused = KeptAnswer::from(error).has();
+            assert_eq!(refused.err().map(|error| error.to_string()), Some(said));
         }
     }
 }

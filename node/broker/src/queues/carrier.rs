@@ -13,12 +13,13 @@ use weir_api::outgoing::{OutgoingSources, kept_payload, outgoing_payload};
 use weir_api::{Acks, AdminApi, AdminError, LogApi, NewTopic};
 use weir_base::batch::{BatchBuilder, Record};
 use weir_base::{BoxFuture, Offset, ProducerEpoch, ProducerId, RecordBatch, TopicPartition};
+use weir_queue::copies::append_copy;
 use weir_queue::{
     Destination, Outgoing, OutgoingMessage, Payload, QueueCommand, QueueMachine, QueueRecord,
     QueueState, Target, producer_sequence,
 };
 
-use super::read::find;
+use super::read::find_known;
 use crate::Broker;
 use crate::host::desk::Parcel;
 use crate::host::outbox::{Carrier, CarryError};
@@ -85,7 +86,7 @@ impl Carrier<QueueMachine> for QueueCarrier {
         let (broker, parent, journal) = (self.broker.clone(), self.parent, self.journal);
         Box::pin(async move {
             let to = match &parcel.destination {
-                Destination::Here => parent,
+                Destination::Here | Destination::Copies => parent,
                 Destination::There(target) => broker.target(target).await?,
             };
             let batch = broker.parcel_batch(&parcel, parent, journal).await?;
@@ -147,13 +148,15 @@ fn is_final(error: &AdminError) -> bool {
     }
 }
 
-/// The producer id of a journal: the same for ever, and no other's.
-fn producer_of(journal: TopicPartition) -> ProducerId {
+/// The producer id of a journal: the same for ever, and no other's. Copies have one of their
+/// own, since their sequence is.
+fn producer_of(journal: TopicPartition, to: &Destination) -> ProducerId {
     let id = u128::from_be_bytes(journal.topic.0);
     let [high, low] = [id >> 64, id & u128::from(u64::MAX)].map(|half| half % (1 << 64));
     let mixed = (high ^ low).wrapping_mul(0x9e37_79b9_7f4a_7c15) + u128::from(journal.index.0);
     let within = i64::try_from(mixed & ((1 << 62) - 1)).unwrap_or(0);
-    ProducerId(ProducerId::JOURNALS_FROM | within)
+    let lane = i64::from(*to == Destination::Copies) << 61;
+    ProducerId(ProducerId::JOURNALS_FROM | (within ^ lane))
 }
 
 impl Broker {
@@ -198,15 +201,20 @@ impl Broker {
         journal: TopicPartition,
     ) -> Result<RecordBatch, CarryError> {
         let batch = BatchBuilder::new(self.0.env.clock.wall()).producer(
-            producer_of(journal),
+            producer_of(journal, &parcel.destination),
             ProducerEpoch(0),
             producer_sequence(parcel.sequence),
         );
         let payloads = self.parcel_payloads(parcel, parent, journal).await?;
         let payloads = payloads.iter();
-        Ok(payloads
-            .fold(batch, |batch, payload| payload.append_to(batch))
-            .build())
+        let batch = if parcel.destination == Destination::Copies {
+            payloads.fold(batch.control(), |batch, payload| {
+                append_copy(payload, batch)
+            })
+        } else {
+            payloads.fold(batch, |batch, payload| payload.append_to(batch))
+        };
+        Ok(batch.build())
     }
 
     /// What a parcel's messages are to be appended as, in order.
@@ -259,7 +267,7 @@ impl Broker {
         let partition = self.0.replication.partition(at);
         let gone = || CarryError::later(format!("partition {at} is not held here"));
         let partition = partition.ok_or_else(gone)?;
-        let found = find(&partition, &offsets).await;
+        let found = find_known(&self.0.env, &partition, &offsets).await;
         let found = found.map_err(|error| CarryError::later(format!("read of {at}: {error}")))?;
         match found.end {
             None => Ok(found.records),

@@ -13,7 +13,7 @@ use weir_metadata::topic_options::settings;
 use weir_queue::{Feed, GroupNumber, MessageFacts, QueueCommand, QueueMachine, Want};
 use weir_replication::PartitionHandle;
 
-use super::read::{FindError, batches, open_if};
+use super::read::{FindError, batches, messages_if};
 use crate::Broker;
 use crate::host::desk::Desk;
 use crate::host::{Caller, HostError};
@@ -123,13 +123,12 @@ impl Feeder {
                 feed.no_messages.push((next, batch.base_offset()));
             }
             next = next.max(batch.base_offset());
-            if batch.header().attributes.is_control() {
-                feed.no_messages.push((next, batch.end_offset()));
-                next = batch.end_offset();
-                continue;
-            }
+            let header = batch.header();
+            let is_sent = header.is_idempotent() && header.producer_id.is_journal();
+            // Of a control batch, what is no copy of a message is none.
+            let has_holes = compacted || header.attributes.is_control();
             let from = next;
-            let opened = open_if(&batch, |offset| offset >= from).unwrap_or_else(|error| {
+            let opened = messages_if(&batch, |offset| offset >= from).unwrap_or_else(|error| {
                 // One bad batch must not stop the group: its messages count as missing.
                 tracing::error!(partition = %self.parent, %error, "queue passes over a batch");
                 Vec::new()
@@ -139,13 +138,18 @@ impl Feeder {
                     feed.end = next;
                     return Ok(feed);
                 }
-                if compacted && record.offset > next {
+                if has_holes && record.offset > next {
                     feed.no_messages.push((next, record.offset));
                 }
-                feed.facts.push(MessageFacts::of(&record, want.needs));
+                let facts = MessageFacts::of(&record, want.needs);
+                feed.facts.push(if is_sent {
+                    facts.sent_by_queue()
+                } else {
+                    facts
+                });
                 next = record.offset + 1;
             }
-            if compacted && batch.end_offset() > next {
+            if has_holes && batch.end_offset() > next {
                 feed.no_messages.push((next, batch.end_offset()));
             }
             next = next.max(batch.end_offset());

@@ -246,7 +246,7 @@ impl Seen {
             );
             into.gauge(
                 "weir_queue_retrying",
-                "Messages of a queue group that wait for a retry or for their time.",
+                "Messages of a queue group that wait for a retry.",
                 &labels,
                 of.retrying,
             );

@@ -94,6 +94,20 @@ impl Reconciliation {
         }
     }
 
+    /// Every delayed message that was kept is in the log, taken back, or still kept.
+    fn check_delays(&mut self) {
+        for line in &self.kept {
+            let delays = &line.delays;
+            let counted = delays.released + delays.cancelled + delays.releasing + line.delayed;
+            if delays.kept != counted {
+                self.amiss.push(format!(
+                    "{}-{}: {} delayed messages were kept, {counted} are accounted for",
+                    self.topic, line.partition, delays.kept
+                ));
+            }
+        }
+    }
+
     fn is_whole(&self) -> bool {
         let missing = self.hours.iter().any(|line| line.counts.missing > 0);
         self.gaps.is_empty() && self.amiss.is_empty() && !missing
@@ -113,6 +127,7 @@ impl Reconciliation {
             "DROPPED",
             "MISSING",
             "NO-MESSAGE",
+            "DELAYED",
             "SOUGHT",
             "PENDING",
             "OTHER-HOUR",
@@ -134,6 +149,7 @@ impl Reconciliation {
                 counts.dropped,
                 counts.missing,
                 counts.no_message,
+                counts.delayed,
             ];
             cells.extend(ended.map(|number| number.to_string()));
             cells.push(counts.sought.to_string());
@@ -150,6 +166,19 @@ impl Reconciliation {
                 out,
                 "not in the log of partition {}: {} delayed, {} half messages, {} on their way, {} undeliverable",
                 line.partition, line.delayed, line.halves, line.outgoing, line.undeliverable
+            )?;
+        }
+        for line in self.kept.iter().filter(|line| line.delays.kept > 0) {
+            let delays = &line.delays;
+            writeln!(
+                out,
+                "delayed on partition {}: {} kept = {} released + {} cancelled + {} on their way + {} waiting",
+                line.partition,
+                delays.kept,
+                delays.released,
+                delays.cancelled,
+                delays.releasing,
+                line.delayed
             )?;
         }
         for (group, gaps) in &self.gaps {
@@ -196,6 +225,7 @@ pub(crate) fn run(args: &ReconcileArgs, session: &mut Session<'_>) -> Result<()>
     }
     all.kept = of_all(&session.client, "/v1/queues-watch")?;
     all.kept.retain(|line| line.topic == args.topic);
+    all.check_delays();
     session.show(&all, Reconciliation::print)?;
     if !all.is_whole() {
         bail!(
@@ -209,6 +239,7 @@ pub(crate) fn run(args: &ReconcileArgs, session: &mut Session<'_>) -> Result<()>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use weir_api::console::DelaysView;
 
     #[test]
     fn more_gaps_than_are_remembered_are_said_to_be() {
@@ -231,6 +262,22 @@ mod tests {
             ..BooksView::default()
         };
         all.add("g", vec![books]);
+        all.kept.push(QueueStoreLine {
+            topic: "jobs".to_owned(),
+            partition: 2,
+            delayed: 3,
+            halves: 0,
+            halves_parked: 0,
+            outgoing: 0,
+            undeliverable: 0,
+            delays: DelaysView {
+                kept: 9,
+                released: 2,
+                cancelled: 1,
+                releasing: 1,
+            },
+        });
+        all.check_delays();
         let mut out = Vec::new();
         all.print(&mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
@@ -239,6 +286,8 @@ mod tests {
             "jobs-2 of g: only the first 1024 gaps are named, MISSING counts all",
             "jobs-2 of g: 5 messages were removed from the log before they were settled",
             "jobs-2 of g: the ledger is -1 off what is final",
+            "delayed on partition 2: 9 kept = 2 released + 1 cancelled + 1 on their way + 3 waiting",
+            "jobs-2: 9 delayed messages were kept, 7 are accounted for",
         ] {
             assert!(text.contains(line), "{line}: {text}");
         }

@@ -36,7 +36,11 @@ impl LiveGroup {
         turn: &mut Turn<'_>,
     ) -> Result<(), GroupError> {
         let member = member.ok_or(GroupError::UnknownMember)?;
-        self.check_generation(member, instance, generation)?;
+        if weir_base::mutant!(M34) {
+            self.check_member(member, instance)?;
+        } else {
+            self.check_generation(member, instance, generation)?;
+        }
         self.renew_session(member, turn);
         match self.phase {
             Phase::Completing { .. } => Err(GroupError::RebalanceInProgress),

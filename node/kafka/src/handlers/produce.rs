@@ -6,7 +6,8 @@
 //! connections have their turn; this one's next requests wait for it.
 //!
 //! On topics with queue groups, delivery times in headers are held against what can be kept;
-//! the batch is stored as it is, and who reads the log sees it at once.
+//! the batch is stored as it is, and who reads the log sees it at once. The broker takes it into
+//! the queue's timeline from there.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -36,6 +37,9 @@ use crate::session::{Handling, Reply, Started, yield_now};
 
 /// Pieces of records, of some 32 KiB, looked at before other connections get a turn.
 const STEPS_PER_TURN: u32 = 4;
+/// Most bytes of a record that is to be delivered later, decompressed: it is kept in one batch
+/// of a journal.
+const DELAYED_BYTES_MAX: usize = 32 * 1024 * 1024;
 const KEY_NEEDED: AppendError =
     AppendError::InvalidRecord(Cow::Borrowed("records of a compacted topic need a key"));
 
@@ -200,8 +204,16 @@ async fn check_inside(shared: &Shared, admitted: &Admitted) -> Result<(), Append
     check_delays(&records, now)
 }
 
-/// Refuses delivery times that no queue can keep to.
+/// Refuses delivery times that no queue can keep to, and what is too large to be kept.
 fn check_delays(records: &[Record], now: Timestamp) -> Result<(), AppendError> {
+    for record in records {
+        let mut headers = record.headers.iter();
+        let is_delayed = headers.any(|header| header.key.starts_with(DELIVER_PREFIX));
+        let (size, max) = (bytes_of(record), DELAYED_BYTES_MAX);
+        if is_delayed && size > max {
+            return Err(AppendError::TooLarge { size, max });
+        }
+    }
     let mut checked = records
         .iter()
         .map(|record| check_delivery_time(&record.headers, now));
@@ -209,6 +221,14 @@ fn check_delays(records: &[Record], now: Timestamp) -> Result<(), AppendError> {
     refused.map_or(Ok(()), |error| {
         Err(AppendError::InvalidRecord(error.to_string().into()))
     })
+}
+
+/// Of key, value and headers.
+fn bytes_of(record: &Record) -> usize {
+    let len = |bytes: Option<&Bytes>| bytes.map_or(0, Bytes::len);
+    let headers = record.headers.iter();
+    let headers = headers.map(|header| header.key.len() + len(header.value.as_ref()));
+    len(record.key.as_ref()) + len(record.value.as_ref()) + headers.sum::<usize>()
 }
 
 /// What appending takes besides the batches.
@@ -550,6 +570,23 @@ mod tests {
         assert!(matches!(refused, AppendError::InvalidRecord(_)));
         assert!(refused.to_string().contains("at most 366"), "{refused}");
         assert!(asks("weir.deliver.at", "soon").is_err());
+    }
+
+    #[test]
+    fn a_record_that_is_too_large_to_be_kept_is_not_delayed() {
+        let check = |name, bytes| {
+            let value = vec![0; bytes];
+            let batch = BatchBuilder::new(NOW);
+            let batch = batch.record_with_headers(None, Some(&value), &[(name, &b"5"[..])]);
+            check_delays(&batch.build().records().unwrap(), NOW)
+        };
+        let after = "weir.deliver.after";
+        let fits = DELAYED_BYTES_MAX - after.len() - 1;
+        assert_eq!(check(after, fits), Ok(()));
+        let (size, max) = (DELAYED_BYTES_MAX + 1, DELAYED_BYTES_MAX);
+        let refused = Err(AppendError::TooLarge { size, max });
+        assert_eq!(check(after, fits + 1), refused);
+        assert_eq!(check("other", fits + 1), Ok(()));
     }
 
     #[test]

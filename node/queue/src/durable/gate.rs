@@ -6,11 +6,12 @@
 //!
 //! What is kept counts as if it were at the end of the log already, where it will be: delayed
 //! messages, half messages, and what waits to leave for the log. Only batches on their way
-//! there do not, which would be counted twice once they are there (decisions/0007).
+//! there do not, which would be counted twice once they are there (decisions/0007). Nor do
+//! records of the log that were taken in, whose messages are kept: see `originals.rs`.
 
 use weir_base::Offset;
 
-use super::{QueueState, StoredGroup};
+use super::{Originals, QueueState, StoredGroup};
 use crate::ids::GroupName;
 use crate::record::Destination;
 use crate::settings::{Capacity, OnFull, Target};
@@ -49,7 +50,8 @@ pub struct Gate {
     drops: Option<Offset>,
     /// Of those, the one that may hold least, and how much.
     drops_least: Option<(u64, GroupName)>,
-    /// Position and name of the hindmost group without a limit of its own.
+    /// The hindmost group without a limit of its own: its position, moved on by the
+    /// originals behind that, and its name.
     hindmost: Option<(Offset, GroupName)>,
     /// Messages that are kept, and will be at the end of the log.
     kept: u64,
@@ -146,11 +148,12 @@ impl Gate {
         (waiting >= default.messages_max).then_some((group, default))
     }
 
-    fn add(&mut self, group: &StoredGroup) {
+    fn add(&mut self, group: &StoredGroup, originals: &Originals) {
         let (Some(name), Some(settings)) = (&group.name, &group.settings) else {
             return;
         };
         let position = group.position();
+        let position = Offset(position.0.saturating_add(originals.from(position)));
         let Some(capacity) = &settings.capacity else {
             if is_before(position, self.hindmost.as_ref().map(|(at, _)| *at)) {
                 self.hindmost = Some((position, name.clone()));
@@ -202,7 +205,8 @@ impl QueueState {
             kept: self.kept(),
             ..Gate::default()
         };
-        self.groups.values().for_each(|group| gate.add(group));
+        let groups = self.groups.values();
+        groups.for_each(|group| gate.add(group, &self.originals));
         gate
     }
 }

@@ -157,7 +157,9 @@ impl StoredGroup {
             | QueueRecord::Departing { .. }
             | QueueRecord::Replay { .. }
             | QueueRecord::MovedBack { .. }
-            | QueueRecord::Aside { .. } => {}
+            | QueueRecord::Aside { .. }
+            | QueueRecord::Delays(_)
+            | QueueRecord::TakenIn { .. } => {}
         }
     }
 }

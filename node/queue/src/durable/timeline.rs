@@ -1,7 +1,7 @@
 //! Delayed messages in the order they are due: 20 bytes each, in sorted leaves.
 //!
 //! A leaf holds up to 1,024 packed entries: 6 bytes deadline, 6 number, 6 place of the
-//! payload in the journal, 2 size. Inserting costs a search and moves at most 10 KiB;
+//! payload in the journal (its top bit says whether the message is in the log too), 2 size. Inserting costs a search and moves at most 10 KiB;
 //! taking the first moves nothing. Leaves grow by 64 entries at a time, so that little of
 //! what they hold is room.
 
@@ -19,6 +19,8 @@ const LEAF_MAX: usize = 1024;
 const LEAF_STEP: usize = 64;
 /// Sizes are kept in units of this many bytes, rounded up.
 const SIZE_UNIT: usize = 64;
+/// Set in the place of what is in the log too.
+const LOGGED: u64 = 1 << 47;
 
 type Packed = [u8; 20];
 type Key = [u8; 12];
@@ -29,6 +31,8 @@ pub(crate) struct Pending {
     pub(crate) deliver_at: Timestamp,
     pub(crate) number: EntryNumber,
     pub(crate) payload_at: Offset,
+    /// Whether it is in the partition's log as it was sent: then queues alone get it.
+    pub(crate) is_logged: bool,
     /// At least the payload's size, unless that is above 4 MiB.
     pub(crate) bytes: usize,
 }
@@ -63,7 +67,13 @@ fn key(deliver_at: Timestamp, entry: EntryNumber) -> Key {
 fn pack(pending: &Pending) -> Packed {
     let mut packed = [0; 20];
     packed[..12].copy_from_slice(&key(pending.deliver_at, pending.number));
-    packed[12..18].copy_from_slice(&six(pending.payload_at.0));
+    let place = pending.payload_at.0.min(LOGGED - 1);
+    let place = if pending.is_logged {
+        place | LOGGED
+    } else {
+        place
+    };
+    packed[12..18].copy_from_slice(&six(place));
     let units = u16::try_from(pending.bytes.div_ceil(SIZE_UNIT)).unwrap_or(u16::MAX);
     packed[18..].copy_from_slice(&units.to_be_bytes());
     packed
@@ -71,10 +81,12 @@ fn pack(pending: &Pending) -> Packed {
 
 fn unpack(packed: &Packed) -> Pending {
     let units = usize::try_from(number(&packed[18..])).unwrap_or(usize::MAX);
+    let place = number(&packed[12..18]);
     Pending {
         deliver_at: Timestamp(number(&packed[..6]).cast_signed()),
         number: EntryNumber(number(&packed[6..12])),
-        payload_at: Offset(number(&packed[12..18])),
+        payload_at: Offset(place & !LOGGED),
+        is_logged: place & LOGGED != 0,
         bytes: units * SIZE_UNIT,
     }
 }
@@ -180,10 +192,6 @@ impl Timeline {
         true
     }
 
-    pub(crate) fn first(&self) -> Option<Pending> {
-        self.leaves.first_key_value()?.1.front().map(unpack)
-    }
-
     /// In the order they are due.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Pending> {
         self.leaves.values().flatten().map(unpack)
@@ -249,6 +257,7 @@ mod tests {
             deliver_at: Timestamp(at.cast_signed()),
             number: EntryNumber(number),
             payload_at: Offset(number * 3),
+            is_logged: number.is_multiple_of(3),
             bytes: 64,
         }
     }
@@ -286,7 +295,7 @@ mod tests {
             let expected = || twin.iter().map(|(at, number)| pending(*at, *number));
             assert_eq!(timeline.len(), twin.len());
             assert!(timeline.iter().eq(expected()));
-            assert_eq!(timeline.first(), expected().next());
+            assert_eq!(timeline.iter().next(), expected().next());
             let (at, number) = *twin.iter().nth(5_000).unwrap();
             let after = timeline.after(Timestamp(at.cast_signed()), EntryNumber(number));
             assert!(after.eq(expected().skip(5_001)));
@@ -296,7 +305,7 @@ mod tests {
             for (at, number) in twin {
                 assert!(timeline.remove(Timestamp(at.cast_signed()), EntryNumber(number)));
             }
-            assert!(timeline.first().is_none() && timeline.leaves.is_empty());
+            assert!(timeline.len() == 0 && timeline.leaves.is_empty());
         }
     }
 

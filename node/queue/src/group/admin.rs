@@ -58,8 +58,10 @@ impl LiveGroup {
         }
     }
 
-    /// Replaces the settings. What decides who is delivered beside whom begins anew, as
-    /// after a fail-over.
+    /// Replaces the settings. Where other messages are wanted, or others may be delivered
+    /// beside each other, all is read again from the first that is not final. What is in
+    /// flight stays so, and its receipts count (decisions/0009); but an order that begins
+    /// anew begins with nothing in flight: there deliveries end, as attempts.
     pub(crate) fn set(
         &mut self,
         turn: &mut Turn<'_>,
@@ -69,19 +71,33 @@ impl LiveGroup {
             return Ok(());
         }
         let filter = settings.filter.compile();
-        self.filter = filter.map_err(|error| QueueError::Settings(error.into()))?;
-        let old = std::mem::replace(&mut self.settings, settings);
-        if old.pacing.rate != self.settings.pacing.rate {
+        let filter = filter.map_err(|error| QueueError::Settings(error.into()))?;
+        let old = &self.settings;
+        let (was_fifo, is_fifo) = (old.fifo, settings.fifo);
+        let other_messages = old.filter != settings.filter;
+        let other_places = old.pacing.key_concurrency != settings.pacing.key_concurrency;
+        let other_order = was_fifo != is_fifo || (is_fifo && other_messages);
+        if other_order {
+            self.end_all(turn);
+        }
+        if self.settings.pacing.rate != settings.pacing.rate {
             self.forget_pace();
         }
-        let new = &self.settings;
-        let places = |settings: &GroupSettings| (settings.fifo, settings.pacing.key_concurrency);
-        if places(&old) != places(new) || old.filter != new.filter {
+        self.filter = filter;
+        self.settings = settings;
+        if other_order || other_messages || (other_places && !is_fifo) {
             let position = turn.stored(self.number).position();
-            self.restart(turn, position);
+            self.read_again(position);
         }
         self.record_settings(turn, turn.stored(self.number).start);
         Ok(())
+    }
+
+    /// Ends all deliveries. What that made final is recorded here: the marks are forgotten.
+    fn end_all(&mut self, turn: &mut Turn<'_>) {
+        let held: Vec<Offset> = self.leases.keys().copied().collect();
+        self.abandon_all(turn, held);
+        self.flush(turn);
     }
 
     /// Forgets all that was read ahead; receives go on waiting.
@@ -90,17 +106,25 @@ impl LiveGroup {
             let timer = crate::timers::Timer::Lease(self.number, offset);
             turn.core.timers.disarm(lease.until, timer);
         }
-        self.messages.clear();
+        self.repeats.clear();
+        self.read_again(position);
+    }
+
+    /// Forgets all that was read ahead and is not in flight.
+    fn read_again(&mut self, position: Offset) {
+        let leases = &self.leases;
+        self.messages
+            .retain(|offset, _| leases.contains_key(offset));
         self.ready.clear();
         self.keys.clear();
         self.lines.clear();
-        self.repeats.clear();
         self.marks.clear();
         self.touched.clear();
         self.marked = false;
         (self.held, self.retrying) = (0, 0);
         self.wanted = None;
         self.position = position;
+        self.take_places();
     }
 
     /// Moves the group. The ledger says how many messages were made final or pending
@@ -152,7 +176,7 @@ impl LiveGroup {
     ) -> bool {
         let position = state.stored(self.number).position();
         let max = self.dropping(default);
-        max.is_some_and(|max| position.0.saturating_add(max) < end.0)
+        max.is_some_and(|max| state.originals.waiting(position, end) > max)
     }
 
     /// Drops the oldest messages that are not in flight, down to the group's capacity.
@@ -165,7 +189,7 @@ impl LiveGroup {
         let Some(messages_max) = self.dropping(default) else {
             return 0;
         };
-        let to = Offset(end.0.saturating_sub(messages_max));
+        let to = turn.state.originals.room_from(messages_max, end);
         let old = self.messages.range(..to);
         let old = old.filter(|(_, message)| message.state != State::InFlight);
         let old: Vec<Offset> = old.map(|(offset, _)| *offset).collect();
@@ -295,9 +319,8 @@ impl LiveGroup {
                 until: lease.until,
             },
             (State::Retrying, _, Some(attempts)) => Standing::Retrying(attempts.clone()),
-            (State::Retrying, _, None) => Standing::Delayed(message.not_before.unwrap_or(turn.now)),
             (State::Queued, ..) => Standing::Queued,
-            (State::Ready | State::InFlight, ..) => Standing::Ready,
+            (State::Ready | State::InFlight | State::Retrying, ..) => Standing::Ready,
         }
     }
 

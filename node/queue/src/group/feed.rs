@@ -26,7 +26,8 @@ impl LiveGroup {
             let hour = hour_of(facts.stored_at);
             self.take_hole(turn, feed, (next, facts.offset), hour);
             next = facts.offset + 1;
-            if !self.is_final(turn, facts.offset) {
+            // What is in flight was read before the settings changed.
+            if !self.is_final(turn, facts.offset) && !self.messages.contains_key(&facts.offset) {
                 self.take_in(turn, facts, hour);
             }
         }
@@ -58,7 +59,11 @@ impl LiveGroup {
     fn take_in(&mut self, turn: &mut Turn<'_>, facts: &MessageFacts, hour: u32) {
         let offset = facts.offset;
         let is_for_others = facts.only.is_some_and(|only| only != self.name_hash);
-        let ending = if is_for_others || !self.filter.wants(facts) {
+        let delays = turn.state.delays.as_ref();
+        let comes_later = facts.not_before.zip(delays);
+        let ending = if comes_later.is_some_and(|(at, delays)| delays.take(at)) {
+            Some(Ending::Delayed)
+        } else if is_for_others || !self.filter.wants(facts) {
             Some(Ending::Filtered)
         } else if self.is_superseded(turn, facts.key, facts.version) {
             Some(Ending::Superseded)
@@ -77,12 +82,10 @@ impl LiveGroup {
             bytes: facts.bytes,
             key: facts.key,
             version: facts.version,
-            not_before: facts.not_before,
         };
         self.messages.insert(offset, message);
         let retry_at = attempts.map(|attempts| attempts.next_at);
-        let due = retry_at.max(facts.not_before);
-        match due.filter(|due| *due > turn.now) {
+        match retry_at.filter(|due| *due > turn.now) {
             Some(due) if !self.has_line(facts.key) => {
                 self.retry_later(turn, offset, due);
                 if let Some(key) = facts.key.filter(|_| self.settings.fifo) {

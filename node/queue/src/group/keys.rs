@@ -63,6 +63,17 @@ impl LiveGroup {
         !waits
     }
 
+    /// Counts the places of what is in flight when everything else is read again. They may be
+    /// more than there are; who waits for one waits until they are fewer.
+    pub(super) fn take_places(&mut self) {
+        if self.settings.fifo || self.settings.pacing.key_concurrency.is_none() {
+            return;
+        }
+        for key in self.messages.values().filter_map(|message| message.key) {
+            self.keys.entry(key).or_default().taken += 1;
+        }
+    }
+
     /// Gives a place back; the next in line gets it.
     pub(super) fn release(&mut self, key: Option<KeyHash>) {
         let (Some(places), Some(hash)) = (self.settings.pacing.key_concurrency, key) else {

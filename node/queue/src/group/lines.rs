@@ -15,7 +15,7 @@
 
 use std::collections::VecDeque;
 
-use weir_base::{Offset, Timestamp};
+use weir_base::Offset;
 
 use super::LiveGroup;
 use crate::ids::KeyHash;
@@ -81,13 +81,13 @@ impl LiveGroup {
 
     /// Takes the next of a message group out, to go with what the receive that is served
     /// was given of it.
-    pub(super) fn next_of_run(&mut self, now: Timestamp, key: KeyHash) -> Option<Offset> {
+    pub(super) fn next_of_run(&mut self, key: KeyHash) -> Option<Offset> {
         let most = self.settings.pacing.key_concurrency.unwrap_or(u32::MAX);
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         let line = self.lines.get_mut(&key).filter(|line| line.out < most)?;
         let next = *line.offsets.get(line.out)?;
         let message = self.messages.get(&next)?;
-        if message.ended > 0 || message.not_before.is_some_and(|due| due > now) {
+        if message.ended > 0 {
             return None;
         }
         let before = line.offsets.get(line.out.checked_sub(1)?)?;

@@ -35,8 +35,9 @@ impl LiveGroup {
         self.marked = true;
     }
 
-    /// Makes all of `from..to` final that is not; gives how many. `decided` if it would not
-    /// come out the same when the messages were read again.
+    /// Makes all of `from..to` final that is not and is not in flight, which is for its holder
+    /// to say; gives how many. `decided` if it would not come out the same when the messages
+    /// were read again.
     pub(super) fn mark_range(
         &mut self,
         turn: &Turn<'_>,
@@ -51,9 +52,13 @@ impl LiveGroup {
         let first = (from.0 / BLOCK_OFFSETS).max(turn.stored(self.number).cursor());
         let mut marked = 0;
         for number in first..to.0.div_ceil(BLOCK_OFFSETS) {
-            let fresh = self
-                .block(turn, number)
-                .mark(bits(number, from, to), hour, ending);
+            let mut offsets = bits(number, from, to);
+            let base = Offset(number * BLOCK_OFFSETS);
+            let here = from.max(base)..to.min(base + BLOCK_OFFSETS);
+            for (held, _) in self.leases.range(here) {
+                offsets &= !(1 << (held.0 % BLOCK_OFFSETS));
+            }
+            let fresh = self.block(turn, number).mark(offsets, hour, ending);
             if fresh > 0 && decided {
                 self.touched.push(number);
             }

@@ -46,8 +46,7 @@ impl LiveGroup {
         let invisible = check_invisible(receive.invisible.unwrap_or(self.settings.invisible))?;
         let options = &turn.core.options;
         let batch_max = receive.batch_max.min(options.batch_max);
-        let (least, most) = (turn.now + options.wait_min, turn.now + options.wait_max);
-        let until = receive.wait_until.max(least).min(most);
+        let until = turn.now + options.bounded_wait(receive.wait);
         self.asked_at = turn.now;
         if let Some(id) = &receive.attempt_id {
             if let Some(again) = self.repeat(turn, id, invisible) {
@@ -211,7 +210,7 @@ impl LiveGroup {
                 let next = (given.len() < batch_max
                     && self.leases.len() < in_flight_max
                     && self.pace_allows(turn.now))
-                .then(|| self.next_of_run(turn.now, *key))
+                .then(|| self.next_of_run(*key))
                 .flatten();
                 if let Some(offset) = next {
                     given.push(offset);
@@ -256,7 +255,7 @@ impl LiveGroup {
             .then(|| turn.stored(self.number).attempts.get(&offset))
             .flatten();
         let due = attempts.map(|attempts| attempts.next_at);
-        due.max(message.not_before).filter(|due| *due > turn.now)
+        due.filter(|due| *due > turn.now)
     }
 
     /// Leases a message to the receive that is served.

@@ -150,6 +150,11 @@ impl LiveGroup {
             .iter()
             .filter(|(_, lease)| lease.member == *member);
         let held: Vec<Offset> = held.map(|(offset, _)| *offset).collect();
+        self.abandon_all(turn, held);
+    }
+
+    /// Deliveries, in order, are taken from who has them.
+    pub(super) fn abandon_all(&mut self, turn: &mut Turn<'_>, held: Vec<Offset>) {
         for offset in held {
             // What was behind another in its run was called back with it.
             if self.leases.contains_key(&offset) {

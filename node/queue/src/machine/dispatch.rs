@@ -9,6 +9,7 @@ use crate::command::QueueCommand;
 use crate::delay;
 use crate::durable::QueueState;
 use crate::half;
+use crate::intake;
 use crate::record::Ending;
 use crate::reply::QueueReply;
 use crate::turn::{Out, Turn};
@@ -35,6 +36,7 @@ fn on_store(
         QueueCommand::ListScheduled { after, limit } => {
             QueueReply::ListScheduled(delay::list(turn, after, limit))
         }
+        QueueCommand::TakeIn(take) => QueueReply::TakeIn(intake::take_in(turn, take)),
         QueueCommand::Prepare(wish) => QueueReply::Prepare(half::prepare(turn, wish)),
         QueueCommand::Resolve {
             handle, decision, ..
@@ -43,10 +45,10 @@ fn on_store(
             member,
             producers,
             batch_max,
-            wait_until,
+            wait,
         } => {
             let who = (member, producers);
-            live.checks.wait(turn, token, who, batch_max, wait_until);
+            live.checks.wait(turn, token, who, batch_max, wait);
             return None;
         }
         QueueCommand::CheckMissed { handle } => {
@@ -209,6 +211,7 @@ pub(super) fn on_command(
         QueueCommand::Schedule(_)
         | QueueCommand::Cancel { .. }
         | QueueCommand::ListScheduled { .. }
+        | QueueCommand::TakeIn(_)
         | QueueCommand::Prepare(_)
         | QueueCommand::Resolve { .. }
         | QueueCommand::AwaitChecks { .. }

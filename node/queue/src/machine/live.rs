@@ -14,6 +14,7 @@ use crate::error::QueueError;
 use crate::group::LiveGroup;
 use crate::half::Checks;
 use crate::ids::{GroupName, GroupNumber, MemberName};
+use crate::intake;
 use crate::options::QueueOptions;
 use crate::replay::Replays;
 use crate::reply::{QueueMeasure, QueueReply};
@@ -78,6 +79,7 @@ impl QueueLive {
             now,
             out,
         };
+        intake::begin(&mut turn);
         for (number, stored) in &state.groups {
             let (Some(name), Some(settings)) = (&stored.name, &stored.settings) else {
                 continue;
@@ -153,7 +155,7 @@ impl QueueLive {
         }
         turned.clear();
         self.turned = turned;
-        self.core.end_turn();
+        self.core.end_turn(out);
     }
 
     pub(super) fn ensure_group(
@@ -272,12 +274,12 @@ impl QueueLive {
         Ok(())
     }
 
-    /// Gives whether the next timer may be looked at.
+    /// A timer is due.
     pub(super) fn on_timer(
         &mut self,
         (state, now, out): (&QueueState, Timestamp, &mut Out),
         timer: Timer,
-    ) -> bool {
+    ) {
         match timer {
             Timer::Lease(group, offset) => {
                 self.on_group((state, now, out), group, |group, turn| {
@@ -307,7 +309,7 @@ impl QueueLive {
                     now,
                     out,
                 };
-                return self.checks.on_due(&mut turn, number);
+                self.checks.on_due(&mut turn, number);
             }
             // What it wants then is asked for after the turn.
             Timer::Replay => self.replays.on_due(now),
@@ -322,7 +324,6 @@ impl QueueLive {
                 self.checks.on_wait_over(&mut turn, token);
             }
         }
-        true
     }
 
     pub(super) fn on_expiry(
@@ -392,6 +393,8 @@ impl QueueLive {
             halves_parked: count(halves_parked),
             outgoing: count(outgoing.sum::<usize>() + state.departing()),
             aside: count(state.aside()),
+            delays: state.delays().0,
+            releasing: state.releasing(),
         }
     }
 

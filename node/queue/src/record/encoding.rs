@@ -1,12 +1,14 @@
 //! Bytes of records: postcard, a key and a value each with a tag in front.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use weir_base::{Offset, Timestamp};
 
 use super::{
-    Block, Counts, Departure, Destination, HalfChecks, Outgoing, QueueRecord, Reign,
+    Block, Counts, Delays, Departure, Destination, HalfChecks, Outgoing, QueueRecord, Reign,
     StoredAttempts, StoredDecision, StoredDedup, StoredGroupSettings, StoredHalf, StoredVersion,
 };
 use crate::aside::StoredAside;
@@ -50,6 +52,8 @@ enum Key {
     Replay(EntryNumber),
     MovedBack(u64),
     Aside(EntryNumber),
+    Delays,
+    TakenIn(u64),
 }
 
 /// The value. Append-only: a changed field means a new variant beside the old one.
@@ -58,9 +62,9 @@ enum Value {
     Reign(Reign),
     Group(StoredGroupSettings),
     Number(u64),
-    Block(Block),
+    Block(OldBlock),
     Attempts(StoredAttempts),
-    Ledger(Counts),
+    Ledger(OldCounts),
     Version(StoredVersion),
     Payload(Bytes),
     Until(Timestamp),
@@ -73,6 +77,97 @@ enum Value {
     Bits(u128),
     Aside(StoredAside),
     Dedup(StoredDedup),
+    /// A replay of the letters of one group alone.
+    ReplayOf(Arc<str>, StoredReplay),
+    Delays(Delays),
+    /// A delayed message that is in the log too.
+    Logged(Offset, Bytes),
+    /// With delayed messages among those that are counted.
+    DelayedBlock(Block),
+    /// As well.
+    DelayedLedger(Counts),
+}
+
+/// Counts without delayed messages, as most are.
+#[derive(Serialize, Deserialize)]
+struct OldCounts {
+    acked: u64,
+    dead_lettered: u64,
+    forwarded: u64,
+    filtered: u64,
+    superseded: u64,
+    dropped: u64,
+    missing: u64,
+    no_message: u64,
+    sought: i64,
+}
+
+/// A block without delayed messages.
+#[derive(Serialize, Deserialize)]
+struct OldBlock {
+    finished: u128,
+    counts: Vec<(u32, OldCounts)>,
+}
+
+impl From<Counts> for OldCounts {
+    fn from(counts: Counts) -> Self {
+        Self {
+            acked: counts.acked,
+            dead_lettered: counts.dead_lettered,
+            forwarded: counts.forwarded,
+            filtered: counts.filtered,
+            superseded: counts.superseded,
+            dropped: counts.dropped,
+            missing: counts.missing,
+            no_message: counts.no_message,
+            sought: counts.sought,
+        }
+    }
+}
+
+impl From<OldCounts> for Counts {
+    fn from(old: OldCounts) -> Self {
+        Self {
+            acked: old.acked,
+            dead_lettered: old.dead_lettered,
+            forwarded: old.forwarded,
+            filtered: old.filtered,
+            superseded: old.superseded,
+            dropped: old.dropped,
+            missing: old.missing,
+            no_message: old.no_message,
+            delayed: 0,
+            sought: old.sought,
+        }
+    }
+}
+
+fn block_value(block: Block) -> Value {
+    if block.counts.iter().any(|(_, counts)| counts.delayed > 0) {
+        return Value::DelayedBlock(block);
+    }
+    let counts = block.counts.into_iter();
+    Value::Block(OldBlock {
+        finished: block.finished,
+        counts: counts.map(|(hour, counts)| (hour, counts.into())).collect(),
+    })
+}
+
+fn ledger_value(counts: Counts) -> Value {
+    match counts.delayed {
+        0 => Value::Ledger(counts.into()),
+        _ => Value::DelayedLedger(counts),
+    }
+}
+
+impl From<OldBlock> for Block {
+    fn from(old: OldBlock) -> Self {
+        let counts = old.counts.into_iter();
+        Self {
+            finished: old.finished,
+            counts: counts.map(|(hour, counts)| (hour, counts.into())).collect(),
+        }
+    }
 }
 
 impl QueueRecord {
@@ -92,14 +187,14 @@ impl QueueRecord {
                 group,
                 block,
                 value,
-            } => (Key::Block(group, block), value.map(Value::Block)),
+            } => (Key::Block(group, block), value.map(block_value)),
             QueueRecord::Attempts {
                 group,
                 offset,
                 value,
             } => (Key::Attempts(group, offset), value.map(Value::Attempts)),
             QueueRecord::Ledger { group, hour, value } => {
-                (Key::Ledger(group, hour), value.map(Value::Ledger))
+                (Key::Ledger(group, hour), value.map(ledger_value))
             }
             QueueRecord::Gap {
                 group,
@@ -112,10 +207,14 @@ impl QueueRecord {
             QueueRecord::Scheduled {
                 deliver_at,
                 number,
+                logged,
                 payload,
             } => (
                 Key::Scheduled(deliver_at, number),
-                payload.map(Value::Payload),
+                payload.map(|payload| match logged {
+                    Some(at) => Value::Logged(at, payload),
+                    None => Value::Payload(payload),
+                }),
             ),
             QueueRecord::Cancelled { number, until } => {
                 (Key::Cancelled(number), until.map(Value::Until))
@@ -153,13 +252,19 @@ impl QueueRecord {
                 Key::Departing(destination, number),
                 value.map(Value::Departing),
             ),
-            QueueRecord::Replay { number, value } => {
-                (Key::Replay(number), value.map(Value::Replay))
-            }
+            QueueRecord::Replay { number, value } => (
+                Key::Replay(number),
+                value.map(|value| match value.filter.group.clone() {
+                    Some(group) => Value::ReplayOf(group, value),
+                    None => Value::Replay(value),
+                }),
+            ),
             QueueRecord::MovedBack { block, bits } => {
                 (Key::MovedBack(block), bits.map(Value::Bits))
             }
             QueueRecord::Aside { number, value } => (Key::Aside(number), value.map(Value::Aside)),
+            QueueRecord::Delays(delays) => (Key::Delays, Some(Value::Delays(delays))),
+            QueueRecord::TakenIn { block, bits } => (Key::TakenIn(block), bits.map(Value::Bits)),
         }
     }
 
@@ -198,7 +303,12 @@ impl QueueRecord {
             Key::Block(group, block) => QueueRecord::Block {
                 group,
                 block,
-                value: of!(Block),
+                value: match value {
+                    None => None,
+                    Some(Value::Block(old)) => Some(old.into()),
+                    Some(Value::DelayedBlock(block)) => Some(block),
+                    Some(_) => return Err(RecordError::Mismatch),
+                },
             },
             Key::Attempts(group, offset) => QueueRecord::Attempts {
                 group,
@@ -208,7 +318,12 @@ impl QueueRecord {
             Key::Ledger(group, hour) => QueueRecord::Ledger {
                 group,
                 hour,
-                value: of!(Ledger),
+                value: match value {
+                    None => None,
+                    Some(Value::Ledger(old)) => Some(old.into()),
+                    Some(Value::DelayedLedger(counts)) => Some(counts),
+                    Some(_) => return Err(RecordError::Mismatch),
+                },
             },
             Key::Gap(group, from) => QueueRecord::Gap {
                 group,
@@ -220,11 +335,20 @@ impl QueueRecord {
                 key,
                 value: of!(Version),
             },
-            Key::Scheduled(deliver_at, number) => QueueRecord::Scheduled {
-                deliver_at,
-                number,
-                payload: of!(Payload),
-            },
+            Key::Scheduled(deliver_at, number) => {
+                let (logged, payload) = match value {
+                    None => (None, None),
+                    Some(Value::Payload(payload)) => (None, Some(payload)),
+                    Some(Value::Logged(at, payload)) => (Some(at), Some(payload)),
+                    Some(_) => return Err(RecordError::Mismatch),
+                };
+                QueueRecord::Scheduled {
+                    deliver_at,
+                    number,
+                    logged,
+                    payload,
+                }
+            }
             Key::Cancelled(number) => QueueRecord::Cancelled {
                 number,
                 until: of!(Until),
@@ -266,7 +390,15 @@ impl QueueRecord {
             },
             Key::Replay(number) => QueueRecord::Replay {
                 number,
-                value: of!(Replay),
+                value: match value {
+                    None => None,
+                    Some(Value::Replay(value)) => Some(value),
+                    Some(Value::ReplayOf(group, mut value)) => {
+                        value.filter.group = Some(group);
+                        Some(value)
+                    }
+                    Some(_) => return Err(RecordError::Mismatch),
+                },
             },
             Key::MovedBack(block) => QueueRecord::MovedBack {
                 block,
@@ -275,6 +407,11 @@ impl QueueRecord {
             Key::Aside(number) => QueueRecord::Aside {
                 number,
                 value: of!(Aside),
+            },
+            Key::Delays => QueueRecord::Delays(of!(Delays).ok_or(RecordError::Mismatch)?),
+            Key::TakenIn(block) => QueueRecord::TakenIn {
+                block,
+                bits: of!(Bits),
             },
         })
     }

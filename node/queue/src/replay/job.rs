@@ -70,6 +70,10 @@ pub struct ReplayFilter {
     pub key: Option<Arc<str>>,
     /// With this tag.
     pub tag: Option<Arc<str>>,
+    /// Given up by this group: others may have their letters on the same partition. On record
+    /// it stands beside the rest, which had it not from the beginning.
+    #[serde(skip)]
+    pub group: Option<Arc<str>>,
 }
 
 /// What an operator does to a replay.
@@ -184,9 +188,15 @@ impl StartReplay {
             return Err(ReplayError::Rate { asked, most });
         }
         let ReplayFilter {
-            cause, key, tag, ..
+            cause,
+            key,
+            tag,
+            group,
+            since: _,
+            until: _,
         } = &self.filter;
-        for text in [cause, key, tag].into_iter().flatten().chain([&self.by]) {
+        let texts = [cause, key, tag, group].into_iter().flatten();
+        for text in texts.chain([&self.by]) {
             check_text(text)?;
         }
         Ok(())
@@ -238,6 +248,7 @@ impl ReplayFilter {
             && self.cause.as_ref().is_none_or(is_cause)
             && self.key.as_ref().is_none_or(is_key)
             && (self.tag.as_ref()).is_none_or(|tag| facts.tag.as_ref() == Some(tag))
+            && (self.group.as_ref()).is_none_or(|group| letter.group.as_ref() == Some(group))
     }
 }
 

@@ -16,7 +16,12 @@ macro_rules! ensure {
 pub(crate) use ensure;
 
 pub(crate) const ATTEMPTS_MAX: u16 = 3;
-pub(crate) const GROUPS: [&str; 4] = ["plain", "fifo", "tags", "versions"];
+pub(crate) const GROUPS: [&str; 5] = ["plain", "fifo", "tags", "versions", "small"];
+/// Deliveries a second to the last of them, and how many of them it is owed when nobody asked.
+pub(crate) const RATE: u32 = 20;
+const OWED: usize = 5;
+/// What the last of them may hold: its oldest are dropped.
+pub(crate) const SMALL: u64 = 40;
 
 /// A message of the partition.
 #[derive(Debug, Clone)]
@@ -28,7 +33,15 @@ pub(crate) struct Produced {
     pub(crate) at: Timestamp,
 }
 
+/// When the journal of a history began.
+pub(crate) const BEGUN: Timestamp = Timestamp(1_000_000);
+
 impl Produced {
+    /// Whether a copy of it comes instead.
+    pub(crate) fn comes_later(&self) -> bool {
+        self.not_before.is_some_and(|at| at > BEGUN)
+    }
+
     /// What it tells as a dead letter; a fifth do not tell where they came from.
     pub(crate) fn letter(&self) -> LetterFacts {
         let origin = Target {
@@ -57,6 +70,10 @@ impl Produced {
                 .cause
                 .as_ref()
                 .is_none_or(|wanted| **wanted == *cause)
+            && filter
+                .group
+                .as_ref()
+                .is_none_or(|group| **group == *GROUPS[usize::from(self.tag)])
             && filter.since.is_none_or(|since| since <= self.at)
             && filter.until.is_none_or(|until| until > self.at)
     }
@@ -78,6 +95,10 @@ pub(crate) struct Group {
     pub(crate) dead: BTreeSet<u64>,
     /// Final by a seek.
     pub(crate) sought: BTreeSet<u64>,
+    /// Final for want of room.
+    pub(crate) dropped: BTreeSet<u64>,
+    /// When something was delivered, in the last second of this reign.
+    times: Vec<Timestamp>,
     /// Live deliveries.
     pub(crate) leases: BTreeMap<u64, Lease>,
     /// How often a message was given behind another of its message group.
@@ -96,7 +117,8 @@ pub(crate) struct Group {
 
 impl Group {
     pub(crate) fn is_final(&self, offset: u64) -> bool {
-        self.acked.contains(&offset) || self.dead.contains(&offset) || self.sought.contains(&offset)
+        let all = [&self.acked, &self.dead, &self.sought, &self.dropped];
+        all.iter().any(|ended| ended.contains(&offset))
     }
 
     fn deliver(
@@ -127,8 +149,10 @@ impl Group {
             "Q2: attempt {} of {offset}",
             given.attempt
         );
-        let due = message.not_before.is_none_or(|due| due <= at);
-        ensure!(due, "Q4: {offset} comes before it may");
+        ensure!(
+            !message.comes_later(),
+            "Q4: {offset} comes, and not its copy"
+        );
         let ended = self.ended.get(&offset).copied().unwrap_or(0);
         ensure!(
             given.attempt > ended,
@@ -167,6 +191,8 @@ impl Group {
             ensure!(message.version >= *newest, "C21: an older version comes");
             *newest = message.version;
         }
+        self.times.retain(|time| time.0 > at.0 - 1_000);
+        self.times.push(at);
         self.last.insert(offset, given.attempt);
         let lease = Lease {
             delivery: given,
@@ -184,7 +210,10 @@ impl Group {
         offset: u64,
     ) -> impl Iterator<Item = u64> + Clone + 'a {
         let key = log[offset as usize].key;
-        (0..offset).filter(move |o| log[*o as usize].key == key && !self.is_final(*o))
+        (0..offset).filter(move |o| {
+            let message = &log[*o as usize];
+            message.key == key && !message.comes_later() && !self.is_final(*o)
+        })
     }
 
     /// The leases of an ordered group that ran out take along what was given behind them.
@@ -256,13 +285,17 @@ pub(crate) struct Delayed {
 #[derive(Debug, Default)]
 pub(crate) struct Twin {
     pub(crate) log: Vec<Produced>,
-    pub(crate) groups: [Group; 4],
+    pub(crate) groups: [Group; 5],
+    /// How often what was told, by name.
+    pub(crate) told: BTreeMap<&'static str, usize>,
     pub(crate) delayed: BTreeMap<ScheduleHandle, Delayed>,
     /// When a message of each id was kept.
     ids: BTreeMap<u32, (Timestamp, ScheduleHandle)>,
     pub(crate) halves: BTreeMap<HalfHandle, Option<Decision>>,
     pub(crate) producers: BTreeMap<HalfHandle, &'static str>,
     pub(crate) checks: BTreeMap<HalfHandle, u16>,
+    /// Delayed messages of the log, by offset: as what they were taken in.
+    pub(crate) taken_in: BTreeMap<u64, Vec<EntryNumber>>,
     /// Appended to the partition, by number.
     pub(crate) appended: BTreeMap<EntryNumber, u32>,
     /// Moved elsewhere: as told, and as appended.
@@ -273,6 +306,8 @@ pub(crate) struct Twin {
     pub(crate) replays: BTreeMap<EntryNumber, StoredReplay>,
     /// Copies that replays appended, by offset.
     pub(crate) replayed: BTreeMap<u64, u32>,
+    /// Whether a group may have been moved back.
+    went_back: bool,
     /// What was told of replays last.
     pub(crate) report: ReplayReport,
     /// Which group has which number.
@@ -290,8 +325,12 @@ pub(crate) enum Asked {
     Renew(usize, Receipt),
     DeadLetter(usize, Receipt),
     Forward(usize, Receipt),
-    Schedule(Option<u32>),
+    /// With an id, and with room for so many, the log ending there.
+    Schedule(Option<u32>, Option<(u64, u64)>),
+    /// The log ends there.
+    Trim(u64),
     Cancel(ScheduleHandle),
+    Delayed,
     Prepare(&'static str),
     Resolve(HalfHandle, Decision),
     Forged,
@@ -307,6 +346,7 @@ impl Twin {
         for group in &mut self.groups {
             group.leases.clear();
             group.last.clear();
+            group.times.clear();
         }
     }
 
@@ -319,6 +359,20 @@ impl Twin {
         {
             let kind = GROUPS.iter().position(|g| *g == &**group).unwrap();
             self.numbers.insert(made.number, kind);
+        }
+        if let QueueRecord::Scheduled {
+            number,
+            deliver_at,
+            logged: Some(at),
+            ..
+        } = record
+        {
+            let asked = self.log[at.0 as usize].not_before;
+            ensure!(
+                asked == Some(*deliver_at),
+                "Q4: {at} is due at {deliver_at:?}"
+            );
+            self.taken_in.entry(at.0).or_default().push(*number);
         }
         if let QueueRecord::Attempts {
             group,
@@ -366,6 +420,51 @@ impl Twin {
         Ok(())
     }
 
+    fn count(&mut self, what: &'static str, happened: bool) {
+        *self.told.entry(what).or_default() += usize::from(happened);
+    }
+
+    /// Messages below `end` that some group without a limit of its own waits for, at least: what
+    /// comes later does not wait there.
+    pub(crate) fn waiting(&self, end: u64) -> u64 {
+        let is_here = |o: &u64| !self.log[*o as usize].comes_later();
+        let of = |kind: usize| {
+            let waiting = (0..end).filter(|o| !self.groups[kind].is_final(*o));
+            waiting.filter(is_here).count() as u64
+        };
+        of(0).max(of(1))
+    }
+
+    /// So many messages wait at most, in the log up to `end` or for it. A delayed one is one,
+    /// wherever it came from; but a group that went back may count records that were taken in
+    /// and that all had passed.
+    pub(crate) fn waiting_at_most(&self, end: u64) -> u64 {
+        let is_kept = |number: &EntryNumber| !self.appended.contains_key(number);
+        let taken_in = self.taken_in.values().flatten().copied();
+        let known = self.delayed.keys().map(|handle| handle.number);
+        let mut kept: BTreeSet<EntryNumber> = taken_in.chain(known).filter(is_kept).collect();
+        for (handle, delayed) in &self.delayed {
+            if delayed.cancelled {
+                kept.remove(&handle.number);
+            }
+        }
+        let halves = self.halves.iter().filter(|(handle, decision)| {
+            is_kept(&handle.number) && **decision != Some(Decision::Rollback)
+        });
+        let mut in_the_log = (0..end).filter(|o| !self.taken_in.contains_key(o)).count();
+        if self.went_back {
+            in_the_log = end as usize;
+        }
+        (in_the_log + kept.len() + halves.count()) as u64
+    }
+
+    /// Where the last `SMALL` messages begin that wait before `end`.
+    fn room_from(&self, end: u64) -> u64 {
+        let waits = (0..end).filter(|o| !self.taken_in.contains_key(o));
+        let old = waits.rev().nth(SMALL as usize);
+        old.map_or(0, |old| old + 1)
+    }
+
     /// A reply that was decided at `at` has left.
     pub(crate) fn on_reply(
         &mut self,
@@ -382,6 +481,16 @@ impl Twin {
                 for delivery in given {
                     self.groups[kind].deliver(kind, &self.log, at, delivery, to)?;
                 }
+                let in_a_second = self.groups[4].times.len();
+                let most = RATE as usize + OWED + 1;
+                ensure!(
+                    kind != 4 || in_a_second <= most,
+                    "{in_a_second} deliveries in a second"
+                );
+                self.count(
+                    "rate reached",
+                    kind == 4 && in_a_second >= RATE as usize * 3 / 4,
+                );
             }
             (Asked::Leave(member), QueueReply::Leave) => {
                 for (kind, group) in self.groups.iter_mut().enumerate() {
@@ -391,6 +500,7 @@ impl Twin {
             (Asked::Ack(kind, receipts), QueueReply::Ack(Ok(results))) => {
                 ensure!(results.len() == receipts.len(), "a result a receipt");
                 for (receipt, result) in receipts.iter().zip(results) {
+                    self.count("old receipt refused", result.is_err());
                     if result.is_ok() {
                         let (group, offset) = (&mut self.groups[kind], receipt.offset.0);
                         let is_ahead = group.open_before(&self.log, offset).next().is_some();
@@ -402,6 +512,11 @@ impl Twin {
             }
             (Asked::Nack(kind, receipt), QueueReply::Nack(Ok(returned))) => {
                 let (group, offset) = (&mut self.groups[kind], receipt.offset.0);
+                let key = self.log[offset as usize].key;
+                let behind = self.log[offset as usize + 1..].iter();
+                let waits = kind == 1 && behind.filter(|m| m.key == key).count() > 0;
+                let told = self.told.entry("message group parked").or_default();
+                *told += usize::from(waits && returned != Returned::DeadLettered);
                 match returned {
                     Returned::DeadLettered => ensure!(group.dead.contains(&offset), "told dead"),
                     Returned::Retry(next) => {
@@ -416,6 +531,7 @@ impl Twin {
                 let lease = lease.filter(|lease| lease.delivery.receipt == receipt);
                 ensure!(lease.is_some(), "a lease that is over was renewed");
                 lease.unwrap().delivery.invisible_until = until;
+                self.count("renewed", true);
             }
             (Asked::DeadLetter(kind, receipt), QueueReply::DeadLetter(Ok(()))) => {
                 let dead = &self.groups[kind].dead;
@@ -427,7 +543,20 @@ impl Twin {
                 self.groups[kind].acked.insert(offset);
                 self.forwards.entry((kind, offset)).or_default().0 += 1;
             }
-            (Asked::Schedule(id), QueueReply::Schedule(Ok(scheduled))) => {
+            (
+                Asked::Schedule(_, Some((end, most))),
+                QueueReply::Schedule(Err(QueueError::Full { messages_max, .. })),
+            ) => {
+                ensure!(messages_max == most, "full with {messages_max}, not {most}");
+                self.count("full", end > 0);
+            }
+            (Asked::Schedule(id, room), QueueReply::Schedule(Ok(scheduled))) => {
+                let is_new = matches!(scheduled, Scheduled::Kept(_));
+                if let Some((end, most)) = room.filter(|_| is_new) {
+                    let waiting = self.waiting(end);
+                    ensure!(waiting < most, "kept though {waiting} of {most} wait");
+                }
+                self.count("id known again", !is_new);
                 let window = options.dedup_window;
                 let known = id.and_then(|id| self.ids.get(&id).copied());
                 let known = known.filter(|(kept, _)| *kept + window > at);
@@ -450,6 +579,16 @@ impl Twin {
                         self.ids.extend(id.map(|id| (id, (at, handle))));
                         self.delayed.insert(handle, fresh);
                     }
+                }
+            }
+            (Asked::Delayed, QueueReply::ListScheduled(lines)) => {
+                for line in lines {
+                    let unknown = Delayed {
+                        asked: false,
+                        cancelled: false,
+                        fired: false,
+                    };
+                    self.delayed.entry(line.handle).or_insert(unknown);
                 }
             }
             (Asked::Cancel(handle), QueueReply::Cancel(Ok(answer))) => {
@@ -479,6 +618,7 @@ impl Twin {
                         *first = Some(decision);
                     }
                     Err(QueueError::AlreadyDecided(told)) => {
+                        *self.told.entry("decided before").or_default() += 1;
                         ensure!(first.is_none_or(|first| first == told), "S-38: told wrong");
                         *first = Some(told);
                     }
@@ -489,6 +629,7 @@ impl Twin {
             (Asked::Forged, QueueReply::Resolve(result)) => {
                 let refused = result == Err(QueueError::ForgedHandle);
                 ensure!(refused, "S-26: a decision on another transaction");
+                self.count("forged handle refused", true);
             }
             (Asked::Checks, QueueReply::AwaitChecks(checks)) => {
                 for check in checks {
@@ -501,6 +642,7 @@ impl Twin {
                 }
             }
             (Asked::Seek(kind, to), QueueReply::Seek(Ok(()))) => {
+                self.went_back = true;
                 let group = &mut self.groups[kind];
                 group.acked.split_off(&to);
                 group.dead.split_off(&to);
@@ -513,6 +655,13 @@ impl Twin {
                     ..Group::default()
                 };
             }
+            (Asked::Trim(end), QueueReply::Trim(_)) => {
+                let old = 0..self.room_from(end);
+                let group = &mut self.groups[4];
+                let old = old.filter(|o| !group.is_final(*o) && !group.leases.contains_key(o));
+                let old: Vec<u64> = old.collect();
+                group.dropped.extend(old);
+            }
             (Asked::Replays, QueueReply::Replay(Ok(report))) => self.report = report,
             (
                 Asked::Receive(..)
@@ -521,7 +670,7 @@ impl Twin {
                 | Asked::Renew(..)
                 | Asked::DeadLetter(..)
                 | Asked::Forward(..)
-                | Asked::Schedule(_)
+                | Asked::Schedule(..)
                 | Asked::Cancel(_)
                 | Asked::Prepare(_)
                 | Asked::Seek(..)

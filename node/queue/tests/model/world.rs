@@ -9,7 +9,7 @@ use weir_base::machine::{Decision as Out, Machine, Token};
 use weir_base::{Offset, Timestamp};
 use weir_queue::*;
 
-use crate::twin::{ATTEMPTS_MAX, Asked, GROUPS, Produced, Twin, ensure};
+use crate::twin::{ATTEMPTS_MAX, Asked, BEGUN, GROUPS, Produced, RATE, SMALL, Twin, ensure};
 
 /// Something that happened, visible once the journal is committed up to a place.
 enum Event {
@@ -25,6 +25,20 @@ struct Appended {
     /// Batches that it refused, and their sizes.
     refused: BTreeMap<u64, u64>,
 }
+
+/// What the twin counts.
+const TOLD: [&str; 10] = [
+    "decided before",
+    "forged handle refused",
+    "full",
+    "id known again",
+    "message group parked",
+    "old receipt refused",
+    "rate reached",
+    "redirected",
+    "refused",
+    "renewed",
+];
 
 /// Counts by name.
 pub(crate) type Coverage = BTreeMap<&'static str, usize>;
@@ -49,6 +63,8 @@ pub(crate) struct World {
     /// Receipts that clients got, newest last.
     receipts: VecDeque<(usize, Receipt)>,
     done: Vec<(Destination, u64)>,
+    /// Delayed messages of the log below it were handed over, if the machine was asked.
+    looked_at: Option<Offset>,
     reigns: u64,
     attempt_ids: u32,
     sent_on: usize,
@@ -66,6 +82,18 @@ fn settings(kind: usize) -> GroupSettings {
             _ => Filter::All,
         },
         versioned: kind == 3,
+        pacing: Pacing {
+            rate: if kind == 4 {
+                Rate::Partition(RATE)
+            } else {
+                Rate::Unlimited
+            },
+            ..Pacing::default()
+        },
+        capacity: (kind == 4).then_some(Capacity {
+            messages_max: SMALL,
+            on_full: OnFull::DropOldest,
+        }),
         ..GroupSettings::default()
     }
 }
@@ -90,7 +118,7 @@ impl World {
             committed: 0,
             ends: VecDeque::new(),
             safe: QueueState::default(),
-            now: Timestamp(1_000_000),
+            now: BEGUN,
             tokens: 0,
             asked: BTreeMap::new(),
             events: VecDeque::new(),
@@ -99,6 +127,7 @@ impl World {
             twin: Twin::default(),
             receipts: VecDeque::new(),
             done: Vec::new(),
+            looked_at: None,
             reigns: 0,
             attempt_ids: 0,
             sent_on: 0,
@@ -160,6 +189,12 @@ impl World {
         self.ends.push_back(self.journal.len());
         let wants = QueueMachine::wants(&self.state, &mut self.live);
         self.wants.extend(wants);
+        let (delays, counted) = self.state.delays();
+        ensure!(
+            delays.kept == counted,
+            "{} delayed messages were kept, {counted} are accounted for",
+            delays.kept
+        );
         for (group, finished, counted) in self.state.conservation() {
             ensure!(
                 finished == counted,
@@ -188,6 +223,9 @@ impl World {
                     {
                         let receipts = given.iter().map(|given| (*kind, given.receipt));
                         self.receipts.extend(receipts);
+                    }
+                    if let QueueReply::TakeIn(next) = &*reply {
+                        self.looked_at = Some(*next);
                     }
                     self.twin.on_reply(at, &self.options, asked, *reply)?;
                 }
@@ -237,6 +275,7 @@ impl World {
         self.events.clear();
         self.wants.clear();
         self.done.clear();
+        self.looked_at = None;
         self.twin.fail_over();
         Ok(())
     }
@@ -258,14 +297,17 @@ impl World {
     }
 
     fn produce(&mut self, count: u32, dice: u32) {
+        self.produce_with(count, dice, true);
+    }
+
+    fn produce_with(&mut self, count: u32, dice: u32, by_clients: bool) {
         for n in 0..count {
             let dice = dice.rotate_left(n % 32) ^ n.wrapping_mul(0x9e37_79b9);
             self.twin.log.push(Produced {
                 key: (dice % 5) as u8,
                 tag: (dice >> 3 & 1) as u8,
                 version: u64::from(dice >> 4 & 15),
-                not_before: (dice >> 8)
-                    .is_multiple_of(8)
+                not_before: (by_clients && (dice >> 8).is_multiple_of(8))
                     .then(|| Timestamp(self.now.0 + i64::from(dice >> 11 & 0xfff))),
                 at: self.now,
             });
@@ -309,6 +351,33 @@ impl World {
         Ok(())
     }
 
+    /// Hands over delayed messages among the next `records` of the log; sometimes from too
+    /// far back, as a host does that does not know what came of it.
+    fn take_in(&mut self, records: usize, dice: u32) -> Result<(), String> {
+        let asked = self.looked_at.unwrap_or_default().0;
+        let from = asked.saturating_sub(u64::from(dice % 8 / 7) * 10);
+        let end = (self.twin.log.len() as u64).min(asked + records as u64);
+        let end = self.looked_at.map_or(0, |_| end).max(from);
+        let found = (from..end).filter_map(|offset| {
+            Some(Found {
+                offset: Offset(offset),
+                deliver_at: self.twin.log[offset as usize].not_before?,
+                payload: Bytes::from_static(b"logged"),
+            })
+        });
+        let take = TakeIn {
+            from: Offset(from),
+            end: Offset(end),
+            found: found.collect(),
+        };
+        self.send(Asked::Other, QueueCommand::TakeIn(take))
+    }
+
+    fn list_delayed(&mut self) -> Result<(), String> {
+        let (after, limit) = (None, 1_000);
+        self.send(Asked::Delayed, QueueCommand::ListScheduled { after, limit })
+    }
+
     /// Appends what is committed in the outbox; an append that was made is not repeated.
     fn drain(&mut self, batches: usize) -> Result<(), String> {
         let outgoing = self.safe.outgoing().take(batches);
@@ -348,7 +417,7 @@ impl World {
         }
         let head = {
             let outgoing = self.safe.outgoing();
-            let mut outgoing = outgoing.filter(|(to, ..)| **to != Destination::Here);
+            let mut outgoing = outgoing.filter(|(to, ..)| matches!(to, Destination::There(_)));
             outgoing
                 .next()
                 .map(|(to, sequence, batch)| (to.clone(), sequence, batch.clone()))
@@ -387,6 +456,45 @@ impl World {
     fn send_on(&mut self) -> Result<(), String> {
         let (numbers, to) = (Vec::new(), None);
         self.send(Asked::Other, QueueCommand::SendAside { numbers, to })
+    }
+
+    /// What becomes of messages from outside, with so many allowed to wait: of what is
+    /// committed the twin knows how many do, at least.
+    fn admit(&mut self, messages_max: u64) -> Result<(), String> {
+        self.commit(usize::MAX)?;
+        let end = self.twin.log.len() as u64;
+        let target = Target {
+            topic: "elsewhere".into(),
+            partition: 0,
+        };
+        let must = self.twin.waiting(end) >= messages_max;
+        let gate = self.safe.gate();
+        for on_full in [OnFull::Reject, OnFull::Redirect(target)] {
+            let what = ["refused", "redirected"][usize::from(on_full != OnFull::Reject)];
+            let default = Capacity {
+                messages_max,
+                on_full,
+            };
+            let is_taken = match gate.admission(Offset(end), Some(&default)) {
+                Admission::Accept => true,
+                Admission::Full { .. } => {
+                    ensure!(what == "refused", "refused, not redirected");
+                    false
+                }
+                Admission::Redirect { .. } => {
+                    ensure!(what == "redirected", "redirected, not refused");
+                    false
+                }
+            };
+            ensure!(!is_taken || !must, "taken though {messages_max} wait");
+            let most = self.twin.waiting_at_most(end);
+            ensure!(
+                is_taken || most >= messages_max,
+                "{what} with room: {most} of {messages_max} wait"
+            );
+            *self.twin.told.entry(what).or_default() += usize::from(!is_taken);
+        }
+        Ok(())
     }
 
     fn append(&mut self, to: &Destination, message: &OutgoingMessage) -> Result<(), String> {
@@ -447,12 +555,23 @@ impl World {
             false
         };
         ensure!(there, "S-36: {payload:?} is not the payload of {number:?}");
-        self.produce(1, payload_at.0 as u32);
+        let is_copy = matches!(
+            payload,
+            QueueRecord::Scheduled {
+                logged: Some(_),
+                ..
+            }
+        );
+        ensure!(
+            is_copy == (*to == Destination::Copies),
+            "{number:?} goes to {to:?}"
+        );
+        self.produce_with(1, payload_at.0 as u32, false);
         Ok(())
     }
 
     pub(crate) fn step(&mut self, step: u8, dice: u32) -> Result<(), String> {
-        let kind = (dice % 4) as usize;
+        let kind = dice as usize % GROUPS.len();
         let pick = (dice >> 2) as usize;
         let member = |n: u32| -> MemberName { format!("m{}", n % 3).into() };
         match step % 64 {
@@ -465,7 +584,7 @@ impl World {
                     member: member.clone(),
                     batch_max: 1 + pick % 40,
                     invisible: None,
-                    wait_until: self.now + Duration::from_millis(u64::from(dice >> 20)),
+                    wait: Duration::from_millis(u64::from(dice >> 20)),
                     filter: None,
                     attempt_id: (dice >> 29 & 1 == 1)
                         .then(|| Arc::from(format!("a{}", self.attempt_ids))),
@@ -533,6 +652,15 @@ impl World {
                     self.send(Asked::DeadLetter(kind, receipt), command)?;
                 }
             }
+            36 if dice >> 31 == 1 => {
+                let end = self.twin.log.len() as u64;
+                let command = QueueCommand::Trim {
+                    end: Offset(end),
+                    default: None,
+                };
+                self.send(Asked::Trim(end), command)?;
+                self.admit(1 + u64::from(dice >> 8 & 0x7f))?;
+            }
             36 => {
                 let member = member(dice);
                 let asked = Asked::Leave(member.clone());
@@ -540,6 +668,17 @@ impl World {
             }
             37..41 => {
                 let id = (dice >> 31 == 1).then_some(dice % 5);
+                let end = self.twin.log.len() as u64;
+                let most = (dice >> 28)
+                    .is_multiple_of(4)
+                    .then_some(1 + u64::from(dice >> 4 & 0x7f));
+                let room = most.map(|messages_max| Room {
+                    end: Offset(end),
+                    default: Some(Capacity {
+                        messages_max,
+                        on_full: OnFull::Reject,
+                    }),
+                });
                 let command = QueueCommand::Schedule(Schedule {
                     deliver_at: Timestamp(self.now.0 - 500 + i64::from(dice >> 8) % 20_000),
                     payload: Bytes::from(vec![7; (dice % 50) as usize]),
@@ -548,9 +687,10 @@ impl World {
                         window: None,
                         told: None,
                     }),
-                    room: None,
+                    room,
                 });
-                self.send(Asked::Schedule(id), command)?;
+                let room = most.map(|most| (end, most));
+                self.send(Asked::Schedule(id, room), command)?;
             }
             41..43 => {
                 let count = self.twin.delayed.len().max(1);
@@ -577,7 +717,7 @@ impl World {
                     member: member(dice),
                     producers: "p".into(),
                     batch_max: 1 + pick % 3,
-                    wait_until: self.now + Duration::from_secs(10),
+                    wait: Duration::from_secs(10),
                 };
                 self.send(Asked::Checks, command)?;
             }
@@ -607,7 +747,14 @@ impl World {
                 }
             }
             60 => self.fail_over(dice)?,
+            61 if dice.is_multiple_of(4) => self.set(dice >> 2)?,
             _ => self.commit(pick % 30)?,
+        }
+        if dice.is_multiple_of(3) {
+            self.take_in(pick % 30, dice >> 5)?;
+        }
+        if dice.is_multiple_of(16) {
+            self.list_delayed()?;
         }
         self.feed(1 + dice as usize % 50)?;
         if step >= 64 {
@@ -616,11 +763,28 @@ impl World {
         Ok(())
     }
 
+    /// Changes what is delivered beside what, and a filter: what is in flight stays so.
+    fn set(&mut self, dice: u32) -> Result<(), String> {
+        let kind = (dice % 3) as usize;
+        let mut settings = settings(kind);
+        settings.pacing.key_concurrency = (dice >> 3 & 1 == 1).then_some(2);
+        if kind == 2 && dice >> 4 & 1 == 1 {
+            settings.filter = Filter::Tags("t0".into());
+        }
+        let command = QueueCommand::EnsureGroup {
+            group: GROUPS[kind].into(),
+            settings,
+            start: Offset(0),
+            replace: true,
+        };
+        self.send(Asked::Other, command)
+    }
+
     /// Begins a replay of the log as dead letters, or changes the newest.
     fn replay(&mut self, dice: u32) -> Result<(), String> {
         let text = |text: String| Some(Arc::from(text));
         let pick = dice >> 8;
-        let filter = match (dice >> 3) % 6 {
+        let filter = match (dice >> 3) % 7 {
             0 => ReplayFilter {
                 key: text((pick % 5).to_string()),
                 ..ReplayFilter::default()
@@ -639,6 +803,10 @@ impl World {
             },
             4 => ReplayFilter {
                 until: Some(Timestamp(self.now.0 - i64::from(pick % 3_000))),
+                ..ReplayFilter::default()
+            },
+            5 => ReplayFilter {
+                group: Some(GROUPS[(pick % 2) as usize].into()),
                 ..ReplayFilter::default()
             },
             _ => ReplayFilter::default(),
@@ -741,7 +909,7 @@ impl World {
                     member: "last".into(),
                     batch_max: 64,
                     invisible: None,
-                    wait_until: self.now + Duration::from_millis(200),
+                    wait: Duration::from_millis(200),
                     filter: None,
                     attempt_id: None,
                     auto_renew: false,
@@ -755,9 +923,10 @@ impl World {
                 member: "last".into(),
                 producers: "p".into(),
                 batch_max: 100,
-                wait_until: self.now + Duration::from_millis(200),
+                wait: Duration::from_millis(200),
             };
             self.send(Asked::Checks, command)?;
+            self.take_in(50, 0)?;
             self.feed(50)?;
             self.commit(usize::MAX)?;
             for (kind, group) in GROUPS.into_iter().enumerate() {
@@ -781,7 +950,9 @@ impl World {
             self.pass(300)?;
             self.commit(usize::MAX)?;
             let going = self.safe.outgoing().next().is_some() || self.safe.departing() > 0;
-            let waits = going || self.safe.scheduled() > 0;
+            let looked_at = self.looked_at.unwrap_or_default().0;
+            let unseen = looked_at < self.twin.log.len() as u64;
+            let waits = going || unseen || self.safe.scheduled() > 0;
             self.send_on()?;
             self.commit(usize::MAX)?;
             let waits = waits || self.safe.aside() > 0;
@@ -808,7 +979,61 @@ impl World {
         let is = |decision| move |d: &&Option<Decision>| **d == Some(decision);
         let seen =
             |wanted: fn(&QueueRecord) -> bool| self.journal.iter().filter(|r| wanted(r)).count();
-        BTreeMap::from([
+        let ended = |cause: EndCause| {
+            let is_so = |attempts: &StoredAttempts| {
+                attempts
+                    .history
+                    .last()
+                    .is_some_and(|end| end.cause == cause)
+            };
+            let such = self.journal.iter().filter(|record| {
+                if let QueueRecord::Attempts {
+                    value: Some(attempts),
+                    ..
+                } = record
+                {
+                    return is_so(attempts);
+                }
+                let QueueRecord::Departing {
+                    value: Some(going), ..
+                } = record
+                else {
+                    return false;
+                };
+                let OutgoingMessage::DeadLetter { facts, .. } = &going.message else {
+                    return false;
+                };
+                is_so(&facts.attempts)
+            });
+            such.count()
+        };
+        let finished = |of: fn(&Counts) -> u64| {
+            let blocks = self.journal.iter().filter(|record| {
+                let QueueRecord::Block {
+                    value: Some(block), ..
+                } = record
+                else {
+                    return false;
+                };
+                block.counts.iter().any(|(_, counts)| of(counts) > 0)
+            });
+            blocks.count()
+        };
+        // What a history did not come to counts as never.
+        let mut coverage = BTreeMap::from(TOLD.map(|what| (what, 0)));
+        coverage.extend(&twin.told);
+        coverage.extend([
+            ("nack", ended(EndCause::Nack)),
+            ("rejected", ended(EndCause::Rejected)),
+            ("lease timeout", ended(EndCause::LeaseTimeout)),
+            ("disconnected", ended(EndCause::Disconnected)),
+            ("filtered", finished(|counts| counts.filtered)),
+            ("superseded", finished(|counts| counts.superseded)),
+            ("dropped", finished(|counts| counts.dropped)),
+            (
+                "set aside",
+                seen(|r| matches!(r, QueueRecord::Aside { value: Some(_), .. })),
+            ),
             ("fail-overs", self.reigns as usize),
             (
                 "acknowledged",
@@ -867,6 +1092,25 @@ impl World {
                 seen(|r| matches!(r, QueueRecord::Dedup { value: None, .. })),
             ),
             ("sent on", self.sent_on),
+            ("taken in", twin.taken_in.len()),
+            (
+                "copied",
+                twin.taken_in
+                    .values()
+                    .flatten()
+                    .filter(|number| twin.appended.contains_key(number))
+                    .count(),
+            ),
+            (
+                "taken in and cancelled",
+                twin.delayed
+                    .iter()
+                    .filter(|(handle, delayed)| {
+                        let mut taken = twin.taken_in.values().flatten();
+                        delayed.cancelled && taken.any(|number| *number == handle.number)
+                    })
+                    .count(),
+            ),
             ("replayed", twin.replayed.len()),
             (
                 "replays done",
@@ -898,12 +1142,16 @@ impl World {
                 "versions",
                 seen(|r| matches!(r, QueueRecord::Version { .. })),
             ),
-        ])
+        ]);
+        coverage
     }
 
     fn is_drained(&self) -> bool {
         let end = self.twin.log.len() as u64;
-        let group = |kind: usize| (0..end).all(|o| self.twin.groups[kind].is_final(o));
+        let log = &self.twin.log;
+        let is_over =
+            |kind: usize, o| self.twin.groups[kind].is_final(o) || log[o as usize].comes_later();
+        let group = |kind: usize| (0..end).all(|o| is_over(kind, o));
         group(0) && group(1)
     }
 
@@ -941,9 +1189,11 @@ impl World {
             let name: GroupName = GROUPS[kind].into();
             for offset in 0..end {
                 let message = &twin.log[offset as usize];
-                let wanted = (kind != 2 || message.tag == 0) && kind != 3;
+                let wanted = (kind != 2 || message.tag == 0) && kind < 3;
                 let settled = group.is_final(offset);
-                ensure!(settled || !wanted, "C14: {offset} is lost to {name}");
+                let passed_over = message.comes_later();
+                let over = settled || passed_over;
+                ensure!(over || !wanted, "C14: {offset} is lost to {name}");
                 let copies = twin.dead_letters.get(&(name.clone(), offset));
                 let copies = copies.copied().unwrap_or(0);
                 let dead = group.dead.contains(&offset);
@@ -955,10 +1205,14 @@ impl World {
             }
         }
         for key in 0..5 {
-            let ours = (0..end).filter(|o| twin.log[*o as usize].key == key);
+            let is_ours = |o: &u64| {
+                let message = &twin.log[*o as usize];
+                message.key == key && !message.comes_later()
+            };
+            let ours = (0..end).filter(is_ours);
             let newest = ours.max_by_key(|o| twin.log[*o as usize].version);
             let version = newest.map(|o| twin.log[o as usize].version);
-            let mut ours = (0..end).filter(|o| twin.log[*o as usize].key == key);
+            let mut ours = (0..end).filter(is_ours);
             let settled = ours.any(|o| {
                 Some(twin.log[o as usize].version) == version && twin.groups[3].is_final(o)
             });
@@ -987,6 +1241,28 @@ impl World {
                 "C17: said to be fired, and lost"
             );
             ensure!(copies == 1 || delayed.cancelled, "C17: lost");
+        }
+        for (offset, message) in (0..).zip(&twin.log) {
+            let taken = twin.taken_in.get(&offset).map_or(&[][..], |taken| taken);
+            ensure!(
+                taken.len() == usize::from(message.comes_later()),
+                "C17: {offset} was taken in as {taken:?}"
+            );
+            let mut handles = twin.delayed.iter();
+            let [number] = taken else { continue };
+            let cancelled = handles.any(|(h, delayed)| h.number == *number && delayed.cancelled);
+            let copies = twin.appended.get(number).copied().unwrap_or(0);
+            // Whether a cancellation that nobody heard of took place is not known.
+            let asked = twin
+                .delayed
+                .iter()
+                .any(|(h, d)| h.number == *number && d.asked);
+            ensure!(copies <= 1, "C17: {offset} doubled");
+            ensure!(
+                copies == 0 || !cancelled,
+                "C17: {offset} cancelled and sent"
+            );
+            ensure!(copies == 1 || cancelled || asked, "C17: {offset} lost");
         }
         for (handle, decision) in &twin.halves {
             let copies = twin.appended.get(&handle.number).copied().unwrap_or(0);

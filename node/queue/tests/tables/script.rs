@@ -24,10 +24,13 @@ struct Stored {
 pub(crate) struct Script {
     state: QueueState,
     live: QueueLive,
+    options: QueueOptions,
     journal: Vec<QueueRecord>,
     now: Timestamp,
     log: Vec<Option<Stored>>,
     wants: Vec<Want>,
+    /// Delayed messages below it were handed over.
+    looked_at: Offset,
     tokens: u64,
     asked: BTreeMap<Token, String>,
     receipts: BTreeMap<(String, u64), Receipt>,
@@ -92,10 +95,12 @@ impl Script {
         let mut script = Self {
             state: QueueState::default(),
             live: QueueLive::new(QueueOptions::default(), 0, 1),
+            options: QueueOptions::default(),
             journal: Vec::new(),
             now: Timestamp(START),
             log: Vec::new(),
             wants: Vec::new(),
+            looked_at: Offset::ZERO,
             tokens: 0,
             asked: BTreeMap::new(),
             receipts: BTreeMap::new(),
@@ -110,6 +115,13 @@ impl Script {
         script.text
     }
 
+    /// Other options from here on, as a leader has that begins now.
+    fn bound(&mut self, words: &Words<'_>) {
+        let ids = words.number("ids").unwrap();
+        self.options.dedup_max = usize::try_from(ids).unwrap();
+        self.live = QueueLive::new(self.options.clone(), 0, 1);
+    }
+
     fn line(&mut self, line: &str) {
         let words = Words(line.split_whitespace().collect());
         let group = || -> GroupName { words.at(1).into() };
@@ -118,9 +130,9 @@ impl Script {
             script.receipts[&place]
         };
         let wait = words.named("wait").map_or(Duration::ZERO, duration);
-        let wait_until = self.now + wait;
         let command = match words.at(0) {
             "produce" => return self.produce(&words),
+            "bounds" => return self.bound(&words),
             "pass" => return self.pass(duration(words.at(1))),
             "failover" => return self.fail_over(),
             "outbox" => return self.outbox(),
@@ -149,7 +161,7 @@ impl Script {
                 member: words.at(2).into(),
                 batch_max: usize::try_from(words.number("batch").unwrap_or(1)).unwrap(),
                 invisible: words.named("lease").map(duration),
-                wait_until,
+                wait,
                 filter: words.named("tags").map(|tags| Filter::Tags(tags.into())),
                 attempt_id: words.named("id").map(Into::into),
                 auto_renew: words.has("auto"),
@@ -231,7 +243,7 @@ impl Script {
                 member: words.at(2).into(),
                 producers: words.at(1).into(),
                 batch_max: 10,
-                wait_until,
+                wait,
             },
             "halves" => QueueCommand::ListHalf {
                 after: None,
@@ -266,6 +278,7 @@ impl Script {
                     cause: words.named("cause").map(Into::into),
                     key: words.named("key").map(Into::into),
                     tag: words.named("tag").map(Into::into),
+                    group: words.named("of").map(Into::into),
                 },
                 rate: words.number("rate").map(|n| u32::try_from(n).unwrap()),
                 dry_run: words.has("dry"),
@@ -306,6 +319,14 @@ impl Script {
                     })
                     .unwrap_or_default(),
             },
+            "take" => self.take_in(),
+            "delays" => {
+                let (delays, _) = self.state.delays();
+                let (kept, released) = (delays.kept, delays.released);
+                let cancelled = delays.cancelled;
+                let text = format!("  {kept} kept, {released} released, {cancelled} cancelled\n");
+                return self.text.push_str(&text);
+            }
             other => panic!("no verb {other}"),
         };
         self.send(line.to_owned(), command);
@@ -360,6 +381,8 @@ impl Script {
         for (group, finished, counted) in self.state.conservation() {
             assert_eq!(finished, counted, "the ledger of {group}");
         }
+        let (delays, counted) = self.state.delays();
+        assert_eq!(delays.kept, counted, "delayed messages");
         for (token, reply) in out.replies {
             let line = self.asked.remove(&token).unwrap();
             self.print(&line, reply);
@@ -401,6 +424,24 @@ impl Script {
         }
     }
 
+    /// Hands over what asks to come later and was not handed over before.
+    fn take_in(&self) -> QueueCommand {
+        let from = usize::try_from(self.looked_at.0).unwrap();
+        let log = (self.looked_at.0..).zip(self.log.iter().skip(from));
+        let found = log.filter_map(|(offset, stored)| {
+            Some(Found {
+                offset: Offset(offset),
+                deliver_at: stored.as_ref()?.not_before?,
+                payload: vec![1; 30].into(),
+            })
+        });
+        QueueCommand::TakeIn(TakeIn {
+            from: self.looked_at,
+            end: Offset(self.log.len() as u64),
+            found: found.collect(),
+        })
+    }
+
     fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         while let Some(due) = QueueMachine::next_deadline(&self.state, &self.live)
@@ -416,9 +457,10 @@ impl Script {
     }
 
     fn fail_over(&mut self) {
-        self.live = QueueLive::new(QueueOptions::default(), 0, 2);
+        self.live = QueueLive::new(self.options.clone(), 0, 2);
         self.asked.clear();
         self.wants.clear();
+        self.looked_at = Offset::ZERO;
         self.pass(Duration::ZERO);
     }
 
@@ -428,6 +470,7 @@ impl Script {
         for (to, sequence, batch) in self.state.outgoing() {
             let to = match to {
                 Destination::Here => "here".to_owned(),
+                Destination::Copies => "queues".to_owned(),
                 Destination::There(target) => format!("{}-{}", target.topic, target.partition),
             };
             for message in &batch.messages {
@@ -496,7 +539,7 @@ impl Script {
         self.pass(Duration::ZERO);
         let head = {
             let outgoing = self.state.outgoing();
-            let mut outgoing = outgoing.filter(|(to, ..)| **to != Destination::Here);
+            let mut outgoing = outgoing.filter(|(to, ..)| matches!(to, Destination::There(_)));
             outgoing
                 .next()
                 .map(|(to, sequence, batch)| (to.clone(), sequence, batch.messages.len()))
@@ -580,7 +623,16 @@ impl Script {
                 format!("duplicate of {first}{}", shown(told.as_deref()))
             }
             QueueReply::Cancel(Ok(answer)) => format!("{answer:?}"),
+            QueueReply::TakeIn(next) => {
+                self.looked_at = next;
+                format!("up to {next}")
+            }
             QueueReply::ListScheduled(lines) => {
+                for line in &lines {
+                    if !self.handles.contains(&line.handle) {
+                        self.handles.push(line.handle);
+                    }
+                }
                 let lines = lines.iter().map(|line| self.after(line.handle.deliver_at));
                 lines.collect::<Vec<_>>().join(", ")
             }
@@ -644,7 +696,7 @@ impl Script {
             QueueReply::ListAside(lines) => {
                 let lines = lines.iter().map(|line| {
                     let to = match &line.destination {
-                        Destination::Here => "here".to_owned(),
+                        Destination::Here | Destination::Copies => "here".to_owned(),
                         Destination::There(to) => format!("{}-{}", to.topic, to.partition),
                     };
                     format!("to {to}: {}", line.reason)
@@ -754,7 +806,6 @@ impl Script {
             Standing::Final => "final".to_owned(),
             Standing::Ready => "ready".to_owned(),
             Standing::Queued => "behind another".to_owned(),
-            Standing::Delayed(until) => format!("comes {}", self.after(*until)),
         }
     }
 }
@@ -782,6 +833,7 @@ fn count(counts: &Counts) -> String {
         ("superseded", counts.superseded.cast_signed()),
         ("dropped", counts.dropped.cast_signed()),
         ("missing", counts.missing.cast_signed()),
+        ("delayed", counts.delayed.cast_signed()),
         ("sought", counts.sought),
     ];
     let some = all.iter().filter(|(_, count)| *count != 0);

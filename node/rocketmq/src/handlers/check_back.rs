@@ -149,10 +149,9 @@ async fn watch(shared: Arc<Shared>, at: TopicPartition, topic: Arc<str>) {
             shared.env.sleep(LOOK).await;
             continue;
         }
-        let until = shared.api.cluster.now() + WAIT;
         let (member, producers) = (Arc::clone(&member), Arc::clone(&topic));
         match queues
-            .await_checks(at, member, producers, BATCH, until)
+            .await_checks(at, member, producers, BATCH, WAIT)
             .await
         {
             Ok(checks) => {

@@ -13,7 +13,7 @@ use weir_api::QueueCallError;
 use weir_api::image::TopicRecord;
 use weir_api::queues::{self, Delivery, Filter, QueueCommand, Receive};
 use weir_base::batch::Record;
-use weir_base::{Offset, Timestamp, TopicPartition};
+use weir_base::{Offset, TopicPartition};
 
 use super::{groups, telemetry, topics};
 use crate::context::{Call, ENDPOINT};
@@ -113,14 +113,14 @@ impl Asked {
         })
     }
 
-    /// The command for one partition, waiting until `until`.
-    fn receive(&self, call: &Call, batch_max: usize, until: Timestamp) -> Receive {
+    /// The command for one partition, waiting as long as `wait`.
+    fn receive(&self, call: &Call, batch_max: usize, wait: Duration) -> Receive {
         Receive {
             group: Arc::clone(&self.group),
             member: Arc::clone(&call.client),
             batch_max,
             invisible: self.invisible,
-            wait_until: until,
+            wait,
             filter: Some(self.filter.clone()),
             attempt_id: self.attempt_id.clone(),
             auto_renew: self.auto_renew,

@@ -171,6 +171,34 @@ fn a_repeated_business_key_is_answered_with_the_first_message() {
 }
 
 #[test]
+fn when_no_more_ids_can_be_remembered_a_message_is_refused_and_none_is_stored_twice() {
+    run(async {
+        let fixture = Fixture::start().await;
+        fixture.broker.set_queue_options(queues::QueueOptions {
+            dedup_max: 2,
+            ..queues::QueueOptions::default()
+        });
+        let topic = fixture.topic("t", 1, &[("weir.dedup", "id")]).await;
+        let client = fixture.client("c1").await;
+        for id in ["a", "b"] {
+            sent(&client, "t", system(id)).await;
+        }
+        for _ in 0..2 {
+            let answer = send(&client, vec![message("t", system("c"), "x")]).await;
+            let status = answer.entries[0].status.clone().unwrap();
+            // The one code that clients repeat after a pause.
+            assert_eq!(status.code, i32::from(Code::TooManyRequests));
+            assert!(status.message.contains("dedup_max"), "{}", status.message);
+            for known in ["a", "b"] {
+                let entry = sent(&client, "t", system(known)).await;
+                assert_eq!(entry.message_id, known);
+            }
+        }
+        assert_eq!(fixture.ids(topic, 1).await.concat(), ["a", "b"]);
+    });
+}
+
+#[test]
 fn after_the_window_a_message_is_new_and_without_a_leader_it_is_refused() {
     run(async {
         let fixture = Fixture::start().await;

@@ -44,7 +44,7 @@ impl Member {
     }
 }
 
-fn asking(topic: &str, wait: Duration) -> ReceiveMessageRequest {
+pub(super) fn asking(topic: &str, wait: Duration) -> ReceiveMessageRequest {
     ReceiveMessageRequest {
         group: resource("g"),
         message_queue: Some(MessageQueue {
@@ -60,7 +60,10 @@ fn asking(topic: &str, wait: Duration) -> ReceiveMessageRequest {
 }
 
 /// The status and the messages of an answer, whose shape is checked.
-async fn receive(client: &Client, request: ReceiveMessageRequest) -> (i32, Vec<Message>) {
+pub(super) async fn receive(
+    client: &Client,
+    request: ReceiveMessageRequest,
+) -> (i32, Vec<Message>) {
     let answers: Vec<ReceiveMessageResponse> = client.ask_for_all("ReceiveMessage", request).await;
     let mut contents = answers.into_iter().map(|answer| answer.content.unwrap());
     let Some(Content::Status(status)) = contents.next() else {

@@ -80,8 +80,7 @@ async fn once(
         ));
     }
     if let [only] = led {
-        let until = call.shared.api.cluster.now() + left;
-        let receive = asked.receive(call, asked.batch_max, until);
+        let receive = asked.receive(call, asked.batch_max, left);
         let found = receive_at(call, topic, *only, receive).await?;
         return Ok(match found.is_empty() {
             true => Vec::new(),
@@ -106,8 +105,8 @@ async fn round(
         if room == 0 {
             break;
         }
-        let now = call.shared.api.cluster.now();
-        match receive_at(call, topic, *at, asked.receive(call, room, now)).await {
+        let receive = asked.receive(call, room, Duration::ZERO);
+        match receive_at(call, topic, *at, receive).await {
             Ok(deliveries) => {
                 room = room.saturating_sub(deliveries.len());
                 if !deliveries.is_empty() {
@@ -137,7 +136,6 @@ async fn watch(
     let clock = &call.shared.env.clock;
     let began = clock.now();
     let first = first(began, led.len());
-    let until = call.shared.api.cluster.now() + left;
     // Not the client: the end of a watch must not end its leases.
     let watcher: MemberName = format!("{}#{}", call.client, began.0).into();
     let mut waiting = led.to_vec();
@@ -147,7 +145,7 @@ async fn watch(
         let watching = Receive {
             member: Arc::clone(&watcher),
             attempt_id: None,
-            ..asked.receive(call, 0, until)
+            ..asked.receive(call, 0, left)
         };
         watches.push(Box::pin(async move {
             let told = receive_at(call, topic, at, watching).await;
