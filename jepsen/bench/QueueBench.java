@@ -21,6 +21,7 @@ import org.apache.rocketmq.client.apis.producer.Producer;
  *   receive  endpoints= topic= group= fill= drain= [consumers=16 size=100 kafka=]  fill, then receive and ack
  *   delayed  endpoints= topic= kafka= rate= seconds= lead=                         send with delivery times, look on
  *   pending  endpoints= topic= fill=                                               send messages for tomorrow
+ *   kafka-pending endpoints= topic= group= kafka= fill= soon= lead= seconds=      the same by Kafka's client, and some that are due soon
  *   paced    endpoints= topic= group= kafka= burst= seconds=                       a burst in one second, then its pace
  *   groups   endpoints= topic= group= kafka= groups= rate= seconds=                latency without and with failing groups
  *
@@ -178,6 +179,67 @@ public class QueueBench {
         }
     }
 
+    static ProducerRecord<byte[], byte[]> later(int partition, int id, long due) {
+        ProducerRecord<byte[], byte[]> record = new ProducerRecord<>(text("topic"), partition, null, body(100, id, due));
+        record.headers().add("weir.deliver.at", Long.toString(due).getBytes(StandardCharsets.US_ASCII));
+        return record;
+    }
+
+    /** Messages for tomorrow in batches as large as they get; then some that RocketMQ's client is to get on time. */
+    static void kafkaPending() throws Exception {
+        int fill = number("fill", 1_000_000), soon = number("soon", 20_000), lead = number("lead", 10), seconds = number("seconds", 10);
+        Map<String, Object> large = Map.of("bootstrap.servers", text("kafka"), "acks", "all", "linger.ms", 50, "batch.size", 500_000, "buffer.memory", 67108864L, "delivery.timeout.ms", 60_000);
+        AtomicReference<Throwable> failed = new AtomicReference<>();
+        try (KafkaProducer<byte[], byte[]> producer = new KafkaProducer<>(large, new ByteArraySerializer(), new ByteArraySerializer())) {
+            int partitions = producer.partitionsFor(text("topic")).size();
+            Callback told = (where, error) -> { if (error != null) failed.compareAndSet(null, error); };
+            meet("connected");
+            long began = System.nanoTime();
+            for (int n = 0; n < fill; n++) producer.send(later(n % partitions, n, System.currentTimeMillis() + 86_400_000L + n % 3_600_000), told);
+            producer.flush();
+            if (failed.get() != null) throw new IllegalStateException(failed.get());
+            System.out.printf("sent/s=%.0f%n", fill / ((System.nanoTime() - began) / 1e9));
+            meet("filled");
+            AtomicInteger got = new AtomicInteger(), doubled = new AtomicInteger(), early = new AtomicInteger();
+            double[] late = new double[soon];
+            BitSet seen = new BitSet();
+            long first = System.currentTimeMillis() + lead * 1_000L, end = first + (seconds + 30) * 1_000L;
+            List<Thread> readers = new ArrayList<>();
+            for (int n = 0; n < 16; n++) {
+                SimpleConsumer consumer = consumer(Duration.ofSeconds(2));
+                Thread reader = new Thread(() -> {
+                    while (got.get() < soon && System.currentTimeMillis() < end) {
+                        try {
+                            for (MessageView view : consumer.receive(32, Duration.ofSeconds(10))) { // what a dead leader had handed out comes again soon
+                                long now = System.currentTimeMillis();
+                                ByteBuffer body = view.getBody().duplicate();
+                                int id = (int) body.getLong();
+                                long due = body.getLong();
+                                synchronized (seen) {
+                                    if (now < due) early.incrementAndGet();
+                                    if (seen.get(id)) { doubled.incrementAndGet(); } else { seen.set(id); late[got.getAndIncrement()] = now - due; }
+                                }
+                                consumer.ackAsync(view);
+                            }
+                        } catch (ClientException | RuntimeException error) {
+                            LockSupport.parkNanos(20_000_000); // A leader died, which gRPC tells unchecked: it is asked again.
+                        }
+                    }
+                });
+                reader.setDaemon(true);
+                reader.start();
+                readers.add(reader);
+            }
+            for (int n = 0; n < soon; n++) producer.send(later(n % partitions, n, first + (long) n * seconds * 1_000 / soon), told);
+            producer.flush();
+            if (failed.get() != null) throw new IllegalStateException(failed.get());
+            System.out.printf("soon: first due in %d ms%n", first - System.currentTimeMillis());
+            for (Thread reader : readers) reader.join();
+            System.out.printf("due=%d got=%d early=%d again=%d late ms %s%n", soon, got.get(), early.get(), doubled.get(), spread(late, got.get()));
+            if (got.get() < soon || early.get() > 0) throw new IllegalStateException("not every message came, or one came early");
+        }
+    }
+
     /** Reads the topic as it grows until all came, or nothing did for 15 s after the last was due. */
     static void look(int count, double[] late, double[] stored, AtomicInteger got, AtomicInteger doubled, AtomicInteger early) {
         BitSet seen = new BitSet();
@@ -234,7 +296,11 @@ public class QueueBench {
             Thread.sleep(2_000);
             // As new to producer and broker as the one with the group: what that costs is not the group's.
             System.out.printf("publish %d in one second, without a group, to a topic that is new: ms %s%n", burst, spread(publish(producer, "fresh", burst, burst), burst));
-            Thread.sleep(2_000);
+            // Consumers that have never had a message spend the burst's second compiling themselves.
+            int early = number("early", 10_000);
+            publish(producer, text("topic"), early, 20_000);
+            while (got.get() < early) Thread.sleep(100);
+            meet("quiet");
             System.out.printf("publish %d in one second: ms %s%n", burst, spread(publish(producer, text("topic"), burst, burst), burst));
         }
         Thread.sleep(4_000); // the pace, not its beginning
@@ -333,6 +399,7 @@ public class QueueBench {
             case "receive" -> receive();
             case "delayed" -> delayed();
             case "pending" -> pending();
+            case "kafka-pending" -> kafkaPending();
             case "paced" -> paced();
             case "groups" -> groups();
             default -> throw new IllegalArgumentException(arguments[0]);

@@ -43,19 +43,20 @@ def anonymous_mib(pids):
 
 
 class Weir:
-    """`weir dev`; `mode` is the flush mode of its topics, sync or async."""
+    """`weir dev` with `options`; `mode` is the flush mode of its topics, sync or async."""
 
     protocol = "kafka"
 
-    def __init__(self, mode, nodes=3):
+    def __init__(self, mode, nodes=3, *options):
         self.nodes = nodes
+        self.options = options
         self.data = None
         self.configs = [f"weir.flush={mode}", f"min.insync.replicas={min(nodes, 2)}"]
 
     def start(self):
         self.data = self.data or tempfile.mkdtemp(prefix="weir-bench-")
         command = [BINARY, "dev", "--data", self.data, "--port-base", "15092", "--nodes",
-                   str(self.nodes), "--admin-port-base", str(ADMIN_PORT_BASE)]
+                   str(self.nodes), "--admin-port-base", str(ADMIN_PORT_BASE), *self.options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         for line in self.process.stdout:
             if "weir: ready" in line:

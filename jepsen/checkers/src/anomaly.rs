@@ -1,6 +1,7 @@
 //! What a checker may find.
 
 use crate::history::{Key, Offset, Process, Value};
+use crate::registers::Link;
 use serde::Serialize;
 use std::fmt;
 
@@ -27,8 +28,12 @@ pub enum Checker {
     C11,
     /// How far polls lag behind.
     C12,
+    /// What a group's members consume.
+    C13,
     /// Committed offsets.
     C22,
+    /// Metadata as registers.
+    C24,
     /// Availability.
     C25,
 }
@@ -111,6 +116,42 @@ pub enum Anomaly {
         lag_ns: u64,
         limit_ns: u64,
     },
+    /// C13: a process was given a value twice under its share of a group.
+    ConsumedTwice {
+        process: Process,
+        group: String,
+        key: Key,
+        value: Value,
+    },
+    /// C13: a share began before every position that its group may have had.
+    ConsumedAgain {
+        group: String,
+        generation: i32,
+        key: Key,
+        position: Offset,
+        first: Offset,
+    },
+    /// C13: a share began behind values that its group had not committed.
+    ConsumeSkip {
+        group: String,
+        generation: i32,
+        key: Key,
+        position: Offset,
+        first: Offset,
+    },
+    /// C13: two members were given one key in one generation.
+    SharedKey {
+        group: String,
+        generation: i32,
+        key: Key,
+        processes: [Process; 2],
+    },
+    /// C13: a commit of a generation was accepted after a later one had been told.
+    UnfencedCommit {
+        process: Process,
+        group: String,
+        generation: i32,
+    },
     /// C22: a group got back an offset that cannot be the last one committed.
     StaleCommit {
         group: String,
@@ -124,6 +165,15 @@ pub enum Anomaly {
         key: Key,
         fetched: Offset,
     },
+    /// C24: a register told a value that nobody had begun to write, or whose write failed.
+    UnwrittenRead {
+        key: Key,
+        value: Value,
+        session: u32,
+        failed: bool,
+    },
+    /// C24: no order of a register's writes explains what clients saw.
+    RegisterCircle { key: Key, links: Vec<Link> },
     /// C25: nothing was acknowledged any more after a fault.
     Unrecovered { key: Key, fault_ns: u64 },
     /// C25: a send failed while no fault was going on.
@@ -149,6 +199,12 @@ impl Anomaly {
             Self::NonmonotonicSend { .. } => Checker::C9,
             Self::SendBeforeAcknowledged { .. } => Checker::C11,
             Self::Lag { .. } => Checker::C12,
+            Self::ConsumedTwice { .. }
+            | Self::ConsumedAgain { .. }
+            | Self::ConsumeSkip { .. }
+            | Self::SharedKey { .. }
+            | Self::UnfencedCommit { .. } => Checker::C13,
+            Self::UnwrittenRead { .. } | Self::RegisterCircle { .. } => Checker::C24,
             Self::StaleCommit { .. } | Self::UnknownCommit { .. } => Checker::C22,
             Self::Unrecovered { .. } | Self::FailedWithoutFault { .. } => Checker::C25,
         }
@@ -286,6 +342,94 @@ impl fmt::Display for Anomaly {
                     key.0,
                     limit_ns / 1_000_000
                 )
+            }
+            Self::ConsumedTwice {
+                process,
+                group,
+                key,
+                value,
+            } => {
+                write!(
+                    f,
+                    "process {} of group {group} was given value {} of key {} twice under one share",
+                    process.0, value.0, key.0
+                )
+            }
+            Self::ConsumedAgain {
+                group,
+                generation,
+                key,
+                position,
+                first,
+            } => {
+                write!(
+                    f,
+                    "group {group} was given offset {first} of key {} again in generation {generation}, {position} was committed",
+                    key.0
+                )
+            }
+            Self::ConsumeSkip {
+                group,
+                generation,
+                key,
+                position,
+                first,
+            } => {
+                write!(
+                    f,
+                    "group {group} began at offset {first} of key {} in generation {generation}, with values between that and {position}",
+                    key.0
+                )
+            }
+            Self::SharedKey {
+                group,
+                generation,
+                key,
+                processes: [one, other],
+            } => {
+                write!(
+                    f,
+                    "group {group} gave key {} to processes {} and {} in generation {generation}",
+                    key.0, one.0, other.0
+                )
+            }
+            Self::UnfencedCommit {
+                process,
+                group,
+                generation,
+            } => {
+                write!(
+                    f,
+                    "group {group} accepted a commit of process {} in generation {generation} after a later one had been told",
+                    process.0
+                )
+            }
+            Self::UnwrittenRead {
+                key,
+                value,
+                session,
+                failed,
+            } => {
+                let why = if *failed {
+                    "its write failed"
+                } else {
+                    "nobody had begun to write it"
+                };
+                write!(
+                    f,
+                    "register {} told connection {session} of {}, {why}",
+                    key.0, value.0
+                )
+            }
+            Self::RegisterCircle { key, links } => {
+                let name = |value: &Option<Value>| {
+                    value.map_or("the first state".to_owned(), |v| v.0.to_string())
+                };
+                let links = links.iter().map(|(before, after, because)| {
+                    format!("{} before {} ({because:?})", name(before), name(after))
+                });
+                let links = links.collect::<Vec<_>>().join(", ");
+                write!(f, "register {} has no order: {links}", key.0)
             }
             Self::StaleCommit {
                 group,

@@ -120,10 +120,25 @@ pub enum Action {
     Assign(BTreeSet<Key>),
     /// From now on a consumer group decides which of these keys the process polls.
     Subscribe(BTreeSet<Key>),
+    /// Take what a consumer group gives the process in its next generation; no keys when invoked.
+    /// From then on the process polls these keys and no others, each from the group's position.
+    Share(Share),
     /// Store the offsets of a group: the next offset to read, per key.
     Commit(Offsets),
     /// Fetch the stored offsets of a group; a key that has none is absent.
     Committed(Offsets),
+}
+
+/// What a consumer group gave one of its members in one generation. A member has a process
+/// of its own in each, which goes on when a commit ends unknown: that changes nothing of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// The group's name.
+    pub group: String,
+    /// The generation, as the coordinator numbers them.
+    pub generation: i32,
+    /// What the member is to consume.
+    pub keys: BTreeSet<Key>,
 }
 
 /// Offsets of one consumer group.
@@ -167,6 +182,7 @@ impl Op {
             Action::Poll(_)
             | Action::Assign(_)
             | Action::Subscribe(_)
+            | Action::Share(_)
             | Action::Commit(_)
             | Action::Committed(_) => ([].as_slice(), [].as_slice()),
         };
@@ -185,6 +201,7 @@ impl Op {
             Action::Send(_)
             | Action::Assign(_)
             | Action::Subscribe(_)
+            | Action::Share(_)
             | Action::Commit(_)
             | Action::Committed(_) => ([].as_slice(), [].as_slice()),
         };
@@ -384,6 +401,7 @@ mod tests {
             r#"{"index":4,"process":3,"type":"invoke","f":"txn","value":[{"send":[0,8,null]},{"poll":[]}],"t_ns":9}"#,
             r#"{"index":5,"process":4,"type":"invoke","f":"assign","value":[0,1],"t_ns":9}"#,
             r#"{"index":6,"process":5,"type":"invoke","f":"commit","value":{"group":"g","offsets":[[0,5]]},"t_ns":9}"#,
+            r#"{"index":7,"process":6,"type":"invoke","f":"share","value":{"group":"g","generation":2,"keys":[0]},"t_ns":9}"#,
         ];
         let history = read(&lines.join("\n")).unwrap();
         let written: Vec<String> = history
@@ -404,7 +422,7 @@ mod tests {
                 .operations()
                 .filter(|o| o.kind() == Kind::Info)
                 .count(),
-            3,
+            4,
             "no answer is no outcome"
         );
     }

@@ -2,7 +2,8 @@
 //! poll (C7) and from one poll to the next (C8).
 //!
 //! Distance is counted in ranks, so offsets that hold no value are no gap. A consumer group may move a
-//! reader anywhere: between polls only processes that assigned their keys themselves are judged.
+//! reader anywhere: between polls only processes that assigned their keys themselves are judged, and
+//! those that hold a share of a group, from their first poll in its generation on (before that: C13).
 
 use crate::history::Offset;
 use crate::{Action, Anomaly, Evidence, Key, Kind, Process};
@@ -30,6 +31,7 @@ pub fn check(evidence: &Evidence<'_>) -> Vec<Anomaly> {
         match &op.action {
             Action::Assign(keys) => reader.take(keys, false),
             Action::Subscribe(keys) => reader.take(keys, true),
+            Action::Share(_) => *reader = Reader::default(),
             Action::Poll(_) | Action::Txn(_) => {
                 let mut inside: BTreeMap<Key, Offset> = BTreeMap::new();
                 for read in op.reads() {

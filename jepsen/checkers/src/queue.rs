@@ -6,15 +6,19 @@
 //! by their id, given out once. Times are milliseconds of the driver's clock.
 
 pub mod broadcast;
+pub mod check_back;
 pub mod conservation;
 pub mod delay;
 pub mod half;
 pub mod order;
+mod patience;
 pub mod replay;
 pub mod retry;
 pub mod settled;
 
 use std::collections::{BTreeMap, BTreeSet};
+
+pub use patience::Patience;
 
 /// How a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,14 +41,21 @@ pub enum Event {
         due: Option<i64>,
         outcome: Outcome,
     },
-    /// A half message was prepared.
-    Prepared { id: String, outcome: Outcome },
+    /// A half message was prepared; its producers are to be asked from `check_at` on.
+    Prepared {
+        id: String,
+        outcome: Outcome,
+        check_at: i64,
+    },
     /// A half message was decided on.
     Decided {
         id: String,
         commit: bool,
         outcome: Outcome,
+        at: i64,
     },
+    /// A producer was asked what became of a half message.
+    Asked { id: String, at: i64 },
     /// A delayed message was to be taken back; `Ok`: the broker said that it was.
     Cancelled { id: String, outcome: Outcome },
     /// A consumer got it, having asked when so many events had been noted.
@@ -62,8 +73,15 @@ pub enum Event {
         outcome: Outcome,
         next: Option<i64>,
     },
-    /// Found in the partition's log when all was over.
-    Stored { id: String, offset: u64 },
+    /// Found in the partition's log when all was over, appended at this time.
+    Stored { id: String, offset: u64, at: i64 },
+    /// Found undecided when all was over: a half message, asked about so often, and no more
+    /// if it is parked.
+    Kept {
+        id: String,
+        checks: usize,
+        parked: bool,
+    },
     /// Found among the dead letters when all was over.
     DeadLetter { id: String, offset: u64 },
     /// A dead letter that was still listed when all was over.
@@ -91,12 +109,26 @@ pub enum QueueAnomaly {
     Doubled { id: String, offsets: Vec<u64> },
     /// C17: delivered before it was due.
     Early { id: String, due: i64, at: i64 },
+    /// C17: neither stored nor delivered long after it was due.
+    Late { id: String, due: i64, at: i64 },
     /// C17: delivered though the broker said that it was taken back.
     DeliveredAfterCancel { id: String },
     /// C18: seen though nobody ever decided to commit it.
     SeenUncommitted { id: String },
     /// C18: both decisions were acknowledged.
     DecidedTwice { id: String },
+    /// C18: asked about long after a decision had been acknowledged.
+    AskedAfterDecision { id: String, decided: i64, at: i64 },
+    /// C18: asked about more often than was promised.
+    AskedTooOften { id: String, times: usize },
+    /// C18: not asked about long after it should have been.
+    AskedLate { id: String, due: i64, at: i64 },
+    /// C18: not asked about any more, after less questions than promised.
+    ParkedEarly { id: String, checks: usize },
+    /// C18: decided, and kept as if it were not.
+    DecidedAndKept { id: String },
+    /// C18: nobody decided on it, and it is gone.
+    HalfDropped { id: String },
     /// C15: asked for when its settling had been acknowledged, and delivered.
     DeliveredAfterAck { id: String },
     /// C16: delivered while the message before it in its message group was not settled.
@@ -171,7 +203,7 @@ impl QueueHistory {
 
     fn stored(&self) -> BTreeMap<&str, Vec<u64>> {
         self.places(|event| {
-            if let Event::Stored { id, offset } = event {
+            if let Event::Stored { id, offset, .. } = event {
                 return Some((id, *offset));
             }
             None
@@ -269,9 +301,28 @@ mod script {
     }
 
     pub(super) fn stored(id: &str, offset: u64) -> Event {
-        Event::Stored {
+        stored_at(id, offset, 0)
+    }
+
+    pub(super) fn stored_at(id: &str, offset: u64, at: i64) -> Event {
+        let id = id.to_owned();
+        Event::Stored { id, offset, at }
+    }
+
+    pub(super) fn prepared(id: &str, check_at: i64) -> Event {
+        Event::Prepared {
             id: id.to_owned(),
-            offset,
+            outcome: Outcome::Ok,
+            check_at,
+        }
+    }
+
+    pub(super) fn decided(id: &str, commit: bool, outcome: Outcome, at: i64) -> Event {
+        Event::Decided {
+            id: id.to_owned(),
+            commit,
+            outcome,
+            at,
         }
     }
 

@@ -81,7 +81,7 @@ pub fn check(evidence: &Evidence<'_>, settled: Option<Settled>) -> RealtimeLag {
             Action::Assign(keys) => {
                 assigned.insert(op.process, keys.clone());
             }
-            Action::Subscribe(_) => {
+            Action::Subscribe(_) | Action::Share(_) => {
                 assigned.remove(&op.process);
             }
             Action::Poll(_) => {

@@ -3,8 +3,8 @@
 use crate::realtime_lag::Settled;
 use crate::{Anomaly, Checker, Evidence, History};
 use crate::{
-    aborted_read, committed_offsets, duplicate, inconsistent_offsets, lost_write, poll_order,
-    realtime_lag, realtime_order, send_order, unseen,
+    aborted_read, committed_offsets, consume_counts, duplicate, inconsistent_offsets, lost_write,
+    poll_order, realtime_lag, realtime_order, send_order, unseen,
 };
 use std::collections::BTreeMap;
 use std::fmt;
@@ -35,6 +35,8 @@ pub struct Report {
     pub unseen_worst: usize,
     /// The largest lag of any reader, in nanoseconds.
     pub lag_worst_ns: u64,
+    /// How often a member of a group went on where another had been.
+    pub takeovers: usize,
 }
 
 impl Report {
@@ -61,6 +63,9 @@ impl Report {
         let lag = realtime_lag::check(&evidence, verdict.settled);
         report.lag_worst_ns = lag.worst_ns.values().copied().max().unwrap_or(0);
         report.anomalies.extend(lag.anomalies);
+        let consumed = consume_counts::check(&evidence);
+        report.takeovers = consumed.takeovers;
+        report.anomalies.extend(consumed.anomalies);
         for check in [
             inconsistent_offsets::check,
             aborted_read::check,
@@ -96,6 +101,7 @@ impl fmt::Display for Report {
             duplicates,
             unseen_worst,
             lag_worst_ns,
+            takeovers: _,
             anomalies,
         } = self;
         write!(

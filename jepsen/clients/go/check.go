@@ -42,6 +42,11 @@ func check() int {
 		run("codec-"+c.name, func(ctx context.Context) (string, error) { return checkCodec(ctx, topic, i) })
 	}
 	run("group-rebalance", func(ctx context.Context) (string, error) { return checkGroup(ctx, topic) })
+	if delayed := os.Getenv("DELAYED"); delayed == "" {
+		fmt.Println(name, "delayed SKIP needs a cluster that `run` starts")
+	} else {
+		run("delayed", func(ctx context.Context) (string, error) { return checkDelayed(ctx, delayed) })
+	}
 	if os.Getenv("KILL") == "" {
 		for what := range kills {
 			fmt.Println(name, what, "SKIP no kill command")

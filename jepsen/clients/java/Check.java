@@ -41,6 +41,8 @@ public final class Check {
         check.check("group-rebalance", check::group);
         check.check("static-member", () -> Members.staticMember(check));
         check.check("cooperative", () -> Members.cooperative(check));
+        if (Delayed.TOPIC.isEmpty()) System.out.println(NAME + " delayed SKIP needs a cluster that `run` starts");
+        else check.check("delayed", () -> Delayed.check(check));
         if (KILL.isEmpty()) System.out.println(NAME + " leader-kill SKIP no kill command");
         else check.check("leader-kill", check::leaderKill);
         System.exit(check.failed ? 1 : 0);

@@ -121,6 +121,50 @@ async function group() {
   return `joined, left, ${total} records read and committed`
 }
 
+// Copies of delayed records, which are control records for queues, are passed over at the end of the log.
+async function delayed() {
+  const [later, count] = [process.env.DELAYED, 200]
+  const producer = kafka.producer({ idempotent: true, maxInFlightRequests: 1 })
+  await producer.connect()
+  const send = (from, to, compression) => {
+    const headers = (n) => (n % 2 ? { 'weir.deliver.after': String(1000 + 5 * n) } : {})
+    const messages = Array.from({ length: to - from }, (_, i) => ({ value: String(from + i), headers: headers(from + i), partition: 0 }))
+    return producer.send({ topic: later, messages, acks: -1, compression })
+  }
+  await send(0, count / 2, CompressionTypes.None)
+  await send(count / 2, count, CompressionTypes.GZIP)
+  execFileSync('sh', ['-c', process.env.RELEASED, 'released', later, String(count / 2)], { stdio: ['ignore', 'ignore', 'inherit'] })
+  const end = Number((await admin.fetchTopicOffsets(later))[0].high)
+  if (end <= count) throw new Error(`the log ends at ${end}: no copy is in it`)
+
+  const reader = async (groupId, readUncommitted) => {
+    const consumer = kafka.consumer({ groupId, readUncommitted, sessionTimeout: 6000, heartbeatInterval: 500, maxWaitTimeInMs: 250 })
+    const found = []
+    await consumer.connect()
+    await consumer.subscribe({ topic: later, fromBeginning: true })
+    await consumer.run({ eachMessage: async ({ message }) => { found.push(Number(message.value)) } })
+    return { consumer, found }
+  }
+  const expect = async ({ found }, from, to) => {
+    await until(`records ${from} to ${to}`, () => found.length >= to - from)
+    const wrong = found.findIndex((number, i) => number !== from + i)
+    if (wrong >= 0 || found.length !== to - from) throw new Error(`${found.length} records, of ${to - from}, the first wrong one is ${found[wrong]}`)
+  }
+  const readers = [await reader(`${later}-uncommitted`, true), await reader(`${later}-committed`, false)]
+  try {
+    for (const one of readers) await expect(one, 0, count)
+    await readers[1].consumer.disconnect() // which commits, so that its group goes on behind what it read
+    readers[1] = await reader(`${later}-committed`, false)
+    await send(count, count + 1, CompressionTypes.None) // they are past the copies: it is the next that they see
+    readers[0].found.splice(0, count)
+    for (const one of readers) await expect(one, count, count + 1)
+  } finally {
+    for (const { consumer } of readers) await consumer.disconnect()
+    await producer.disconnect()
+  }
+  return `${count} records read of a log that ends at ${end}, uncommitted and committed, one sent after, nothing again to a group that started anew`
+}
+
 async function leaderKill() {
   const [bursts, size, partition] = [300, 10, 1]
   const producer = kafka.producer({ idempotent: true, maxInFlightRequests: 1, retry: { initialRetryTime: 100, maxRetryTime: 500, retries: 200 } })
@@ -152,6 +196,8 @@ async function main() {
   await check('create-topic', createTopic)
   for (const name of Object.keys(CODECS)) await check(`codec-${name}`, () => codec(name))
   await check('group-rebalance', group)
+  if (process.env.DELAYED) await check('delayed', delayed)
+  else console.log(`${NAME} delayed SKIP needs a cluster that "run" starts`)
   if (process.env.KILL) await check('leader-kill', leaderKill)
   else console.log(`${NAME} leader-kill SKIP no kill command`)
   process.exit(failed ? 1 : 0)

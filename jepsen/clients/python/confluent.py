@@ -245,6 +245,60 @@ class Checks:
         consumer.close()
         return marks
 
+    def delayed(self):
+        """Copies of delayed records, which are control records for queues, are passed over at the end of the log."""
+        topic, count = report.delayed_topic(), report.DELAYED_RECORDS
+        group, errors = f"{topic}-group", []
+        plain, packed = self.producer(), self.producer(compression_type="gzip")
+
+        def send(producer, numbers):
+            for i in numbers:
+                producer.produce(topic, value=str(i), headers=report.asks_later(i), partition=0, on_delivery=lambda error, _: error and errors.append(error))
+            assert producer.flush(30) == 0 and not errors, f"not acknowledged: {errors[:1]}"
+
+        send(plain, range(count // 2))
+        send(packed, range(count // 2, count))
+        report.released(topic)
+
+        def take(consumer, ends):
+            found = []
+            for message in consumer.consume(500, 0.2):
+                if message.error() is None:
+                    found.append(int(message.value()))
+                elif message.error().code() == KafkaError._PARTITION_EOF:
+                    ends.append(message.offset())
+                else:
+                    raise AssertionError(message.error().str())
+            return found
+
+        def whole(consumer):
+            _, high = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=10)
+            assert high > count, f"the log ends at {high}: no copy is in it"
+            found, ends = [], []
+            report.until(f"the end, {high}", lambda: found.extend(take(consumer, ends)) or (ends and ends[-1] >= high))
+            report.in_order_once(found, count)
+            return high
+
+        readers = [self.consumer(f"{topic}-{level}", isolation_level=level.replace("-", "_"), enable_partition_eof=True)
+                   for level in ("read-uncommitted", "read-committed")]
+        for reader in readers:
+            reader.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
+            high = whole(reader)
+        member = self.consumer(group, enable_partition_eof=True)
+        member.subscribe([topic])
+        whole(member)
+        self.commit(member, ())
+        member.close()
+        send(plain, [count])
+        again = self.consumer(group)
+        again.subscribe([topic])
+        for consumer in (*readers, again):
+            more = []
+            report.until("the record behind the copies", lambda: more.extend(take(consumer, [])) or more)
+            assert more == [count], f"behind the copies came {more}"
+            consumer.close()
+        return f"{count} records read up to {high}, uncommitted, committed and by a group, and one sent after"
+
     def leader_kill(self):
         if not report.KILL:
             raise report.Skip("no kill command")
@@ -297,6 +351,7 @@ def main():
     report.check("group-rebalance", checks.group)
     report.check("static-member", checks.static_member)
     report.check("cooperative", checks.cooperative)
+    report.check("delayed", checks.delayed)
     report.check("leader-kill", checks.leader_kill)
     report.check("coordinator-kill", checks.coordinator_kill)
     report.finish()

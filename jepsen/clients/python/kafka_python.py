@@ -6,6 +6,9 @@ import report
 
 PARTITIONS = 3
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
+# How long a poll waits at the end of the log. This client (3.0.12) has a poll that ends just before the answer to its join
+# is there forget about it: it never takes its partitions then, though it is the group's member.
+JOINED_MS, JOINING_MS = 200, 10_000
 
 
 class Checks:
@@ -17,17 +20,17 @@ class Checks:
     def producer(self, **config):
         return KafkaProducer(bootstrap_servers=self.bootstrap, acks="all", linger_ms=5, **config)
 
-    def consumer(self, group):
+    def consumer(self, group, **config):
         return KafkaConsumer(bootstrap_servers=self.bootstrap, group_id=group, auto_offset_reset="earliest", enable_auto_commit=False,
-                             session_timeout_ms=6000, heartbeat_interval_ms=500)
+                             session_timeout_ms=6000, heartbeat_interval_ms=500, **config)
 
     def create_topic(self):
         self.admin.create_topics({self.topic: {"num_partitions": PARTITIONS, "replication_factor": 3}})
         report.until("partition leaders", lambda: self.leader(0) is not None)
         return f"{PARTITIONS} partitions, 3 replicas"
 
-    def leader(self, partition):
-        for topic in self.admin.describe_topics([self.topic]):
+    def leader(self, partition, name=None):
+        for topic in self.admin.describe_topics([name or self.topic]):
             for found in topic["partitions"]:
                 if found["partition_index"] == partition and found["leader_id"] > 0:
                     return found["leader_id"]
@@ -70,7 +73,7 @@ class Checks:
 
         def step(*members):
             for member in members:
-                records = member.poll(200)
+                records = member.poll(1_000)  # as a rule a join takes less, see above
                 seen.update((r.partition, r.offset) for batch in records.values() for r in batch)
                 try:
                     if records:
@@ -94,6 +97,61 @@ class Checks:
         third.close()
         report.committed_all(seen, committed, ends)
         return f"joined, left, {total} records read and committed"
+
+    def delayed(self):
+        """Copies of delayed records, which are control records for queues, are passed over at the end of the log."""
+        topic, count = report.delayed_topic(), report.DELAYED_RECORDS
+        partition, group = TopicPartition(topic, 0), f"{topic}-group"
+        plain, packed = self.producer(), self.producer(compression_type="gzip")
+        for producer, numbers in ((plain, range(count // 2)), (packed, range(count // 2, count))):
+            sent = [producer.send(topic, value=str(i).encode(), headers=report.asks_later(i), partition=0) for i in numbers]
+            for future in sent:
+                future.get(30)
+        packed.close()
+        report.released(topic)
+
+        def take(consumer):
+            wait = JOINED_MS if partition in consumer.assignment() else JOINING_MS
+            return [int(record.value) for records in consumer.poll(wait).values() for record in records]
+
+        def whole(consumer):
+            end, found = consumer.end_offsets([partition])[partition], []
+            assert end > count, f"the log ends at {end}: no copy is in it"
+
+            def at_end():
+                found.extend(take(consumer))
+                return partition in consumer.assignment() and consumer.position(partition) >= end
+
+            report.until(f"position {end}", at_end)
+            report.in_order_once(found, count)
+            return end
+
+        readers = [self.consumer(None, isolation_level=level) for level in ("read_uncommitted", "read_committed")]
+        for reader in readers:
+            reader.assign([partition])
+            reader.seek_to_beginning()
+            end = whole(reader)
+        member = self.consumer(group)
+        member.subscribe([topic])
+        whole(member)
+        member.commit()
+        member.close()
+        plain.send(topic, value=str(count).encode(), partition=0).get(30)
+        plain.close()
+        again = self.consumer(group)
+        again.subscribe([topic])
+        for name, consumer in zip(("uncommitted", "committed", "group"), (*readers, again)):
+            more = []
+
+            def state():
+                assigned = partition in consumer.assignment()
+                return (f"({name}, assigned {assigned}, at {consumer.position(partition) if assigned else None}, log from {end} to "
+                        f"{consumer.end_offsets([partition])[partition]}, leader {self.leader(0, topic)})")
+
+            report.until("the record behind the copies", lambda: more.extend(take(consumer)) or more, state=state)
+            assert more == [count], f"behind the copies came {more}"
+            consumer.close()
+        return f"{count} records read up to {end}, uncommitted, committed and by a group, and one sent after"
 
     def leader_kill(self):
         if not report.KILL:
@@ -122,5 +180,6 @@ report.check("create-topic", checks.create_topic)
 for codec in CODECS:
     report.check(f"codec-{codec}", lambda: checks.codec(codec))
 report.check("group-rebalance", checks.group)
+report.check("delayed", checks.delayed)
 report.check("leader-kill", checks.leader_kill)
 report.finish()

@@ -3,6 +3,7 @@ import os, subprocess, sys, time, traceback
 
 CLIENT = os.environ.get("CLIENT", "python")
 KILL = os.environ.get("KILL", "")
+DELAYED_RECORDS = 200
 failed = False
 
 
@@ -27,6 +28,23 @@ def kill(node):
     subprocess.run(["sh", "-c", KILL, "kill", str(node)], check=True)
 
 
+def delayed_topic():
+    """A topic with a queue group, for records that ask to come later."""
+    if not (topic := os.environ.get("DELAYED")):
+        raise Skip("needs a cluster that `run` starts")
+    return topic
+
+
+def asks_later(number):
+    """The headers of a record: every second one asks to come a second or two later."""
+    return [("weir.deliver.after", str(1000 + 5 * number).encode())] if number % 2 else []
+
+
+def released(topic):
+    """Waits until the copies of all that asked for it are in the log."""
+    subprocess.run(["sh", "-c", os.environ["RELEASED"], "released", topic, str(DELAYED_RECORDS // 2)], check=True)
+
+
 def in_order_once(values, count):
     """Raises unless `values` is 0..count, each once, in order."""
     if values == list(range(count)):
@@ -49,12 +67,15 @@ def committed_all(seen, committed, ends):
             raise AssertionError(f"partition {partition}: committed {committed[partition]}, last record {last}, end {end}")
 
 
-def until(what, condition, seconds=60):
-    """Polls `condition` until it is true; longer than a session timeout, after which a lost member is given up."""
+def until(what, condition, seconds=60, state=lambda: ""):
+    """Polls `condition` until it is true; longer than a session timeout, after which a lost member is given up.
+
+    `state` is asked what to add to the failure.
+    """
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise AssertionError(f"{what}: not within {seconds} s")
+            raise AssertionError(f"{what}: not within {seconds} s {state()}")
 
 
 def finish():

@@ -21,7 +21,11 @@ public class Check {
 
     interface Action { String run() throws Exception; }
 
+    /** Those to run; empty: all. */
+    static final List<String> ONLY = List.of(System.getenv().getOrDefault("CHECKS", "").split(" "));
+
     static void check(String name, Action action) {
+        if (!ONLY.contains("") && !ONLY.contains(name)) return;
         try {
             System.out.println(CLIENT + " " + name + " PASS " + action.run());
         } catch (Throwable error) {
@@ -301,19 +305,70 @@ public class Check {
         return "kill -9 of the producer, and the check-back answered by another";
     }
 
+    static void kcat(List<String> bodies, String... options) throws Exception {
+        List<String> command = new ArrayList<>(List.of("kcat", "-b", System.getenv("KAFKA"), "-P", "-t", System.getenv("DELAYED"), "-p", "0", "-X", "acks=all"));
+        command.addAll(List.of(options));
+        Process sender = new ProcessBuilder(command).redirectError(ProcessBuilder.Redirect.INHERIT).start();
+        try (var in = sender.getOutputStream()) {
+            in.write((String.join("\n", bodies) + "\n").getBytes(StandardCharsets.UTF_8));
+        }
+        require(sender.waitFor() == 0, "kcat ended with " + sender.exitValue());
+    }
+
+    /** What a Kafka client asks to come later comes so, and only so, also compressed; what else it sends comes at once. */
+    static String kafkaDelayed() throws Exception {
+        try (SimpleConsumer consumer = PROVIDER.newSimpleConsumerBuilder().setClientConfiguration(configuration).setConsumerGroup("later")
+                 .setAwaitDuration(Duration.ofSeconds(2)).setSubscriptionExpressions(Map.of(System.getenv("DELAYED"), FilterExpression.SUB_ALL)).build()) {
+            Map<String, Long> due = new HashMap<>();
+            long now = System.currentTimeMillis();
+            for (int kind = 0; kind < 4; kind++) {
+                long at = now + 4_000 + 1_000 * kind;
+                List<String> bodies = new ArrayList<>();
+                for (int n = 0; n < 20; n++) bodies.add(kind + "-" + n);
+                for (String body : bodies) due.put(body, kind == 3 ? 0 : at);
+                // "after" counts from a moment that is not before this one.
+                switch (kind) {
+                    case 0 -> kcat(bodies, "-H", "weir.deliver.after=" + (at - now));
+                    case 1 -> kcat(bodies, "-H", "weir.deliver.at=" + at, "-z", "gzip");
+                    case 2 -> kcat(bodies, "-H", "weir.deliver.at=" + at);
+                    default -> kcat(bodies);
+                }
+            }
+            long late = 0, end = now + 60_000;
+            for (int left = due.size(); left > 0; ) {
+                require(System.currentTimeMillis() < end, left + " messages did not come: " + due.keySet());
+                for (MessageView view : consumer.receive(32, Duration.ofSeconds(60))) {
+                    long came = System.currentTimeMillis();
+                    Long at = due.remove(body(view));
+                    require(at != null, "came again: " + body(view));
+                    require(came >= at, body(view) + " came " + (at - came) + " ms early");
+                    require(view.getDeliveryAttempt() == 1, view);
+                    if (at > 0) late = Math.max(late, came - at);
+                    consumer.ack(view);
+                    left--;
+                }
+            }
+            require(consumer.receive(32, Duration.ofSeconds(15)).isEmpty(), "a message came again");
+            return "60 of 80 records of kcat delayed, each once, none early, at most " + late + " ms late";
+        }
+    }
+
     public static void main(String[] arguments) throws Exception {
         String endpoints = arguments[arguments.length - 1];
-        configuration = ClientConfiguration.newBuilder().setEndpoints(endpoints.replace(',', ';'))
-            .setRequestTimeout(Duration.ofSeconds(5)).enableSsl(TLS).build();
+        var builder = ClientConfiguration.newBuilder().setEndpoints(endpoints.replace(',', ';')).setRequestTimeout(Duration.ofSeconds(5));
+        // "default": as the client does when nobody says anything.
+        configuration = ("default".equals(System.getenv("TLS")) ? builder : builder.enableSsl(TLS)).build();
         if (arguments[0].equals("prepare")) prepareAndHang();
         check("send-receive", Check::sendAndReceive);
         check("tag-filter", Check::tagFilter);
         check("push-retry", Check::pushRetry);
         check("fifo", Check::fifo);
         check("delay-recall", Check::delay);
+        if (!System.getenv().getOrDefault("KAFKA", "").isEmpty()) check("kafka-delayed", Check::kafkaDelayed);
         check("transaction", Check::transaction);
         if (!TLS) check("producer-kill", () -> producerKill(endpoints));
-        if (TLS) System.out.println(CLIENT + " leader-kill SKIP done without TLS");
+        if (!ONLY.contains("")) System.err.println("only " + ONLY);
+        else if (TLS) System.out.println(CLIENT + " leader-kill SKIP done without TLS");
         else if (System.getenv().getOrDefault("KILL", "").isEmpty()) System.out.println(CLIENT + " leader-kill SKIP no way to kill a node was given");
         else check("leader-kill", Check::leaderKill);
         for (Thread closing : CLOSING) closing.join();

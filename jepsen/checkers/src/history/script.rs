@@ -7,11 +7,14 @@
 //! p1 ok poll 0=7@3 !1        read; key 1 was rebalanced meanwhile
 //! p1 ok txn send 0=1@0 poll 0=1@0
 //! p1 ok assign 0 1           or subscribe
+//! p1 ok share g 3 0 1        group g, generation 3, keys 0 and 1
 //! p1 ok commit g 0@5         group g, key 0, next offset 5; or committed
 //! 500                        let 500 ms pass
 //! ```
 
-use super::{Action, History, Key, Kind, Micro, Offset, Offsets, Op, Process, Read, Send, Value};
+use super::{
+    Action, History, Key, Kind, Micro, Offset, Offsets, Op, Process, Read, Send, Share, Value,
+};
 
 pub(crate) fn history(text: &str) -> History {
     let mut ops: Vec<Op> = Vec::new();
@@ -101,6 +104,11 @@ fn action(items: &[&str]) -> Action {
         "poll" => Action::Poll(rest.iter().map(|r| read(r)).collect()),
         "assign" => Action::Assign(rest.iter().map(|k| key(k)).collect()),
         "subscribe" => Action::Subscribe(rest.iter().map(|k| key(k)).collect()),
+        "share" => Action::Share(Share {
+            group: rest[0].to_owned(),
+            generation: rest[1].parse().unwrap(),
+            keys: rest[2..].iter().map(|k| key(k)).collect(),
+        }),
         "commit" => Action::Commit(offsets()),
         "committed" => Action::Committed(offsets()),
         "txn" => {

@@ -22,6 +22,7 @@ pub fn check(history: &QueueHistory) -> Vec<QueueAnomaly> {
                 id,
                 commit: true,
                 outcome: Outcome::Ok,
+                ..
             } => drop(owed.insert(&**id, ())),
             Event::Cancelled { id, outcome } if *outcome != Outcome::Fail => {
                 taken_back.insert(&**id, ());
@@ -31,7 +32,9 @@ pub fn check(history: &QueueHistory) -> Vec<QueueAnomaly> {
             | Event::Delivered { .. }
             | Event::Acked { .. }
             | Event::Returned { .. }
+            | Event::Asked { .. }
             | Event::Stored { .. }
+            | Event::Kept { .. }
             | Event::DeadLetter { .. }
             | Event::Listed { .. }
             | Event::Replayed { .. } => {}

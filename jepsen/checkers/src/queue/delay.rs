@@ -1,8 +1,9 @@
-//! C17: nothing before its time, nothing stored twice, nothing that was taken back.
+//! C17: nothing before its time or long after it, nothing stored twice, nothing that was taken
+//! back.
 
 use std::collections::BTreeMap;
 
-use super::{Event, Outcome, QueueAnomaly, QueueHistory};
+use super::{Event, Outcome, Patience, QueueAnomaly, QueueHistory};
 
 /// Delayed messages that came early, twice, or after they were taken back; clocks differ
 /// by up to `slack` milliseconds. That none is lost is C14.
@@ -51,6 +52,38 @@ pub fn check(history: &QueueHistory, slack: i64) -> Vec<QueueAnomaly> {
     found
 }
 
+/// Delayed messages that were neither in the log nor delivered when they should have been, by
+/// the clocks of leaders and of the driver: `patience` has to allow for their difference, for
+/// the time that the sending took, and for whatever a release needs and did not have. Of those
+/// that never were, C14 tells.
+#[must_use]
+pub fn late(history: &QueueHistory, patience: &Patience) -> Vec<QueueAnomaly> {
+    let mut seen: BTreeMap<&str, i64> = BTreeMap::new();
+    for event in &history.events {
+        if let Event::Delivered { id, at, .. } | Event::Stored { id, at, .. } = event {
+            let first = seen.entry(id).or_insert(*at);
+            *first = (*first).min(*at);
+        }
+    }
+    let late = history.events.iter().filter_map(|event| {
+        let Event::Sent {
+            id,
+            due: Some(due),
+            outcome: Outcome::Ok,
+        } = event
+        else {
+            return None;
+        };
+        let at = *seen.get(&**id)?;
+        patience.is_over(*due, at).then(|| QueueAnomaly::Late {
+            id: id.clone(),
+            due: *due,
+            at,
+        })
+    });
+    late.collect()
+}
+
 /// How late each delayed message was delivered first, in milliseconds, sorted.
 #[must_use]
 pub fn lateness(history: &QueueHistory) -> Vec<i64> {
@@ -75,7 +108,7 @@ pub fn lateness(history: &QueueHistory) -> Vec<i64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::script::{delivered, history, stored};
+    use super::super::script::{delivered, history, stored, stored_at};
     use super::*;
 
     fn delayed(id: &str, due: i64) -> Event {
@@ -118,6 +151,55 @@ mod tests {
         ];
         assert_eq!(check(&bad, 1), expected);
         assert_eq!(lateness(&bad), [-2, 0]);
+    }
+
+    /// 50 ms, but for the second from 1,000 on.
+    fn patience() -> Patience {
+        Patience {
+            most: 50,
+            excused: vec![(1_000, 2_000)],
+        }
+    }
+
+    #[test]
+    fn what_is_stored_or_delivered_long_after_it_was_due_is_flagged() {
+        let late = |id: &str, due, at| QueueAnomaly::Late {
+            id: id.to_owned(),
+            due,
+            at,
+        };
+        let bad = history(&[
+            delayed("stored", 100),
+            stored_at("stored", 1, 151),
+            delayed("delivered", 100),
+            delivered("delivered", 1, 200),
+            stored_at("delivered", 2, 300),
+            delayed("outage", 990),
+            stored_at("outage", 3, 2_041),
+        ]);
+        let expected = [
+            late("stored", 100, 151),
+            late("delivered", 100, 200),
+            late("outage", 990, 2_041),
+        ];
+        assert_eq!(late_ones(&bad), expected);
+    }
+
+    #[test]
+    fn what_had_no_leader_when_it_was_due_may_be_later() {
+        let good = history(&[
+            delayed("stored", 100),
+            delivered("stored", 1, 900),
+            stored_at("stored", 1, 150),
+            delayed("outage", 990),
+            stored_at("outage", 3, 2_040),
+            delayed("unseen", 10),
+        ]);
+        assert_eq!(late_ones(&good), []);
+    }
+
+    fn late_ones(history: &QueueHistory) -> Vec<QueueAnomaly> {
+        late(history, &patience())
     }
 
     #[test]

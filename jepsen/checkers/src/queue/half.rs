@@ -1,4 +1,5 @@
-//! C18: a half message is seen if and only if it was committed, and once (T1 to T5).
+//! C18: a half message is seen if and only if it was committed, and once (T1 to T5). What is
+//! asked about it is judged in `check_back.rs`.
 
 use std::collections::BTreeMap;
 
@@ -24,6 +25,7 @@ pub fn check(history: &QueueHistory) -> Vec<QueueAnomaly> {
             id,
             commit,
             outcome,
+            ..
         } = event
         {
             let half = halves.entry(id).or_default();
@@ -55,19 +57,13 @@ pub fn check(history: &QueueHistory) -> Vec<QueueAnomaly> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::script::{delivered, history, stored};
+    use super::super::script::{decided, delivered, history, prepared, stored};
     use super::*;
 
     fn half(id: &str, decisions: &[(bool, Outcome)]) -> Vec<Event> {
-        let mut events = vec![Event::Prepared {
-            id: id.to_owned(),
-            outcome: Outcome::Ok,
-        }];
-        events.extend(decisions.iter().map(|(commit, outcome)| Event::Decided {
-            id: id.to_owned(),
-            commit: *commit,
-            outcome: *outcome,
-        }));
+        let mut events = vec![prepared(id, 0)];
+        let decisions = decisions.iter();
+        events.extend(decisions.map(|(commit, outcome)| decided(id, *commit, *outcome, 0)));
         events
     }
 

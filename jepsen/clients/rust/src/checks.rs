@@ -42,7 +42,11 @@ impl Checks {
         config
     }
 
-    fn producer(&self, watch: &Watch, more: &[(&str, &str)]) -> Result<ThreadedProducer<Watch>> {
+    pub fn producer(
+        &self,
+        watch: &Watch,
+        more: &[(&str, &str)],
+    ) -> Result<ThreadedProducer<Watch>> {
         let mut config = self.config(more);
         config.set("acks", "all").set("enable.idempotence", "true");
         config.set("linger.ms", "5").set("debug", "msg");
@@ -51,13 +55,21 @@ impl Checks {
     }
 
     fn consumer(&self, group: &str) -> Result<BaseConsumer> {
-        let config = self.config(&[
+        self.consumer_with(group, &[])
+    }
+
+    /// A member of `group` that commits when told to, with more options.
+    pub fn consumer_with(&self, group: &str, more: &[(&str, &str)]) -> Result<BaseConsumer> {
+        let mut config = self.config(&[
             ("group.id", group),
             ("auto.offset.reset", "earliest"),
             ("enable.auto.commit", "false"),
             ("session.timeout.ms", "6000"),
             ("heartbeat.interval.ms", "500"),
         ]);
+        for (key, value) in more {
+            config.set(*key, *value);
+        }
         Ok(config.create()?)
     }
 
@@ -100,7 +112,10 @@ impl Checks {
             while found.len() < count
                 && let Some(message) = consumer.poll(Duration::from_millis(500))
             {
-                found.extend(take(&message?));
+                // An error here is news of a node that went away; the client goes on by itself.
+                if let Ok(message) = message {
+                    found.extend(take(&message));
+                }
             }
             Ok(found.len() >= count)
         })?;

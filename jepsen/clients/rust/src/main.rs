@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod checks;
+mod delayed;
 mod report;
 mod watch;
 
@@ -21,6 +22,11 @@ fn main() -> ExitCode {
         report.check(&format!("codec-{codec}"), || checks.codec(codec));
     }
     report.check("group-rebalance", || checks.group());
+    if let Some(topic) = delayed::topic() {
+        report.check("delayed", || delayed::check(&checks, &topic));
+    } else {
+        report.line("delayed", "SKIP", "needs a cluster that `run` starts");
+    }
     if report::kill_command().is_some() {
         report.check("leader-kill", || checks.leader_kill());
     } else {
