@@ -17,7 +17,8 @@ use weir_peer::NodeIdentity;
 use weir_storage::{Crash, SimDisk};
 
 use crate::env::{
-    Authority, ClockFaults, Machines, SimClock, SimNet, SimQuic, SimSpawner, TracedDisk, Weather,
+    Authority, ClockFaults, Machines, SimClock, SimNet, SimQuic, SimSpawner, TracedDisk, Tripwire,
+    Weather,
 };
 use crate::trace::Trace;
 
@@ -38,6 +39,7 @@ struct Inner {
     authority: Authority,
     machines: Machines,
     weather: Weather,
+    wire: Tripwire,
     trace: Trace,
     nodes: BTreeMap<NodeId, Machine>,
     contains_panics: AtomicBool,
@@ -106,6 +108,7 @@ impl Cluster {
             authority: Authority::new("sim")?,
             machines,
             weather: Weather::default(),
+            wire: Tripwire::default(),
             trace,
             nodes: table,
             contains_panics: AtomicBool::new(false),
@@ -145,6 +148,12 @@ impl Cluster {
     #[must_use]
     pub fn weather(&self) -> &Weather {
         &self.0.weather
+    }
+
+    /// Where writes to the nodes' write-ahead logs are seen.
+    #[must_use]
+    pub fn tripwire(&self) -> &Tripwire {
+        &self.0.wire
     }
 
     /// A stream for one purpose of the scenario, such as its nemesis.
@@ -203,7 +212,12 @@ impl Cluster {
         let env = Env {
             clock,
             entropy,
-            disk: Arc::new(TracedDisk::new(node, trace, Arc::new(disk))),
+            disk: Arc::new(TracedDisk::new(
+                node,
+                trace,
+                self.0.wire.clone(),
+                Arc::new(disk),
+            )),
             net: Arc::new(SimNet::new(machine.ip, self.0.machines.clone())),
             tasks,
         };

@@ -25,6 +25,10 @@ pub(crate) struct Focus {
     pub(crate) victim_stalls: bool,
     /// Consumer groups commit positions.
     pub(crate) has_groups: bool,
+    /// A consumer group has members that come and go.
+    pub(crate) has_members: bool,
+    /// Configs are written and read all the time.
+    pub(crate) has_clerks: bool,
     /// Queues have clients.
     pub(crate) has_queues: bool,
     /// Writers wait long between batches, and send every other one of the last again: what
@@ -32,6 +36,8 @@ pub(crate) struct Focus {
     pub(crate) repeats_often: bool,
     /// Messages take long after the faults too.
     pub(crate) stays_slow: bool,
+    /// States that only its own clients reach: what they are there for.
+    pub(crate) points: &'static [&'static str],
 }
 
 /// Where the log, the vote and the snapshots of the metadata group are.
@@ -46,9 +52,12 @@ const PLAIN: Focus = Focus {
     has_small_files: false,
     victim_stalls: false,
     has_groups: false,
+    has_members: false,
+    has_clerks: false,
     has_queues: false,
     repeats_often: false,
     stays_slow: false,
+    points: &[],
 };
 
 /// All there are.
@@ -185,6 +194,34 @@ pub(crate) const FOCI: &[Focus] = &[
         has_groups: true,
         ..PLAIN
     },
+    // Members of a group come and go while those who coordinate it do.
+    Focus {
+        name: "members",
+        kinds: &["isolated node", "kill", "leader transfer", "pause"],
+        nodes: 5,
+        has_members: true,
+        points: &["member that went on behind another"],
+        ..PLAIN
+    },
+    // Voters come and go while configs are written through all nodes and read from them.
+    Focus {
+        name: "configs",
+        kinds: &[
+            "delay and reorder",
+            "isolated node",
+            "kill",
+            "one-way cut",
+            "pause",
+            "power loss",
+        ],
+        nodes: 5,
+        has_clerks: true,
+        points: &[
+            "config of several writers, one never answered",
+            "old config told",
+        ],
+        ..PLAIN
+    },
     // Leaders come back with what they had to cut, and are asked for it.
     Focus {
         name: "copies",
@@ -224,6 +261,7 @@ pub(crate) const FOCI: &[Focus] = &[
         kinds: &[
             "isolated node",
             "kill",
+            "kill at a step of a queue",
             "leader transfer",
             "pause",
             "power loss",

@@ -45,13 +45,14 @@ impl Invariants {
     /// `forgetful` is a voter whose metadata may rot: it may forget its last term. Where a
     /// disk lies, nobody can say what logs hold: only what the cluster agrees on is looked at.
     pub(crate) fn new(forgetful: Option<NodeId>, a_disk_lies: bool) -> Self {
-        let agreed: [Box<dyn Check>; 8] = [
+        let agreed: [Box<dyn Check>; 9] = [
             Box::<i01_one_leader::OneLeader>::default(),
             Box::new(i01_terms::Terms::new(forgetful)),
             Box::<i04_suspects::Suspects>::default(),
             Box::<i05_to_i07_records::Records>::default(),
             Box::<i09_epochs::Epochs>::default(),
             Box::new(i10_fenced::Fenced),
+            Box::new(i10_fenced::Replaced),
             Box::<i10_lease::Lease>::default(),
             Box::<i15_images::Images>::default(),
         ];

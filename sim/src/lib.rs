@@ -27,6 +27,7 @@ mod outcome;
 mod plan;
 mod points;
 mod probe;
+mod queue_steps;
 #[cfg(test)]
 mod scenarios;
 mod simulation;

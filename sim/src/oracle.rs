@@ -10,14 +10,18 @@ pub(crate) mod queues;
 
 use std::collections::BTreeSet;
 
-use weir_checkers::{Action, History, Key, Kind, Op, Process, Report, Value, Verdict};
+use weir_checkers::registers::{self, Call};
+use weir_checkers::{Action, Anomaly, History, Key, Kind, Op, Process, Report, Value, Verdict};
 
 use promise::Promise;
 
 /// What came of it.
+#[derive(Default)]
 pub(crate) struct Judgement {
     pub(crate) violations: Vec<String>,
     pub(crate) forgiven: u64,
+    /// Named states that it met.
+    pub(crate) points: Vec<&'static str>,
 }
 
 /// Judges `ops`; `is_drained` if every log was read to its end after the faults.
@@ -28,7 +32,7 @@ pub(crate) fn judge(ops: Vec<Op>, promise: &Promise, is_drained: bool) -> Judgem
         Err(error) => {
             return Judgement {
                 violations: vec![format!("the history is none: {error}")],
-                forgiven: 0,
+                ..Judgement::default()
             };
         }
     };
@@ -38,20 +42,45 @@ pub(crate) fn judge(ops: Vec<Op>, promise: &Promise, is_drained: bool) -> Judgem
         settled: None,
     };
     let report = Report::new(&history, verdict);
-    let mut violations: Vec<String> = report
-        .anomalies
+    Judgement {
+        violations: in_words(&report.anomalies),
+        forgiven: forgiven.len() as u64,
+        points: met(&[(report.takeovers > 0, "member that went on behind another")]),
+    }
+}
+
+/// Judges what clients were told of configs (C24): nobody may lose anything of those.
+pub(crate) fn judge_registers(calls: &[Call]) -> Judgement {
+    let found = registers::check(calls);
+    Judgement {
+        violations: in_words(&found.anomalies),
+        forgiven: 0,
+        points: met(&[
+            (
+                found.contested > 0,
+                "config of several writers, one never answered",
+            ),
+            (found.stale > 0, "old config told"),
+        ]),
+    }
+}
+
+fn in_words(anomalies: &[Anomaly]) -> Vec<String> {
+    let mut violations: Vec<String> = anomalies
         .iter()
         .take(10)
         .map(|anomaly| format!("{:?}: {anomaly}", anomaly.checker()))
         .collect();
-    if report.anomalies.len() > violations.len() {
-        let more = report.anomalies.len() - violations.len();
+    if anomalies.len() > violations.len() {
+        let more = anomalies.len() - violations.len();
         violations.push(format!("and {more} more anomalies"));
     }
-    Judgement {
-        violations,
-        forgiven: forgiven.len() as u64,
-    }
+    violations
+}
+
+fn met(points: &[(bool, &'static str)]) -> Vec<&'static str> {
+    let met = points.iter().filter(|(is_met, _)| *is_met);
+    met.map(|(_, point)| *point).collect()
 }
 
 /// Takes one acknowledged value that may never be lost out of all that was read.
@@ -152,6 +181,7 @@ fn strike(op: &mut Op, gone: &Gone, keys: &BTreeSet<Key>, readers: &BTreeSet<(Pr
         Action::Txn(_)
         | Action::Assign(_)
         | Action::Subscribe(_)
+        | Action::Share(_)
         | Action::Commit(_)
         | Action::Committed(_) => {}
     }
@@ -168,6 +198,7 @@ fn paired(mut ops: Vec<Op>) -> Vec<Op> {
             | Action::Txn(_)
             | Action::Assign(_)
             | Action::Subscribe(_)
+            | Action::Share(_)
             | Action::Commit(_)
             | Action::Committed(_),
             _,

@@ -6,6 +6,7 @@ use weir_base::NodeId;
 use crate::cluster::entropy;
 use crate::dice::Dice;
 use crate::focus::Focus;
+use crate::nemesis::process::at_steps;
 use crate::nemesis::{self, Event, Setting};
 
 /// Where clients run: machines whose links and disks nobody uses.
@@ -141,19 +142,36 @@ impl Plan {
         };
         let events = nemesis::plan(&setting);
         let victim_stays_away = dice.one_in(3);
-        Self {
+        let mut plan = Self {
             seed,
             focus,
             victim,
             end,
-            has_queues: focus.is_some_and(|focus| focus.has_queues),
+            has_queues: false,
             victim_stays_away,
             events: events.into_iter().enumerate().collect(),
             nodes,
             spares,
             syncs_lie: false,
             is_spoilt: false,
+        };
+        if focus.is_some_and(|focus| focus.has_queues) {
+            plan.add_queues();
         }
+        plan
+    }
+
+    /// Queues have clients, and their leaders are killed at some of their steps.
+    pub(crate) fn add_queues(&mut self) {
+        if std::mem::replace(&mut self.has_queues, true) {
+            return;
+        }
+        let dice = Dice::new(entropy(self.seed).fork("queue steps"));
+        let kills = at_steps(&dice, self.end).into_iter();
+        // Behind the others, whose numbers stay theirs.
+        self.events.extend((self.events.len()..).zip(kills));
+        self.events
+            .sort_by_key(|(number, event)| (event.at, event.until, *number));
     }
 
     /// Whether the victim's disk says that it synced and did not.
@@ -178,7 +196,8 @@ mod tests {
 
     use super::*;
     use crate::focus::FOCI;
-    use crate::nemesis::Fault;
+    use crate::nemesis::{Fault, ProcessFault};
+    use crate::queue_steps;
 
     #[test]
     fn a_plan_follows_from_its_seed_and_is_no_shorter_for_being_cut() {
@@ -191,6 +210,31 @@ mod tests {
         assert_eq!(cut.events.len(), 1);
         assert_eq!(cut.events[0].0, 1);
         assert_eq!(cut.end, whole.end);
+    }
+
+    #[test]
+    fn queues_add_kills_at_all_steps_and_change_nothing_else() {
+        let (mut points, mut kinds) = (BTreeSet::new(), BTreeSet::new());
+        for seed in 0..400 {
+            let mut plan = Plan::of(seed, None);
+            let before = format!("{:?}", plan.events);
+            plan.add_queues();
+            plan.add_queues();
+            assert!(plan.events.is_sorted_by_key(|(_, event)| event.at));
+            let (kills, others): (Vec<_>, Vec<_>) =
+                plan.events.into_iter().partition(|(_, event)| {
+                    matches!(event.fault, Fault::Process(ProcessFault::KillAtStep { .. }))
+                });
+            assert_eq!(format!("{others:?}"), before);
+            for (_, event) in kills {
+                kinds.insert(event.fault.kind());
+                if let Fault::Process(ProcessFault::KillAtStep { step, moment, .. }) = event.fault {
+                    points.insert(step.point(moment));
+                }
+            }
+        }
+        assert_eq!(points, queue_steps::POINTS.iter().copied().collect());
+        assert_eq!(kinds.len(), 1);
     }
 
     #[test]

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use weir_base::image::{ClusterImage, NodeState, PartitionRecord};
 
+use crate::focus::FOCI;
 use crate::oracle::queues;
 use crate::probe::Seen;
+use crate::queue_steps;
 
 /// Messages in nodes' logs, and the state that each tells of.
 const HEARD: &[(&str, &str)] = &[
@@ -143,16 +145,29 @@ impl Points {
         heard
             .chain(LOOKED.iter().copied())
             .chain(TOLD.iter().copied())
-            .chain(queues::POINTS.iter().copied())
+            .chain(Self::of_queues())
+            .chain(Self::of_foci())
+    }
+
+    /// The states that only the clients of some focus reach.
+    fn of_foci() -> impl Iterator<Item = &'static str> {
+        let all = FOCI.iter().flat_map(|focus| focus.points);
+        all.copied()
+    }
+
+    /// The states that are reached where queues have clients.
+    pub(crate) fn of_queues() -> impl Iterator<Item = &'static str> {
+        let clients_see = queues::POINTS.iter();
+        clients_see.chain(queue_steps::POINTS).copied()
     }
 
     /// The states that a long enough row of runs has to reach.
     pub(crate) fn demanded() -> impl Iterator<Item = &'static str> {
         let demanded = |point: &&str| !NOT_DEMANDED.contains(point);
-        // Those of queues are reached where queues have clients.
+        let of_some: Vec<&str> = Self::of_queues().chain(Self::of_foci()).collect();
         Self::all()
             .filter(demanded)
-            .filter(|point| !queues::POINTS.contains(point))
+            .filter(move |point| !of_some.contains(point))
     }
 
     pub(crate) fn reach(&mut self, point: &'static str) {

@@ -49,7 +49,7 @@ pub(crate) struct ReplicaSeen {
     pub(crate) is_leader: bool,
     pub(crate) is_ready: bool,
     pub(crate) is_failed: bool,
-    /// Leads, is ready and holds the lease.
+    /// Leads for certain, and is ready.
     pub(crate) may_answer: bool,
     pub(crate) high_watermark: Offset,
     pub(crate) log_end: Offset,

@@ -10,6 +10,8 @@ mod disks;
 mod isolation;
 mod isr;
 mod moves;
+mod queue_steps;
 mod restarts;
 mod space;
 mod theatre;
+mod voters;

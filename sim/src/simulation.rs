@@ -6,6 +6,7 @@
 //! Last, what the clients saw is judged.
 
 mod clients;
+mod decisions;
 mod healed;
 mod identity;
 mod liveness;
@@ -36,12 +37,15 @@ use crate::probe::Seen;
 use crate::supervisor::Supervisor;
 use crate::trace::{Trace, set_time_outside};
 use crate::whole_node::{Insides, node_options, run_watched};
+use crate::workload::clerk::Ledger;
 use crate::workload::recorder::Recorder;
 use crate::workload::stage::Stage;
 use crate::workload::workers::book::Book;
+use crate::workload::workers::{CHECK_INTERVAL, CHECKS_MAX};
 use clients::Admin;
 use healed::LIVENESS;
 use liveness::Standing;
+use queues::Outages;
 use stranded::Membership;
 
 /// Simulated milliseconds of a step, and the grain of the network: half of what a run
@@ -93,10 +97,12 @@ struct Run<'p> {
     recorder: Recorder,
     stage: Stage,
     book: Book,
+    ledger: Ledger,
     admin: Admin,
     seen: Seen,
     epochs: BTreeMap<TopicPartition, LeaderEpoch>,
     membership: Membership,
+    outages: Outages,
     promise: Promise,
     points: Points,
     faults: BTreeMap<String, u64>,
@@ -111,12 +117,17 @@ fn run(plan: &Plan, trace: &Trace, said: &Said, outcome: &mut Outcome) -> Result
     let mut sim = builder.tick_duration(Duration::from_millis(TICK)).build();
     let insides = Insides::default();
     let has_small_files = plan.focus.is_some_and(|focus| focus.has_small_files);
+    let has_queues = plan.has_queues;
     for node in plan.all_nodes() {
         let (cluster, insides) = (cluster.clone(), insides.clone());
         sim.host(ip(node), move || {
             let mut options = node_options(node, &VOTERS);
             if has_small_files {
                 small_files(&mut options);
+            }
+            if has_queues {
+                options.queues.check_interval = CHECK_INTERVAL;
+                options.queues.checks_max = CHECKS_MAX;
             }
             let software = run_watched(cluster.clone(), options, insides.clone());
             async move { Ok(software.await?) }
@@ -126,8 +137,8 @@ fn run(plan: &Plan, trace: &Trace, said: &Said, outcome: &mut Outcome) -> Result
         cluster.leave_off(&mut sim, *spare)?;
     }
     let (recorder, stage) = (Recorder::new(trace), Stage::default());
-    let book = Book::new(trace);
-    let admin = clients::start(&mut sim, &cluster, plan, &recorder, &stage, &book);
+    let (book, ledger) = (Book::new(trace), Ledger::new(trace));
+    let admin = clients::start(&mut sim, &cluster, plan, &recorder, &stage, &book, &ledger);
     let forgetful = plan.focus.filter(|focus| focus.rots_metadata());
     let forgetful = forgetful.map(|_| plan.victim);
     let mut run = Run {
@@ -142,10 +153,12 @@ fn run(plan: &Plan, trace: &Trace, said: &Said, outcome: &mut Outcome) -> Result
         recorder,
         stage,
         book,
+        ledger,
         admin,
         seen: Seen::default(),
         epochs: BTreeMap::new(),
         membership: Membership::default(),
+        outages: Outages::default(),
         promise: Promise::default(),
         points: Points::default(),
         faults: BTreeMap::new(),
@@ -181,9 +194,14 @@ fn run(plan: &Plan, trace: &Trace, said: &Said, outcome: &mut Outcome) -> Result
             .push("nothing was acknowledged: the run proves nothing".to_owned());
     }
     outcome.violations.extend(judgement.violations);
-    outcome.violations.extend(run.judge_queues());
+    let registers = oracle::judge_registers(&run.ledger.calls());
+    outcome.violations.extend(registers.violations);
+    outcome
+        .violations
+        .extend(run.judge_queues(outcome.simulated_ms));
     outcome.forgiven = judgement.forgiven;
-    for point in run.supervisor.points.drain(..) {
+    let judged = judgement.points.into_iter().chain(registers.points);
+    for point in run.supervisor.points.drain(..).chain(judged) {
         run.points.reach(point);
     }
     run.points.hear(&said.counts());
@@ -310,7 +328,9 @@ impl Run<'_> {
     }
 
     fn look(&mut self, now: u64) -> Result<()> {
-        self.seen = Seen::look(&self.insides, Arc::clone(&self.seen.newest));
+        let before = Arc::clone(&self.seen.newest);
+        self.seen = Seen::look(&self.insides, Arc::clone(&before));
+        decisions::note(self.cluster.trace(), &before, &self.seen.newest);
         self.membership.look(&self.seen.newest, now);
         let mut told = Told::new();
         for (topic, partition, key) in keys() {
@@ -333,6 +353,9 @@ impl Run<'_> {
             if let Some(mark) = leading.map(|(_, r)| r.high_watermark.0).max() {
                 self.promise.committed(key, now, mark);
             }
+        }
+        if self.plan.has_queues {
+            self.outages.look(now, &self.seen);
         }
         self.points.look(&self.seen);
         let broken = self.invariants.look(&self.seen, &told);

@@ -9,6 +9,7 @@ mod cuts;
 mod failed_syncs;
 mod faults;
 mod shrinks;
+mod steps;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use ambush::{Ambushes, Strike};
 use cuts::{Cuts, LogEnds};
 use failed_syncs::FailedSyncs;
 use shrinks::Shrinks;
+use steps::Steps;
 
 /// How long a node that ended by itself stays down, in milliseconds.
 const RESTART_AFTER: u64 = 500;
@@ -49,6 +51,7 @@ pub(crate) struct Supervisor {
     shrinks: Shrinks,
     cuts: Cuts,
     ambushes: Ambushes,
+    steps: Steps,
     /// When machines lost their power, in milliseconds; and, of those on which no process
     /// ran, when the last one had ended.
     pub(crate) power_losses: Vec<(u64, NodeId)>,
@@ -122,6 +125,7 @@ impl Supervisor {
             shrinks: Shrinks::default(),
             cuts: Cuts::default(),
             ambushes: Ambushes::default(),
+            steps: Steps::default(),
             power_losses: Vec::new(),
             ends: 0,
             violations: Vec::new(),
@@ -129,6 +133,9 @@ impl Supervisor {
         };
         for node in plan.all_nodes() {
             supervisor.set_disk_faults(node);
+        }
+        if plan.has_queues {
+            supervisor.steps.watch(cluster.tripwire(), insides);
         }
         supervisor
     }
@@ -209,6 +216,11 @@ impl Supervisor {
             self.control(leader).restart_at = now + down;
         }
         self.tend_ambushes(sim, now)?;
+        for struck in self.steps.look(&self.insides) {
+            self.points.push(struck.blow.step.point(struck.blow.moment));
+            self.end_now(sim, now, struck.node, Crash::Process)?;
+            self.control(struck.node).restart_at = now + struck.blow.down;
+        }
         for node in self.controls.keys().copied().collect::<Vec<_>>() {
             let control = self.control(node);
             let (is_up, doom) = (control.is_up, control.doom);

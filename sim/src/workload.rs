@@ -2,8 +2,10 @@
 
 pub(crate) mod admin;
 pub mod broadcast;
+pub(crate) mod clerk;
 pub mod kafka_client;
 pub(crate) mod keeper;
+pub(crate) mod member;
 pub mod produce;
 pub mod queue;
 pub(crate) mod reader;

@@ -3,48 +3,25 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod support;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use weir_api::queues::{Decision, DecisionSource, HalfHandle, Message, Prepare, QueueError};
-use weir_api::{Api, NewTopic, QueueCallError};
-use weir_base::{Env, NodeId, TopicPartition};
-use weir_sim::cluster::{Cluster, ip, on_fresh_thread};
-use weir_sim::trace::Trace;
-use weir_sim::whole_node::{node_options, run_node_with};
+use weir_api::{Api, QueueCallError};
+use weir_base::Env;
+use weir_sim::cluster::on_fresh_thread;
 
-const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
-const WAIT: Duration = Duration::from_secs(2);
+use support::{NODES, Progress, WAIT, at, make_topic, partition, until_done};
 
-fn at(millis: u64) -> Duration {
-    Duration::from_millis(millis)
-}
-
-/// What the nodes of a run tell each other.
-#[derive(Default)]
-struct Told {
-    /// Two half messages, prepared where the topic is led first.
-    halves: Vec<HalfHandle>,
-    /// The first is decided on: the leader may die.
-    leader_may_die: bool,
-    is_done: bool,
-}
-
-type Shared = Arc<Mutex<Told>>;
-
-async fn topic(env: &Env, api: &Api) -> TopicPartition {
-    loop {
-        if let Some(topic) = api.cluster.image().topics.get("t") {
-            return TopicPartition::new(topic.id, 0);
-        }
-        env.sleep(at(20)).await;
-    }
-}
+/// Two half messages, prepared where the topic is led first.
+type Halves = Arc<Mutex<Vec<HalfHandle>>>;
 
 /// At node 2, which leads.
-async fn prepare(env: Env, api: Api, told: Shared) {
-    let to = topic(&env, &api).await;
-    while told.lock().unwrap().halves.len() < 2 {
+async fn prepare(env: Env, api: Api, halves: Halves) {
+    let to = partition(&env, &api).await;
+    while halves.lock().unwrap().len() < 2 {
         let message = Message {
             id: "m".into(),
             ..Message::default()
@@ -57,29 +34,17 @@ async fn prepare(env: Env, api: Api, told: Shared) {
             dedup: None,
         };
         match api.queues.prepare(to, half).await {
-            Ok(handle) => told.lock().unwrap().halves.push(handle),
+            Ok(handle) => halves.lock().unwrap().push(handle),
             Err(_) => env.sleep(at(50)).await,
         }
     }
 }
 
-/// At node 1, which never leads while another node is there.
-async fn decide(env: Env, api: Api, told: Shared) {
-    loop {
-        let topic = NewTopic {
-            name: "t".to_owned(),
-            assignment: Some(vec![vec![NODES[1], NODES[2], NODES[0]]]),
-            ..NewTopic::default()
-        };
-        let made = api.admin.create_topic(topic, false, WAIT).await;
-        if made.is_ok() || api.cluster.image().topics.contains_key("t") {
-            break;
-        }
-        env.sleep(at(50)).await;
-    }
-    let to = topic(&env, &api).await;
+/// At node 1, which does not.
+async fn decide(env: Env, api: Api, prepared: Halves, progress: Progress) {
+    let to = make_topic(&env, &api).await;
     let halves = loop {
-        let halves = told.lock().unwrap().halves.clone();
+        let halves = prepared.lock().unwrap().clone();
         if halves.len() == 2 {
             break halves;
         }
@@ -99,7 +64,7 @@ async fn decide(env: Env, api: Api, told: Shared) {
     let decided = QueueError::AlreadyDecided(Decision::Commit);
     let late = decide(halves[0], Decision::Rollback).await;
     assert_eq!(late, Err(QueueCallError::Refused(decided)));
-    told.lock().unwrap().leader_may_die = true;
+    progress.leader_may_die();
     // The next leader knows both, and the one that was decided stays so.
     while let Err(error) = decide(halves[1], Decision::Rollback).await {
         let passes = matches!(
@@ -116,37 +81,20 @@ async fn decide(env: Env, api: Api, told: Shared) {
     let decided = QueueError::AlreadyDecided(Decision::Rollback);
     let late = decide(halves[1], Decision::Commit).await;
     assert_eq!(late, Err(QueueCallError::Refused(decided)));
-    told.lock().unwrap().is_done = true;
+    progress.is_done();
 }
 
 fn simulate(seed: u64) {
-    let cluster = Cluster::new(seed, &NODES, Trace::new()).unwrap();
-    let mut sim = Cluster::builder(seed, at(60_000)).build();
-    let told = Shared::default();
-    for node in NODES {
-        let (cluster, told) = (cluster.clone(), Arc::clone(&told));
-        sim.host(ip(node), move || {
-            let (options, told) = (node_options(node, &NODES), Arc::clone(&told));
-            let software = run_node_with(cluster.clone(), options, move |env, api| {
-                if node == NODES[0] {
-                    env.tasks.spawn("decide", decide(env.clone(), api, told));
-                } else if node == NODES[1] {
-                    env.tasks.spawn("prepare", prepare(env.clone(), api, told));
-                }
-            });
-            async move { Ok(software.await?) }
-        });
-    }
-    let mut is_killed = false;
-    while !told.lock().unwrap().is_done {
-        assert!(sim.elapsed() < at(50_000), "seed {seed}: not done");
-        if told.lock().unwrap().leader_may_die && !is_killed {
-            cluster.kill(&mut sim, NODES[1]).unwrap();
-            is_killed = true;
+    let (progress, halves) = (Progress::default(), Halves::default());
+    let told = progress.clone();
+    until_done(seed, &progress, move |node, env, api| {
+        let (tasks, env, halves) = (env.tasks.clone(), env.clone(), Arc::clone(&halves));
+        if node == NODES[0] {
+            tasks.spawn("decide", decide(env, api, halves, told.clone()));
+        } else if node == NODES[1] {
+            tasks.spawn("prepare", prepare(env, api, halves));
         }
-        sim.step().unwrap();
-    }
-    assert!(is_killed);
+    });
 }
 
 #[test]

@@ -3,31 +3,16 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::sync::{Arc, Mutex};
+mod support;
+
 use std::time::Duration;
 
+use weir_api::Api;
 use weir_api::queues::{Dedup, Message, Prepare, Prepared, Schedule, Scheduled};
-use weir_api::{Api, NewTopic};
-use weir_base::{Env, NodeId, Timestamp, TopicPartition};
-use weir_sim::cluster::{Cluster, ip, on_fresh_thread};
-use weir_sim::trace::Trace;
-use weir_sim::whole_node::{node_options, run_node_with};
+use weir_base::{Env, Timestamp};
+use weir_sim::cluster::on_fresh_thread;
 
-const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
-const WAIT: Duration = Duration::from_secs(2);
-
-fn at(millis: u64) -> Duration {
-    Duration::from_millis(millis)
-}
-
-/// How far node 1 is.
-#[derive(Default)]
-struct Told {
-    leader_may_die: bool,
-    is_done: bool,
-}
-
-type Shared = Arc<Mutex<Told>>;
+use support::{NODES, Progress, WAIT, at, make_topic, until_done};
 
 fn payload(id: &str) -> bytes::Bytes {
     let message = Message {
@@ -45,26 +30,9 @@ fn dedup(id: &str) -> Option<Dedup> {
     })
 }
 
-/// At node 1, which never leads while another node is there.
-async fn ask(env: Env, api: Api, told: Shared) {
-    loop {
-        let topic = NewTopic {
-            name: "t".to_owned(),
-            assignment: Some(vec![vec![NODES[1], NODES[2], NODES[0]]]),
-            ..NewTopic::default()
-        };
-        let made = api.admin.create_topic(topic, false, WAIT).await;
-        if made.is_ok() || api.cluster.image().topics.contains_key("t") {
-            break;
-        }
-        env.sleep(at(50)).await;
-    }
-    let to = loop {
-        if let Some(topic) = api.cluster.image().topics.get("t") {
-            break TopicPartition::new(topic.id, 0);
-        }
-        env.sleep(at(20)).await;
-    };
+/// At node 1, which does not lead.
+async fn ask(env: Env, api: Api, progress: Progress) {
+    let to = make_topic(&env, &api).await;
     let queues = &api.queues;
     let schedule = async || loop {
         let schedule = Schedule {
@@ -128,40 +96,22 @@ async fn ask(env: Env, api: Api, told: Shared) {
     assert_eq!(check().await.handle, half);
     assert!(env.clock.now().since(began) < Duration::from_secs(15));
 
-    told.lock().unwrap().leader_may_die = true;
+    progress.leader_may_die();
     // The next leader knows of both.
     env.sleep(Duration::from_secs(1)).await;
     assert_eq!(schedule().await, told_again);
     assert_eq!(prepare().await, half_again);
-    told.lock().unwrap().is_done = true;
+    progress.is_done();
 }
 
 fn simulate(seed: u64) {
-    let cluster = Cluster::new(seed, &NODES, Trace::new()).unwrap();
-    let mut sim = Cluster::builder(seed, at(90_000)).build();
-    let told = Shared::default();
-    for node in NODES {
-        let (cluster, told) = (cluster.clone(), Arc::clone(&told));
-        sim.host(ip(node), move || {
-            let (options, told) = (node_options(node, &NODES), Arc::clone(&told));
-            let software = run_node_with(cluster.clone(), options, move |env, api| {
-                if node == NODES[0] {
-                    env.tasks.spawn("ask", ask(env.clone(), api, told));
-                }
-            });
-            async move { Ok(software.await?) }
-        });
-    }
-    let mut is_killed = false;
-    while !told.lock().unwrap().is_done {
-        assert!(sim.elapsed() < at(80_000), "seed {seed}: not done");
-        if told.lock().unwrap().leader_may_die && !is_killed {
-            cluster.kill(&mut sim, NODES[1]).unwrap();
-            is_killed = true;
+    let progress = Progress::default();
+    let told = progress.clone();
+    until_done(seed, &progress, move |node, env, api| {
+        if node == NODES[0] {
+            env.tasks.spawn("ask", ask(env.clone(), api, told.clone()));
         }
-        sim.step().unwrap();
-    }
-    assert!(is_killed);
+    });
 }
 
 #[test]

@@ -9,11 +9,13 @@ use weir_api::contract::check_queues;
 use weir_api::fake::FakeBroker;
 use weir_base::Env;
 use weir_base::NodeId;
-use weir_checkers::queue::{Event, Outcome, QueueHistory, conservation, delay};
+use weir_checkers::queue::{Event, Outcome, Patience, QueueHistory, conservation, delay};
 use weir_sim::cluster::{Cluster, ip, on_fresh_thread};
 use weir_sim::trace::Trace;
 use weir_sim::whole_node::{kafka_addresses, node_options, run_node_with};
-use weir_sim::workload::produce::{Ledger, create_topic, idempotent_producer, read_all};
+use weir_sim::workload::produce::{
+    Ledger, create_topic, idempotent_producer, read_all, read_all_records,
+};
 use weir_sim::workload::queue::{ATTEMPTS_MAX, Clients};
 
 fn at(millis: u64) -> Duration {
@@ -74,6 +76,8 @@ const PARTITIONS: u32 = 3;
 const VALUES: u64 = 150;
 /// Milliseconds that a delivery may seem early: a tick of the simulated network.
 const SLACK: i64 = 2;
+/// How late a delayed message may be where nothing is wrong, in milliseconds.
+const LATE: i64 = 100;
 /// When faults are over.
 const HEALED: u64 = 9_000;
 
@@ -113,10 +117,11 @@ async fn drive(env: Env, clients: Clients, until: Duration) -> anyhow::Result<Qu
             continue;
         }
         for partition in 0..partitions {
-            let stored = read_all(&env, &nodes, "jobs", partition).await?.into_iter();
-            let stored = stored.map(|(offset, id)| Event::Stored {
-                id,
-                offset: offset.unsigned_abs(),
+            let stored = read_all_records(&env, &nodes, "jobs", partition).await?;
+            let stored = stored.into_iter().map(|read| Event::Stored {
+                id: read.value,
+                offset: read.offset.unsigned_abs(),
+                at: read.at,
             });
             history.events.extend(stored);
         }
@@ -192,6 +197,15 @@ fn check(seed: u64, faults: bool) {
         matches!(event, Event::Decided { outcome, .. } if *outcome == ok)
     };
     let late = delay::lateness(&history);
+    // Without a fault from start to end nothing needs to wait for anything.
+    if !faults {
+        let patience = Patience {
+            most: LATE,
+            excused: Vec::new(),
+        };
+        let late = delay::late(&history, &patience);
+        assert!(late.is_empty(), "seed {seed}: {late:?}");
+    }
     let halves = count(decided);
     assert!(
         dead >= 40 && count(cancelled) >= 2 && halves >= 20 && late.len() >= 20,

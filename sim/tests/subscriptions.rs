@@ -152,7 +152,7 @@ async fn listen(env: Env, api: Api, story: Story) {
                 member: "m".into(),
                 batch_max: 8,
                 invisible: None,
-                wait_until: api.cluster.now(),
+                wait: Duration::ZERO,
                 filter: None,
                 attempt_id: None,
                 auto_renew: false,

@@ -84,13 +84,15 @@ impl One {
     pub(super) fn plan(&self) -> Result<Plan> {
         let focus = self.focus.as_deref().map(focus::named).transpose()?;
         let mut plan = Plan::of(self.seed, focus);
+        if self.queues {
+            plan.add_queues();
+        }
         if let Some(events) = &self.events {
             let numbers = events.split(',').filter_map(|number| number.parse().ok());
             plan.keep(&numbers.collect::<Vec<usize>>());
         }
         plan.syncs_lie = self.lying_fsync;
         plan.is_spoilt = self.spoilt;
-        plan.has_queues |= self.queues;
         Ok(plan)
     }
 

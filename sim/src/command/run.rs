@@ -14,7 +14,7 @@ use super::one::One;
 use super::saved;
 use super::stopwatch::Stopwatch;
 use super::worker;
-use crate::focus;
+use crate::focus::{self, Focus};
 use crate::nemesis;
 use crate::outcome::Outcome;
 use crate::points::Points;
@@ -24,6 +24,12 @@ use crate::points::Points;
 const SEEDS_FOR_ALL_KINDS: u64 = 200;
 /// From how many on it counts only if every named state was reached.
 const SEEDS_FOR_ALL_POINTS: u64 = 1_000;
+/// From how many with clients of queues on it counts only if those reached all of theirs, and
+/// leaders died at all of their steps.
+const SEEDS_FOR_ALL_STEPS: u64 = 400;
+/// From how many with a focus on it counts only if the clients that no other run has came to
+/// what they are there for.
+const SEEDS_FOR_OWN_POINTS: u64 = 60;
 
 #[derive(Debug, Args)]
 pub(super) struct Run {
@@ -81,6 +87,10 @@ struct Summary {
     /// In how many seeds a state was reached.
     points: BTreeMap<String, u64>,
     points_never: Vec<&'static str>,
+    /// States of queues, where they had clients.
+    steps_never: Vec<&'static str>,
+    /// States of the clients that only this focus has.
+    own_never: Vec<&'static str>,
     /// Why the sweep proves less than it is to prove, although no seed failed.
     rejected: Vec<String>,
 }
@@ -103,10 +113,17 @@ impl Summary {
         }
     }
 
-    fn finish(&mut self, watch: Stopwatch, jobs: usize, kinds: &[&'static str]) {
+    fn finish(
+        &mut self,
+        watch: Stopwatch,
+        jobs: usize,
+        focus: Option<&'static Focus>,
+        has_queues: bool,
+    ) {
         self.wall_seconds = watch.passed().as_secs_f64();
         let jobs = u32::try_from(jobs).map_or(1.0, f64::from);
         self.speed = self.simulated_hours * 3600.0 / self.wall_seconds / jobs;
+        let kinds = focus.map_or(nemesis::KINDS, |focus| focus.kinds);
         self.faults_missing = kinds
             .iter()
             .copied()
@@ -114,6 +131,15 @@ impl Summary {
             .collect();
         let points = Points::demanded();
         self.points_never = points
+            .filter(|point| !self.points.contains_key(*point))
+            .collect();
+        let steps = Points::of_queues().filter(|_| has_queues);
+        self.steps_never = steps
+            .filter(|point| !self.points.contains_key(*point))
+            .collect();
+        let own = focus.map_or(&[][..], |focus| focus.points).iter();
+        self.own_never = own
+            .copied()
             .filter(|point| !self.points.contains_key(*point))
             .collect();
         self.points_never.sort_unstable();
@@ -129,6 +155,8 @@ impl Summary {
         let missing = [
             (SEEDS_FOR_ALL_KINDS, "faults", &self.faults_missing),
             (SEEDS_FOR_ALL_POINTS, "states", &self.points_never),
+            (SEEDS_FOR_ALL_STEPS, "states of queues", &self.steps_never),
+            (SEEDS_FOR_OWN_POINTS, "states of the focus", &self.own_never),
         ];
         for (from, what, names) in missing {
             if self.seeds >= from && !names.is_empty() {
@@ -183,7 +211,9 @@ impl Summary {
         writeln!(
             out,
             "states never reached: {}",
-            self.points_never.join(", ")
+            [&*self.points_never, &self.steps_never, &self.own_never]
+                .concat()
+                .join(", ")
         )?;
         for why in &self.rejected {
             writeln!(out, "REJECTED {why}")?;
@@ -234,7 +264,8 @@ impl Run {
         summary.finish(
             watch,
             jobs,
-            focus.map_or(nemesis::KINDS, |focus| focus.kinds),
+            focus,
+            queues || focus.is_some_and(|focus| focus.has_queues),
         );
         summary.reject(least);
         let mut out = io::stdout().lock();
@@ -269,9 +300,10 @@ fn tell(one: &One, outcome: &Outcome, (done, total): (u64, u64)) -> io::Result<(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::queue_steps;
 
     /// A sweep of so many good seeds in which everything happened but what is named.
-    fn sweep(seeds: u64, without: &[&str]) -> Summary {
+    fn sweep_of(focus: Option<&'static Focus>, seeds: u64, without: &[&str]) -> Summary {
         let names = |all: &mut dyn Iterator<Item = &'static str>| -> BTreeMap<String, u64> {
             all.filter(|name| !without.contains(name))
                 .map(|name| (name.to_owned(), 1))
@@ -285,9 +317,31 @@ mod tests {
         };
         let mut summary = Summary::default();
         (0..seeds).for_each(|_| summary.add(&outcome));
-        summary.finish(Stopwatch::start(), 1, nemesis::KINDS);
+        summary.finish(Stopwatch::start(), 1, focus, true);
         summary.reject(0);
         summary
+    }
+
+    fn sweep(seeds: u64, without: &[&str]) -> Summary {
+        sweep_of(None, seeds, without)
+    }
+
+    #[test]
+    fn a_sweep_of_a_focus_whose_clients_never_came_to_their_point_is_rejected() {
+        let focus = focus::named("configs").unwrap();
+        let missed = focus.points[1];
+        assert!(sweep_of(Some(focus), SEEDS_FOR_OWN_POINTS - 1, &[missed]).is_good());
+        let many = sweep_of(Some(focus), SEEDS_FOR_OWN_POINTS, &[missed]);
+        assert!(!many.is_good() && many.rejected[0].ends_with(missed));
+        assert!(sweep(SEEDS_FOR_OWN_POINTS, &[missed]).is_good());
+    }
+
+    #[test]
+    fn a_sweep_with_queues_in_which_nobody_died_at_some_step_is_rejected() {
+        let missed = queue_steps::POINTS[0];
+        assert!(sweep(SEEDS_FOR_ALL_STEPS - 1, &[missed]).is_good());
+        let many = sweep(SEEDS_FOR_ALL_STEPS, &[missed]);
+        assert!(!many.is_good() && many.rejected[0].ends_with(missed));
     }
 
     #[test]
@@ -324,7 +378,7 @@ mod tests {
         assert!(!failed.is_good());
         let mut silent = Summary::default();
         silent.add(&Outcome::default());
-        silent.finish(Stopwatch::start(), 1, nemesis::KINDS);
+        silent.finish(Stopwatch::start(), 1, None, false);
         silent.reject(0);
         assert!(!silent.is_good());
         let mut few = sweep(2, &[]);

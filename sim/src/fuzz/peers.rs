@@ -9,7 +9,9 @@ use bytes::Bytes;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use weir_base::image::{Durability, NodeRecord, NodeState, PartitionRecord, Replica};
 use weir_base::limits::PEER_FRAME_BYTES_MAX;
-use weir_base::{BoxFuture, Env, LeaderEpoch, NodeEpoch, NodeId, PartitionEpoch, Uuid};
+use weir_base::{
+    BoxFuture, Env, LeaderEpoch, NodeEpoch, NodeId, PartitionEpoch, TopicPartition, Uuid,
+};
 use weir_peer::{FrameSink, FrameSource, FrameStream, PeerClient, PeerError, Service};
 use weir_replication::{
     AckLevel, IsrAgreement, IsrChange, IsrRefusal, ReplicaEvent, Replication, ReplicationOptions,
@@ -21,6 +23,7 @@ use super::world::{self, World};
 
 const LEADER: NodeId = NodeId(1);
 const FOLLOWER: NodeId = NodeId(2);
+const EPOCH: LeaderEpoch = LeaderEpoch(1);
 /// How long the sender of frames stays after its last.
 const STAYS: Duration = Duration::from_secs(5);
 
@@ -83,7 +86,7 @@ fn node(env: &Env, me: NodeId, peers: Arc<Streams>) -> Replication {
     let record = PartitionRecord {
         replicas: vec![replica(LEADER), replica(FOLLOWER)],
         leader: Some(LEADER),
-        leader_epoch: LeaderEpoch(1),
+        leader_epoch: EPOCH,
         partition_epoch: PartitionEpoch(1),
         isr: vec![LEADER, FOLLOWER],
         elr: vec![],
@@ -124,6 +127,10 @@ impl IsrAgreement for Nobody {
     }
 
     fn on_event(&self, _: ReplicaEvent) {}
+
+    fn leader_epoch(&self, _: TopicPartition) -> Option<LeaderEpoch> {
+        Some(EPOCH)
+    }
 }
 
 type Recorded = Arc<Mutex<Vec<Bytes>>>;

@@ -6,6 +6,8 @@
 use weir_base::NodeId;
 
 use super::{Event, Fault, Setting};
+use crate::dice::Dice;
+use crate::queue_steps::{Moment, Step};
 
 #[derive(Debug, Clone)]
 pub(crate) enum ProcessFault {
@@ -27,6 +29,13 @@ pub(crate) enum ProcessFault {
     /// A leader that acknowledges alone is killed when its next in office ceased to hear from
     /// it, while what another follower heard waits for a slow disk.
     KillAhead,
+    /// The leader of a queue is killed at its next step of this kind, and stays down for so
+    /// many milliseconds.
+    KillAtStep {
+        step: Step,
+        moment: Moment,
+        down: u64,
+    },
     /// All machines lose it at once.
     PowerLossOfAll,
     /// The process stops and goes on later.
@@ -53,6 +62,7 @@ impl ProcessFault {
             Self::KillAtShrink { .. } => "kill at a shrink",
             Self::PowerLossWithTail { .. } => "power loss with a tail",
             Self::KillAhead => "kill of who is ahead",
+            Self::KillAtStep { .. } => "kill at a step of a queue",
             Self::PowerLossOfAll => "power loss of all",
             Self::Pause { .. } => "pause",
             Self::CrashInRecovery { .. } => "crash in recovery",
@@ -163,4 +173,30 @@ pub(super) fn plan(setting: &Setting<'_>) -> Vec<Event> {
         with_tail, ahead,
     ]
     .concat()
+}
+
+/// How many steps of queues a run has whose leader is killed there, at least and at most.
+const STEPS: (u64, u64) = (1, 3);
+/// How long before the end of all faults they begin to be waited for, at least, in
+/// milliseconds: some steps are rare.
+const STEPS_TAKE: u64 = 12_000;
+
+/// Kills at steps of queues, for a run whose faults end at `end`.
+pub(crate) fn at_steps(dice: &Dice, end: u64) -> Vec<Event> {
+    let (least, most) = STEPS;
+    let kills = (0..dice.between(least, most)).map(|_| {
+        let fault = ProcessFault::KillAtStep {
+            step: dice.pick(Step::ALL),
+            moment: dice.pick(Moment::ALL),
+            down: dice.magnitude(100, 6_000),
+        };
+        Event {
+            at: dice.between(2_000, end.saturating_sub(STEPS_TAKE).max(2_001)),
+            until: end,
+            fault: Fault::Process(fault),
+        }
+    });
+    let mut kills: Vec<Event> = kills.collect();
+    kills.sort_by_key(|event| event.at);
+    kills
 }

@@ -4,12 +4,13 @@
 
 use std::collections::BTreeMap;
 
+use weir_checkers::queue::check_back::{self, CheckBacks};
 use weir_checkers::queue::{
-    Event, Outcome, QueueAnomaly, QueueHistory, delay, order, retry, settled,
+    Event, Outcome, Patience, QueueAnomaly, QueueHistory, delay, order, retry, settled,
 };
 
 use crate::workload::workers::book::{Book, Counted};
-use crate::workload::workers::{ATTEMPTS_MAX, QUEUES, message_group};
+use crate::workload::workers::{ATTEMPTS_MAX, CHECK_INTERVAL, CHECKS_MAX, QUEUES, message_group};
 
 /// Anomalies of one queue that are told.
 const TOLD_MAX: usize = 5;
@@ -21,8 +22,25 @@ pub(crate) struct Judgement {
     pub(crate) points: Vec<&'static str>,
 }
 
+/// What a run allows queues, in milliseconds.
+#[derive(Debug, Clone)]
+pub(crate) struct Terms {
+    /// By how much the clocks of leaders may differ.
+    pub(crate) slack: i64,
+    /// How late a delayed message may be.
+    pub(crate) release: Patience,
+    /// How late a question about a half message may be.
+    pub(crate) check: Patience,
+    /// How long one may be under way.
+    pub(crate) under_way: i64,
+    /// When the run ended.
+    pub(crate) end: i64,
+}
+
 /// States that clients of queues see.
 pub(crate) const POINTS: &[&str] = &[
+    "half message asked about",
+    "half message parked",
     "queues drained",
     "message delivered again",
     "message returned",
@@ -32,8 +50,26 @@ pub(crate) const POINTS: &[&str] = &[
     "delayed message recalled",
 ];
 
-/// Judges all queues; clocks of leaders may differ by `slack` milliseconds.
-pub(crate) fn judge(book: &Book, slack: i64) -> Judgement {
+impl Terms {
+    /// What is promised of questions; who cannot be asked is not asked late.
+    fn check_backs(&self, can_be_asked: bool) -> CheckBacks {
+        let mut patience = self.check.clone();
+        if !can_be_asked {
+            patience.most = i64::MAX;
+        }
+        CheckBacks {
+            interval: i64::try_from(CHECK_INTERVAL.as_millis()).unwrap_or(i64::MAX),
+            checks_max: usize::from(CHECKS_MAX),
+            patience,
+            under_way: self.under_way,
+            end: self.end,
+        }
+    }
+}
+
+/// Judges all queues.
+pub(crate) fn judge(book: &Book, terms: &Terms) -> Judgement {
+    let slack = terms.slack;
     let mut judgement = Judgement {
         violations: Vec::new(),
         points: Vec::new(),
@@ -45,6 +81,10 @@ pub(crate) fn judge(book: &Book, slack: i64) -> Judgement {
     for (queue, history, counted) in book.histories() {
         let mut found = if is_closed {
             let mut found = history.check(slack, ATTEMPTS_MAX);
+            found.extend(delay::late(&history, &terms.release));
+            let can_be_asked = !QUEUES[queue].is_ordered || book.has_mute();
+            let promised = terms.check_backs(can_be_asked);
+            found.extend(check_back::check(&history, &promised));
             if QUEUES[queue].is_ordered {
                 found.extend(order::check(&history, message_group));
             }
@@ -85,7 +125,7 @@ fn doubled(history: &QueueHistory) -> Vec<QueueAnomaly> {
         }
     }
     for event in &history.events {
-        if let Event::Stored { id, offset } = event
+        if let Event::Stored { id, offset, .. } = event
             && let Some(places) = plain.get_mut(&**id)
         {
             places.push(*offset);
@@ -130,6 +170,8 @@ fn reached(history: &QueueHistory) -> Vec<&'static str> {
                 outcome: Outcome::Ok,
                 ..
             } => points.push("message returned"),
+            Event::Asked { .. } => points.push("half message asked about"),
+            Event::Kept { parked: true, .. } => points.push("half message parked"),
             Event::DeadLetter { .. } => points.push("dead letter"),
             Event::Acked { id, outcome } => {
                 open.insert(id, *outcome == Outcome::Info);
@@ -149,6 +191,7 @@ fn reached(history: &QueueHistory) -> Vec<&'static str> {
             | Event::Sent { .. }
             | Event::Prepared { .. }
             | Event::Stored { .. }
+            | Event::Kept { .. }
             | Event::Listed { .. }
             | Event::Replayed { .. } => {}
         }
@@ -165,7 +208,7 @@ mod tests {
 
     fn stored(id: &str, offset: u64) -> Event {
         let id = id.to_owned();
-        Event::Stored { id, offset }
+        Event::Stored { id, offset, at: 0 }
     }
 
     fn sent(id: &str) -> Event {

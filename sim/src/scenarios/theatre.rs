@@ -9,7 +9,7 @@ mod clients;
 mod faults;
 mod play;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -32,7 +32,8 @@ use crate::workload::produce::Ledger;
 
 /// The topic that everything is about.
 pub(super) const TOPIC: &str = "orders";
-/// The founding voters of the metadata group: all, or the first three of five nodes.
+/// The founding voters of the metadata group, unless a scenario has others: all, or the
+/// first three of five nodes.
 pub(super) const VOTERS: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
 /// How long one scenario may take in all.
 const LONGEST: Duration = Duration::from_secs(240);
@@ -65,13 +66,18 @@ impl Theatre {
         let machines = [all.as_slice(), &[CLIENT]].concat();
         let cluster = Cluster::new(setting.seed, &machines, trace)?;
         cluster.contain_panics();
+        let voters: Vec<NodeId> = all
+            .iter()
+            .copied()
+            .filter(|n| n.0 <= setting.voters)
+            .collect();
         let mut sim = Cluster::builder(setting.seed, LONGEST).build();
         let insides = Insides::default();
         for node in all.iter().copied() {
             let (cluster, insides) = (cluster.clone(), insides.clone());
-            let change = setting.options;
+            let (change, voters) = (setting.options, voters.clone());
             sim.host(ip(node), move || {
-                let mut options = node_options(node, &VOTERS);
+                let mut options = node_options(node, &voters);
                 change(&mut options);
                 let software = run_watched(cluster.clone(), options, insides.clone());
                 async move { Ok(software.await?) }
@@ -183,6 +189,23 @@ impl Theatre {
     /// A node's replica.
     pub(super) fn replica(&self, node: NodeId) -> Option<&ReplicaSeen> {
         replica(&self.seen, node)
+    }
+
+    /// The leader of the metadata group, as most of the nodes that run know it.
+    pub(super) fn controller(&self) -> Option<NodeId> {
+        let insides = self.insides.lock();
+        let told = insides.values().map(|inside| inside.metadata.controller());
+        let mut count: BTreeMap<NodeId, usize> = BTreeMap::new();
+        for node in told.flatten() {
+            *count.entry(node).or_default() += 1;
+        }
+        let known = count.into_iter().max_by_key(|(_, nodes)| *nodes);
+        known.map(|(node, _)| node)
+    }
+
+    /// The nodes that run.
+    pub(super) fn running(&self) -> Vec<NodeId> {
+        self.up.iter().copied().collect()
     }
 
     /// A node's disk.

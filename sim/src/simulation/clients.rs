@@ -4,15 +4,18 @@
 use std::net::SocketAddr;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use weir_base::NodeId;
+use weir_base::{Env, NodeId};
 
 use super::keys;
 use crate::cluster::{Cluster, ip};
+use crate::focus::Focus;
 use crate::nemesis::Change;
 use crate::plan::{CLIENTS, Plan, TOPICS};
 use crate::whole_node::kafka_addresses;
 use crate::workload::admin;
+use crate::workload::clerk::{CLERKS, Clerk, Ledger};
 use crate::workload::keeper::{KEEPERS, Keeper};
+use crate::workload::member::{MEMBERS, Member, Progress};
 use crate::workload::produce::create_topic;
 use crate::workload::reader::Reader;
 use crate::workload::recorder::Recorder;
@@ -39,6 +42,7 @@ pub(super) fn start(
     recorder: &Recorder,
     stage: &Stage,
     book: &Book,
+    ledger: &Ledger,
 ) -> Admin {
     let (changes, orders) = unbounded_channel();
     let (tell, done) = unbounded_channel();
@@ -60,12 +64,8 @@ pub(super) fn start(
             .collect();
         // On the machine that has fewer writers.
         let is_last = place + 1 == CLIENTS.len();
-        let keepers = if plan.focus.is_some_and(|focus| focus.has_groups) && is_last {
-            KEEPERS
-        } else {
-            0
-        };
-        (0..keepers).for_each(|_| stage.keeper_begins());
+        let others = plan.focus.filter(|_| is_last);
+        let others = others.map(|focus| Others::new(focus, recorder, stage, ledger));
         let queues = plan.has_queues.then(|| Queues {
             place,
             nodes: plan.nodes.clone(),
@@ -76,12 +76,12 @@ pub(super) fn start(
         let cluster = cluster.clone();
         let nodes = nodes.clone();
         // Clients are never restarted.
-        let once = std::cell::RefCell::new(Some((targets, orders.take(), keepers, queues)));
+        let once = std::cell::RefCell::new(Some((targets, orders.take(), others, queues)));
         sim.host(ip(client), move || {
             let start = once.borrow_mut().take();
             let (cluster, nodes) = (cluster.clone(), nodes.clone());
             async move {
-                let (targets, orders, keepers, queues) = start.unwrap_or_default();
+                let (targets, orders, others, queues) = start.unwrap_or_default();
                 let host = Software {
                     client,
                     cluster,
@@ -89,7 +89,7 @@ pub(super) fn start(
                     has_small_files,
                     queues,
                 };
-                host.run(targets, orders, keepers).await?;
+                host.run(targets, orders, others).await?;
                 std::future::pending().await
             }
         });
@@ -115,12 +115,75 @@ struct Queues {
     stage: Stage,
 }
 
+/// Clients that only runs about something have, and how many.
+struct Others {
+    keepers: u64,
+    members: u64,
+    clerks: u64,
+    recorder: Recorder,
+    stage: Stage,
+    ledger: Ledger,
+}
+
+impl Others {
+    fn new(focus: &Focus, recorder: &Recorder, stage: &Stage, ledger: &Ledger) -> Self {
+        let some = |has, count| if has { count } else { 0 };
+        let others = Self {
+            keepers: some(focus.has_groups, KEEPERS),
+            members: some(focus.has_members, MEMBERS),
+            clerks: some(focus.has_clerks, CLERKS),
+            recorder: recorder.clone(),
+            stage: stage.clone(),
+            ledger: ledger.clone(),
+        };
+        let all = others.keepers + others.members + others.clerks;
+        (0..all).for_each(|_| stage.keeper_begins());
+        others
+    }
+
+    fn start(self, env: &Env, nodes: &[SocketAddr]) {
+        for number in 0..self.keepers {
+            let keeper = Keeper {
+                env: env.clone(),
+                number,
+                topic: TOPICS[0].name,
+                nodes: nodes.to_vec(),
+                recorder: self.recorder.clone(),
+                stage: self.stage.clone(),
+            };
+            env.tasks.spawn("keeper", keeper.run());
+        }
+        let progress = Progress::default();
+        for number in 0..self.members {
+            let member = Member {
+                env: env.clone(),
+                number,
+                nodes: nodes.to_vec(),
+                recorder: self.recorder.clone(),
+                stage: self.stage.clone(),
+                progress: progress.clone(),
+            };
+            env.tasks.spawn("member", member.run());
+        }
+        for number in 0..self.clerks {
+            let clerk = Clerk {
+                env: env.clone(),
+                number,
+                nodes: nodes.to_vec(),
+                ledger: self.ledger.clone(),
+                stage: self.stage.clone(),
+            };
+            env.tasks.spawn("clerk", clerk.run());
+        }
+    }
+}
+
 impl Software {
     async fn run(
         self,
         targets: Vec<Target>,
         orders: Option<Orders>,
-        keepers: u64,
+        others: Option<Others>,
     ) -> anyhow::Result<()> {
         let Self {
             client,
@@ -139,19 +202,8 @@ impl Software {
             let admin = admin::run(env.clone(), nodes.clone(), trace, changes, done);
             env.tasks.spawn("admin", admin);
         }
-        for number in 0..keepers {
-            let Some(target) = targets.first().cloned() else {
-                break;
-            };
-            let keeper = Keeper {
-                env: env.clone(),
-                number,
-                topic: target.topic.name,
-                nodes: nodes.clone(),
-                recorder: target.recorder,
-                stage: target.stage,
-            };
-            env.tasks.spawn("keeper", keeper.run());
+        if let Some(others) = others {
+            others.start(&env, &nodes);
         }
         for target in targets {
             let (env, nodes) = (env.clone(), nodes.clone());

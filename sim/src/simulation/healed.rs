@@ -108,7 +108,7 @@ impl Run<'_> {
             })
             .collect();
         if !self.stage.is_kept() {
-            waiting.push("positions of groups are not answered for".to_owned());
+            waiting.push("clients of groups or of configs are not done".to_owned());
         }
         if !self.queues_are_done() {
             waiting.push(format!("queues wait for {}", self.book.waits_for()));

@@ -30,7 +30,8 @@ pub(super) struct Membership {
     image: Option<Arc<ClusterImage>>,
     copies: BTreeMap<(TopicPartition, NodeId), Copy>,
     since: BTreeMap<(TopicPartition, NodeId), Since>,
-    /// Min ISR when it last had a leader and as many in sync.
+    /// Min ISR when it last had a leader and as many in sync, or less if less was asked for
+    /// since: then copies were let go that the stronger mode counted on.
     promised: BTreeMap<TopicPartition, u32>,
 }
 
@@ -65,6 +66,8 @@ impl Membership {
             let in_sync = u32::try_from(record.isr.len()).unwrap_or(u32::MAX);
             if record.leader.is_some() && in_sync >= record.min_isr {
                 self.promised.insert(at, record.min_isr);
+            } else if let Some(promised) = self.promised.get_mut(&at) {
+                *promised = record.min_isr.min(*promised);
             }
             for replica in &record.replicas {
                 let begun = Copy {
@@ -123,10 +126,11 @@ impl Membership {
 
     /// How many copies a partition's faults must have taken. A stronger mode promises
     /// something as soon as somebody leads and as many are in sync as it asks for: until then
-    /// all there is was acknowledged by a weaker one, and nothing is acknowledged.
+    /// all there is was acknowledged by a weaker one, and nothing is acknowledged. A weaker
+    /// one that nobody led in counts all the same: who left meanwhile left by its rules, and
+    /// a stronger one asked for later does not bring them back.
     pub(super) fn min_isr(&self, at: TopicPartition, record: &PartitionRecord) -> u32 {
-        let promised = self.promised.get(&at).copied();
-        promised.map_or(record.min_isr, |promised| promised.min(record.min_isr))
+        self.promised.get(&at).copied().unwrap_or(record.min_isr)
     }
 }
 
@@ -265,6 +269,9 @@ mod tests {
         assert_eq!(look(true, &[1], 2), 2);
         assert_eq!(look(false, &[1], 2), 2);
         assert_eq!(look(false, &[1], 1), 1);
+        // A weaker mode came and went while nobody led, and let copies go.
+        assert_eq!(look(false, &[], 2), 1);
+        assert_eq!(look(true, &[1, 2], 2), 2);
     }
 
     #[test]

@@ -242,7 +242,7 @@ fn controls(insides: &Insides, node: NodeId) -> bool {
     told.any(|controller| controller.is_none_or(|controller| controller == node))
 }
 
-fn view(insides: &Insides, node: NodeId, at: TopicPartition) -> Option<PartitionView> {
+pub(super) fn view(insides: &Insides, node: NodeId, at: TopicPartition) -> Option<PartitionView> {
     let insides = insides.lock();
     let replicas = insides.get(&node)?.broker.replicas();
     let handle = replicas.into_iter().find(|handle| handle.at() == at)?;

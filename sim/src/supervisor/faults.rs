@@ -11,6 +11,7 @@ use weir_storage::{Crash, SimFaults};
 
 use super::ambush::Ambush;
 use super::shrinks::Blow;
+use super::steps;
 use super::{Doom, Supervisor};
 use crate::nemesis::disk::{DiskFault, DiskFaultKind, rot, spoil_batches};
 use crate::nemesis::process::{ProcessFault, ROLL_STEP};
@@ -81,6 +82,10 @@ impl Supervisor {
             }
             ProcessFault::KillAhead => {
                 self.ambushes.arm(Ambush::Ahead);
+                Ok(true)
+            }
+            ProcessFault::KillAtStep { step, moment, down } => {
+                self.steps.arm(steps::Blow { step, moment, down });
                 Ok(true)
             }
             ProcessFault::PowerLossOfAll => {
@@ -179,6 +184,10 @@ impl Supervisor {
             Fault::Process(ProcessFault::PowerLossWithTail { .. } | ProcessFault::KillAhead) => {
                 self.ambushes.disarm();
             }
+            Fault::Process(ProcessFault::KillAtStep { step, moment, down }) => {
+                let (step, moment, down) = (*step, *moment, *down);
+                self.steps.disarm(steps::Blow { step, moment, down });
+            }
             Fault::Process(ProcessFault::PowerLossOfAll) => {
                 for node in self.controls.keys().copied().collect::<Vec<_>>() {
                     self.release(node);
@@ -220,6 +229,7 @@ impl Supervisor {
         self.rolling.clear();
         self.shrinks.disarm();
         self.ambushes.end();
+        self.steps.end();
         self.cuts.disarm();
         for node in self.controls.keys().copied().collect::<Vec<_>>() {
             self.set_disk_faults(node);

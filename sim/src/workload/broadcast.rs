@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use weir_api::queue::QueueCallError;
 use weir_api::queues::envelope::HEADER_VERSION;
-use weir_api::queues::{Backoff, Delivery, GroupSettings, Receive};
+use weir_api::queues::{Backoff, Delivery, GroupSettings};
 use weir_api::{Acks, Api, NewTopic};
 use weir_base::batch::BatchBuilder;
-use weir_base::{Env, Offset, RecordBatch, TopicPartition};
+use weir_base::{Env, RecordBatch, TopicPartition};
 use weir_checkers::queue::{Event, Outcome, QueueHistory};
 
-use super::queue::outcome;
+use super::queue::{outcome, receive};
 
 /// The topic.
 pub const TOPIC: &str = "prices";
@@ -224,26 +224,9 @@ impl Client {
             versioned: wants_newest(subscriber),
             ..GroupSettings::default()
         };
-        let queues = &self.api.queues;
-        let made = queues.ensure_group(at, subscriber.into(), settings, Offset::ZERO, false);
-        made.await?;
         let asked = self.shared.noted(subscriber);
-        let receive = Receive {
-            group: subscriber.into(),
-            member: format!("{}-{}", self.api.cluster.node(), self.index).into(),
-            batch_max: 16,
-            invisible: None,
-            wait_until: self.env.clock.wall() + Duration::from_secs(1),
-            filter: None,
-            attempt_id: None,
-            auto_renew: false,
-        };
-        let got = queues.receive(at, receive).await?;
-        let offsets = got.iter().map(|delivery| delivery.offset).collect();
-        let records = queues.records(at, offsets).await?;
-        for (record, delivery) in records.into_iter().zip(got) {
-            let body = record.and_then(|record| record.value).unwrap_or_default();
-            let id = String::from_utf8_lossy(&body).into_owned();
+        let got = receive(&self.api, at, (subscriber, settings)).await?;
+        for (id, delivery) in got {
             self.take(at, subscriber, id, (&delivery, asked)).await;
         }
         Ok(())

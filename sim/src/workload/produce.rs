@@ -307,6 +307,32 @@ pub async fn read_all(
     topic: &str,
     partition: i32,
 ) -> Result<Vec<(i64, String)>> {
+    let read = read_all_records(env, nodes, topic, partition).await?;
+    let values = read.into_iter();
+    Ok(values.map(|read| (read.offset, read.value)).collect())
+}
+
+/// A record that was read back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadBack {
+    /// Its place.
+    pub offset: i64,
+    /// Its timestamp, in milliseconds since 1970.
+    pub at: i64,
+    /// Its value.
+    pub value: String,
+}
+
+/// As [`read_all`], with the timestamps.
+///
+/// # Errors
+/// As [`read_all`].
+pub async fn read_all_records(
+    env: &Env,
+    nodes: &[SocketAddr],
+    topic: &str,
+    partition: i32,
+) -> Result<Vec<ReadBack>> {
     let mut router = Router::new(env, nodes);
     let mut values = Vec::new();
     let mut next = 0;
@@ -329,8 +355,15 @@ pub async fn read_all(
                         continue;
                     }
                     for record in batch.records()? {
-                        let value = record.value.context("value without bytes")?;
-                        values.push((record.offset.to_wire(), String::from_utf8(value.into())?));
+                        let value = record.value.with_context(|| {
+                            let (key, offset) = (&record.key, record.offset);
+                            format!("{topic}-{partition} has no value at {offset} of key {key:?}")
+                        })?;
+                        values.push(ReadBack {
+                            offset: record.offset.to_wire(),
+                            at: record.timestamp.0,
+                            value: String::from_utf8(value.into())?,
+                        });
                     }
                 }
                 if next == before && next >= fetched.high_watermark {

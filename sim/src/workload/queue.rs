@@ -27,6 +27,10 @@ const PAUSE: Duration = Duration::from_millis(50);
 const BACKOFF: Duration = Duration::from_millis(200);
 /// Lease of a delivery, the shortest there is.
 const LEASE: Duration = Duration::from_secs(1);
+/// How long a client waits for messages or questions.
+const WAIT: Duration = Duration::from_secs(1);
+/// When a half message is asked about first.
+const CHECK_AFTER: Duration = Duration::from_millis(500);
 /// Who can be asked about half messages.
 const PRODUCERS: &str = "tellers";
 
@@ -79,6 +83,36 @@ impl Clients {
             env.tasks.spawn("teller", client.answer_checks());
         }
     }
+}
+
+/// Makes a group, if there is none of that name, and receives for it once: ids of messages,
+/// which are their bodies, with how each was delivered.
+pub(super) async fn receive(
+    api: &Api,
+    at: TopicPartition,
+    (group, settings): (&str, GroupSettings),
+) -> Result<Vec<(String, Delivery)>, QueueCallError> {
+    let queues = &api.queues;
+    let made = queues.ensure_group(at, group.into(), settings, Offset::ZERO, false);
+    made.await?;
+    let receive = Receive {
+        group: group.into(),
+        member: format!("{}-{}", api.cluster.node(), at.index.0).into(),
+        batch_max: 16,
+        invisible: None,
+        wait: WAIT,
+        filter: None,
+        attempt_id: None,
+        auto_renew: false,
+    };
+    let got = queues.receive(at, receive).await?;
+    let offsets = got.iter().map(|delivery| delivery.offset).collect();
+    let records = queues.records(at, offsets).await?.into_iter();
+    let taken = records.zip(got).map(|(record, delivery)| {
+        let body = record.and_then(|record| record.value).unwrap_or_default();
+        (String::from_utf8_lossy(&body).into_owned(), delivery)
+    });
+    Ok(taken.collect())
 }
 
 /// How a call ended that gave this error.
@@ -136,32 +170,13 @@ impl Client {
                 invisible: LEASE,
                 ..GroupSettings::default()
             };
-            let queues = &self.api.queues;
-            let made = queues.ensure_group(at, GROUP.into(), settings, Offset::ZERO, false);
             let asked = self.shared.lock().events.len();
-            let received = async {
-                made.await?;
-                let receive = Receive {
-                    group: GROUP.into(),
-                    member: format!("{}-{}", self.api.cluster.node(), self.index).into(),
-                    batch_max: 16,
-                    invisible: None,
-                    wait_until: self.env.clock.wall() + Duration::from_secs(1),
-                    filter: None,
-                    attempt_id: None,
-                    auto_renew: false,
-                };
-                let got = queues.receive(at, receive).await?;
-                let offsets = got.iter().map(|delivery| delivery.offset).collect();
-                Ok::<_, QueueCallError>((queues.records(at, offsets).await?, got))
-            };
-            let Ok((records, got)) = received.await else {
+            let received = receive(&self.api, at, (GROUP, settings));
+            let Ok(got) = received.await else {
                 self.env.sleep(PAUSE).await;
                 continue;
             };
-            for (record, delivery) in records.into_iter().zip(got) {
-                let body = record.and_then(|record| record.value).unwrap_or_default();
-                let id = String::from_utf8_lossy(&body).into_owned();
+            for (id, delivery) in got {
                 self.take(at, id, (&delivery, asked)).await;
             }
         }
@@ -268,15 +283,20 @@ impl Client {
 
     async fn prepare(&self, at: TopicPartition, number: u64) {
         let id = format!("h{number}");
+        let check_at = (self.env.clock.wall() + CHECK_AFTER).0;
         let note = |outcome| {
             let id = id.clone();
-            self.shared.note(Event::Prepared { id, outcome });
+            self.shared.note(Event::Prepared {
+                id,
+                outcome,
+                check_at,
+            });
         };
         note(Outcome::Info);
         let prepare = Prepare {
             payload: Self::payload(&id),
             producers: PRODUCERS.into(),
-            check_after: Some(Duration::from_millis(500)),
+            check_after: Some(CHECK_AFTER),
             room: None,
             dedup: None,
         };
@@ -305,6 +325,7 @@ impl Client {
                 id,
                 commit,
                 outcome,
+                at: self.env.clock.wall().0,
             });
         };
         note(Outcome::Info);
@@ -320,10 +341,9 @@ impl Client {
     async fn answer_checks(self) {
         loop {
             let at = self.led().await;
-            let until = self.env.clock.wall() + Duration::from_secs(1);
             let member = format!("teller-{}-{}", self.api.cluster.node(), self.index);
             let queues = &self.api.queues;
-            let asked = queues.await_checks(at, member.into(), PRODUCERS.into(), 16, until);
+            let asked = queues.await_checks(at, member.into(), PRODUCERS.into(), 16, WAIT);
             let asked = async {
                 let checks = asked.await?;
                 let places = checks.iter().map(|check| check.payload_at).collect();
@@ -337,6 +357,10 @@ impl Client {
                 // Compacted away meanwhile: it was decided.
                 let Some(payload) = payload else { continue };
                 let id = Message::from_payload(&payload).id;
+                self.shared.note(Event::Asked {
+                    id: id.to_string(),
+                    at: self.env.clock.wall().0,
+                });
                 self.decide(at, check.handle, &id, DecisionSource::Check)
                     .await;
             }

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use weir_base::batch::Record;
 use weir_base::{Env, RecordBatch};
-use weir_checkers::{Process, Read, Value};
+use weir_checkers::{Key, Process, Read, Value};
 
 use super::router::Router;
 use super::writer::Target;
@@ -147,19 +148,29 @@ impl Reader {
             );
             self.target.recorder.complain(what);
         }
-        for record in records {
-            let offset = record.offset.to_wire();
-            if offset < from {
-                continue;
-            }
-            let value = record.value.context("a value without bytes")?;
-            let value = String::from_utf8(value.into())?.parse()?;
-            reads.push(Read {
-                key: self.target.key,
-                offset: u64::try_from(offset)?,
-                value: Value(value),
-            });
-        }
-        Ok(())
+        add_reads(self.target.key, records, from, reads)
     }
+}
+
+/// Adds the values of records from offset `from` on: a batch is fetched whole, and may begin before.
+pub(super) fn add_reads(
+    key: Key,
+    records: Vec<Record>,
+    from: i64,
+    reads: &mut Vec<Read>,
+) -> Result<()> {
+    for record in records {
+        let offset = record.offset.to_wire();
+        if offset < from {
+            continue;
+        }
+        let value = record.value.context("a value without bytes")?;
+        let value = String::from_utf8(value.into())?.parse()?;
+        reads.push(Read {
+            key,
+            offset: u64::try_from(offset)?,
+            value: Value(value),
+        });
+    }
+    Ok(())
 }

@@ -67,6 +67,10 @@ pub(crate) const ATTEMPTS_MAX: u16 = 5;
 const BACKOFF: u64 = 200;
 /// The lease of a consumer that holds its own, the shortest that the front grants.
 const LEASE: Duration = Duration::from_secs(10);
+/// Pause between two questions about one half message, and how many there are at most: then
+/// it waits for an operator. What nodes are told, shorter than in life.
+pub(crate) const CHECK_INTERVAL: Duration = Duration::from_secs(2);
+pub(crate) const CHECKS_MAX: u16 = 4;
 /// How long a call may take.
 const DEADLINE: Duration = Duration::from_secs(3);
 /// Pause after anything that did not work.
@@ -150,6 +154,7 @@ pub(crate) fn start(
         stage: stage.clone(),
     };
     if place == 0 {
+        book.set_mute(crew.dice("mute").one_in(2));
         env.tasks.spawn("auditor", Auditor::new(&crew).run());
         for node in nodes {
             env.tasks.spawn("teller", Teller::new(&crew, *node).run());

@@ -49,6 +49,7 @@ const SOON: &[Mutant] = &[
     Mutant::M22,
     Mutant::M25,
     Mutant::M30,
+    Mutant::M34,
     Mutant::L1,
 ];
 
@@ -65,7 +66,7 @@ pub(super) fn named(name: &str) -> Result<Mutant> {
 /// The focus with which it is looked for; `None` where any seed will do.
 fn ground(mutant: Mutant) -> Option<&'static str> {
     match mutant {
-        Mutant::M4 | Mutant::M5 | Mutant::M10 | Mutant::M13 | Mutant::M30 => None,
+        Mutant::M4 | Mutant::M5 | Mutant::M10 | Mutant::M13 | Mutant::M30 | Mutant::M31 => None,
         Mutant::M1 | Mutant::M12 | Mutant::M21 | Mutant::L2 => Some("elections"),
         Mutant::M2 | Mutant::M9 => Some("joins"),
         Mutant::M26 => Some("late streams"),
@@ -80,6 +81,8 @@ fn ground(mutant: Mutant) -> Option<&'static str> {
         Mutant::M25 => Some("lost voter"),
         Mutant::M18 => Some("groups"),
         Mutant::M24 | Mutant::M27 => Some("moves"),
+        Mutant::M32 | Mutant::M33 => Some("configs"),
+        Mutant::M34 => Some("members"),
         Mutant::L1 => Some("slow network"),
         Mutant::L4 => Some("stall"),
         Mutant::M14

@@ -13,7 +13,7 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use weir_base::{BoxFuture, Env, NodeId, TopicPartition};
 
-use super::{POLL, Setting, TOPIC, Theatre, VOTERS, record};
+use super::{POLL, Setting, TOPIC, Theatre, record};
 use crate::cluster::{Cluster, ip};
 use crate::whole_node::kafka_addresses;
 use crate::workload::kafka_client::KafkaClient;
@@ -40,7 +40,7 @@ impl Theatre {
         self.until("all nodes are active", 20_000, |seen| {
             seen.newest.nodes.values().filter(|n| n.is_active()).count() == count
         })?;
-        let nodes = kafka_addresses(&VOTERS);
+        let nodes = kafka_addresses(&self.all);
         let request = create_request(setting)?;
         self.ask(10_000, |env| async move {
             loop {

@@ -14,6 +14,8 @@ pub(in crate::scenarios) struct Setting {
     pub(in crate::scenarios) seed: u64,
     /// Nodes 1 to this.
     pub(in crate::scenarios) nodes: u32,
+    /// The founding voters of the metadata group: nodes 1 to this.
+    pub(in crate::scenarios) voters: u32,
     /// Of the topic's partition, the preferred leader first.
     pub(in crate::scenarios) replicas: &'static [u32],
     pub(in crate::scenarios) configs: &'static [(&'static str, &'static str)],
@@ -26,6 +28,7 @@ impl Default for Setting {
         Self {
             seed: 1,
             nodes: 3,
+            voters: 3,
             replicas: &[1, 2, 3],
             configs: &[],
             options: |_| {},

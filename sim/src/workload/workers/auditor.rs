@@ -1,5 +1,6 @@
 //! Who makes the topics and groups, and in the end waits until nothing is pending in the
-//! books of any node and reads all logs back.
+//! books of any node and reads all logs back. Until then it is the operator, too, who decides
+//! what is asked about no more.
 
 use std::time::Duration;
 
@@ -7,14 +8,14 @@ use anyhow::{Context, Result, ensure};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use weir_api::console::{AlteredQueueGroup, QueueLine, QueueStoreLine};
+use weir_api::console::{AlteredQueueGroup, DecideHalf, Done, HalfView, QueueLine, QueueStoreLine};
 use weir_base::NodeId;
-use weir_checkers::queue::Event;
+use weir_checkers::queue::{Event, Outcome};
 
-use super::book::Counted;
-use super::{ATTEMPTS_MAX, BACKOFF, Crew, DEADLINE, PAUSE, QUEUES, Queue};
+use super::book::{Book, Counted};
+use super::{ATTEMPTS_MAX, BACKOFF, Crew, DEADLINE, Fate, PAUSE, QUEUES, Queue};
 use crate::whole_node::kafka_addresses;
-use crate::workload::produce::{create_topic, read_all};
+use crate::workload::produce::{ReadBack, create_topic, read_all_records};
 
 /// Pause before the books are looked at again.
 const LOOK: Duration = Duration::from_millis(500);
@@ -84,6 +85,7 @@ impl Auditor {
         let mut counts = [Counted::default(); QUEUES.len()];
         let (mut seen, mut wanted) = (0, 0);
         let mut silent = Vec::new();
+        let mut found = Vec::new();
         for node in &self.crew.nodes {
             let (kept, lines) = match self.books(*node).await {
                 Ok(told) => told,
@@ -94,11 +96,16 @@ impl Auditor {
                 }
             };
             for line in kept {
-                let is_ordered = QUEUES
-                    .iter()
-                    .any(|queue| queue.is_ordered && queue.topic == line.topic);
+                let queue = QUEUES.iter().position(|queue| queue.topic == line.topic);
+                let ordered = queue.filter(|queue| QUEUES[*queue].is_ordered);
+                if let Some(queue) = queue.filter(|_| line.halves > 0) {
+                    let left = self.halves(*node, queue).await?;
+                    if ordered.is_some() {
+                        found.extend(left);
+                    }
+                }
                 // Those of an ordered queue are abandoned.
-                let halves = if is_ordered { 0 } else { line.halves };
+                let halves = if ordered.is_some() { 0 } else { line.halves };
                 let pending = line.delayed + halves + line.outgoing + line.undeliverable;
                 ensure!(pending == 0, "kept: {line:?}");
             }
@@ -120,14 +127,13 @@ impl Auditor {
             seen == wanted,
             "{seen} partitions of {wanted} have a queue; who does not answer: {silent:?}"
         );
-        let mut found = Vec::new();
         for (queue, of) in QUEUES.into_iter().enumerate() {
             for partition in 0..of.partitions {
-                for (offset, id) in self.read(of.topic, partition).await? {
-                    found.push((queue, Event::Stored { id, offset }));
+                for (offset, at, id) in self.read(of.topic, partition).await? {
+                    found.push((queue, Event::Stored { id, offset, at }));
                 }
             }
-            for (offset, id) in self.read(of.letters, 0).await? {
+            for (offset, _, id) in self.read(of.letters, 0).await? {
                 found.push((queue, Event::DeadLetter { id, offset }));
             }
         }
@@ -145,11 +151,48 @@ impl Auditor {
         Ok((kept, lines))
     }
 
-    async fn read(&self, topic: &str, partition: i32) -> Result<Vec<(u64, String)>> {
+    /// The half messages that a node keeps undecided. Decides those of the queue that is not
+    /// ordered, once nobody is asked about them any more.
+    async fn halves(&self, node: NodeId, queue: usize) -> Result<Vec<(usize, Event)>> {
+        let Queue {
+            topic, is_ordered, ..
+        } = QUEUES[queue];
+        let path = format!("/v1/queues/{topic}/halves");
+        let left: Vec<HalfView> = self.ask(node, "GET", &path, None).await?;
+        for half in left.iter().filter(|half| half.parked && !is_ordered) {
+            let commit = Fate::of(&half.id) != Fate::TakenBack;
+            let note = |outcome| {
+                let event = Event::Decided {
+                    id: half.id.clone(),
+                    commit,
+                    outcome,
+                    at: Book::now().0,
+                };
+                self.crew.book.note(queue, event);
+            };
+            note(Outcome::Info);
+            let (path, wish) = (format!("{path}/{}", half.handle), DecideHalf { commit });
+            let wish = Some(serde_json::to_value(wish)?);
+            let decided: Result<Done> = self.ask(node, "POST", &path, wish).await;
+            decided?;
+            note(Outcome::Ok);
+        }
+        let kept = left.into_iter().map(|half| {
+            let kept = Event::Kept {
+                checks: usize::try_from(half.checks)?,
+                id: half.id,
+                parked: half.parked,
+            };
+            Ok((queue, kept))
+        });
+        kept.collect()
+    }
+
+    async fn read(&self, topic: &str, partition: i32) -> Result<Vec<(u64, i64, String)>> {
         let nodes = kafka_addresses(&self.crew.nodes);
-        let read = read_all(&self.crew.env, &nodes, topic, partition).await?;
+        let read = read_all_records(&self.crew.env, &nodes, topic, partition).await?;
         let read = read.into_iter();
-        read.map(|(offset, id)| Ok((u64::try_from(offset)?, id)))
+        read.map(|ReadBack { offset, at, value }| Ok((u64::try_from(offset)?, at, value)))
             .collect()
     }
 

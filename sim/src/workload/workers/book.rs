@@ -1,12 +1,15 @@
 //! What queue clients saw, in the order they saw it, and how far they are.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use weir_base::Timestamp;
 use weir_checkers::queue::{Event, QueueHistory};
 
 use super::QUEUES;
-use crate::trace::Trace;
+use crate::env::EPOCH;
+use crate::trace::{Trace, sim_now};
 
 /// Shared by its clones.
 #[derive(Clone)]
@@ -20,8 +23,12 @@ struct State {
     histories: [QueueHistory; QUEUES.len()],
     counts: [Counted; QUEUES.len()],
     numbers: u64,
+    /// Receipts of attempts that ended, by queue and id.
+    old_receipts: BTreeMap<(usize, String), String>,
     /// Senders that still send.
     senders: u64,
+    /// Somebody is asked about the half messages of the ordered queue, and says nothing.
+    has_mute: bool,
     is_open: bool,
     is_closed: bool,
     waits_for: String,
@@ -51,6 +58,19 @@ impl Book {
         self.trace.note(&who, what);
     }
 
+    /// What clients take for the time.
+    pub(super) fn now() -> Timestamp {
+        EPOCH + sim_now()
+    }
+
+    pub(super) fn set_mute(&self, has_mute: bool) {
+        self.lock().has_mute = has_mute;
+    }
+
+    pub(crate) fn has_mute(&self) -> bool {
+        self.lock().has_mute
+    }
+
     /// A number that no message had before.
     pub(super) fn number(&self) -> u64 {
         let mut state = self.lock();
@@ -62,6 +82,19 @@ impl Book {
         let topic = QUEUES[queue].topic;
         self.trace.note(&topic, format_args!("{event:?}"));
         self.lock().histories[queue].events.push(event);
+    }
+
+    /// A message was returned, and its receipt is over.
+    pub(super) fn keep_receipt(&self, queue: usize, id: &str, receipt: &str) {
+        let mut state = self.lock();
+        let old = &mut state.old_receipts;
+        old.insert((queue, id.to_owned()), receipt.to_owned());
+    }
+
+    /// The receipt of an earlier attempt at a message, given out once.
+    pub(super) fn old_receipt(&self, queue: usize, id: &str) -> Option<String> {
+        let mut state = self.lock();
+        state.old_receipts.remove(&(queue, id.to_owned()))
     }
 
     /// How many events there are of a queue by now.

@@ -179,6 +179,9 @@ impl Consumer {
     /// Says whether it was to be settled.
     async fn handle(&self, life: &mut Life, id: &str, attempt: u16, receipt: &str) -> Result<bool> {
         let first = attempt == 1;
+        if let Some(old) = self.crew.book.old_receipt(self.queue, id) {
+            self.settle_by_old(life, id, old).await?;
+        }
         match Fate::of(id) {
             Fate::Fails if !life.is_pushed || attempt >= ATTEMPTS_MAX => {
                 self.give_up(life, id, receipt).await?;
@@ -205,6 +208,25 @@ impl Consumer {
             self.note(Event::Acked { id, outcome });
         };
         note(Outcome::Info);
+        match self.ack(life, id, receipt).await? {
+            Outcome::Info => {}
+            known @ (Outcome::Ok | Outcome::Fail) => note(known),
+        }
+        Ok(())
+    }
+
+    /// Tries to settle a delivery by the receipt of an earlier one, which a consumer may do
+    /// that was slow: it must be refused.
+    async fn settle_by_old(&self, life: &mut Life, id: &str, receipt: String) -> Result<()> {
+        if self.ack(life, id, &receipt).await? == Outcome::Ok {
+            self.crew.recorder.complain(format!(
+                "C20: {id} was settled by the receipt of an attempt that had ended"
+            ));
+        }
+        Ok(())
+    }
+
+    async fn ack(&self, life: &mut Life, id: &str, receipt: &str) -> Result<Outcome> {
         let entry = AckMessageEntry {
             message_id: id.to_owned(),
             receipt_handle: receipt.to_owned(),
@@ -217,12 +239,9 @@ impl Consumer {
         let client = &mut life.client;
         let answer: AckMessageResponse = client.ask("AckMessage", request, DEADLINE).await?;
         let entry = answer.entries.into_iter().next();
-        let status = entry.and_then(|entry| entry.status).or(answer.status);
-        match outcome(status) {
-            Outcome::Info => {}
-            known @ (Outcome::Ok | Outcome::Fail) => note(known),
-        }
-        Ok(())
+        Ok(outcome(
+            entry.and_then(|entry| entry.status).or(answer.status),
+        ))
     }
 
     /// Returns a message to be tried again.
@@ -243,6 +262,9 @@ impl Consumer {
             Ok(answer) => outcome(answer.status.clone()),
             Err(_) => Outcome::Info,
         };
+        if outcome == Outcome::Ok {
+            self.crew.book.keep_receipt(self.queue, id, receipt);
+        }
         self.note(Event::Returned {
             id: id.to_owned(),
             outcome,

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use weir_base::Timestamp;
 use weir_checkers::queue::{Event, Outcome};
 
+use super::book::Book;
 use super::consumer::outcome;
 use super::{Crew, DEADLINE, Fate, PAUSE, QUEUES, Queue};
 use crate::dice::Dice;
@@ -46,7 +47,7 @@ pub(super) struct Sender {
 enum Kind {
     Plain,
     Delayed { due: Timestamp },
-    Half,
+    Half { check_at: i64 },
     Ordered { group: String },
 }
 
@@ -107,7 +108,7 @@ impl Sender {
         let id = match &kind {
             Kind::Plain => format!("m{number}"),
             Kind::Delayed { .. } => format!("d{number}"),
-            Kind::Half => format!("h{number}"),
+            Kind::Half { .. } => format!("h{number}"),
             Kind::Ordered { group } => format!("{group}-{number}"),
         };
         // Nothing is noted of what cannot have been sent.
@@ -123,12 +124,12 @@ impl Sender {
                 Kind::Delayed { .. } if self.dice.one_in(4) => {
                     self.recall(&id, entry.recall_handle).await?;
                 }
-                Kind::Half if !self.of().is_ordered => {
+                Kind::Half { .. } if !self.of().is_ordered => {
                     self.decide_all(&id, entry.transaction_id).await?;
                 }
                 // Of the other queue nobody decides, and nobody can be asked: its half
                 // messages must be in nobody's way.
-                Kind::Half => {}
+                Kind::Half { .. } => {}
                 Kind::Plain | Kind::Delayed { .. } | Kind::Ordered { .. } => {}
             }
         }
@@ -137,7 +138,7 @@ impl Sender {
 
     fn kind(&self) -> Kind {
         if self.of().is_ordered && self.dice.one_in(ABANDONED) {
-            return Kind::Half;
+            return half();
         }
         if self.of().is_ordered {
             let group = self.dice.between(1, MESSAGE_GROUPS);
@@ -153,7 +154,7 @@ impl Sender {
                 let due = self.crew.env.clock.wall() + wait;
                 Kind::Delayed { due }
             }
-            _ => Kind::Half,
+            _ => half(),
         }
     }
 
@@ -172,7 +173,7 @@ impl Sender {
                 system.delivery_timestamp = Some((*due).into());
                 DELAY
             }
-            Kind::Half => {
+            Kind::Half { .. } => {
                 system.orphaned_transaction_recovery_duration = Some(CHECK_AFTER.into());
                 TRANSACTION
             }
@@ -271,11 +272,20 @@ impl Sender {
     }
 }
 
+fn half() -> Kind {
+    let check_at = (Book::now() + CHECK_AFTER).0;
+    Kind::Half { check_at }
+}
+
 /// What is noted of a send.
 fn attempt(id: &str, kind: &Kind, outcome: Outcome) -> Event {
     let id = id.to_owned();
     match kind {
-        Kind::Half => Event::Prepared { id, outcome },
+        Kind::Half { check_at } => Event::Prepared {
+            id,
+            outcome,
+            check_at: *check_at,
+        },
         Kind::Delayed { due } => Event::Sent {
             id,
             due: Some(due.0),
@@ -308,7 +318,7 @@ fn end_transaction(
 /// Decides on a half message, and notes it.
 pub(super) async fn decide(
     client: &mut RocketmqClient,
-    (book, queue): (&super::book::Book, usize),
+    (book, queue): (&Book, usize),
     (id, transaction): (&str, &str),
     commit: bool,
     source: i32,
@@ -320,6 +330,7 @@ pub(super) async fn decide(
             id,
             commit,
             outcome,
+            at: Book::now().0,
         };
         book.note(queue, event);
     };

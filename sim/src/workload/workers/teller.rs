@@ -1,11 +1,14 @@
 //! A producer that waits at one node to be asked about half messages: those of senders
-//! that said nothing. About those of the ordered queue nobody can be asked.
+//! that said nothing. About those of the ordered queue nobody can be asked, or somebody who
+//! never answers: they are left to be parked.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use weir_base::NodeId;
+use weir_checkers::queue::Event;
 
+use super::book::Book;
 use super::sender::decide;
 use super::{Crew, DEADLINE, Fate, PAUSE, QUEUES};
 use crate::workload::rocketmq::RocketmqClient;
@@ -43,7 +46,8 @@ impl Teller {
         let (env, to) = (&self.crew.env, self.crew.front(self.node));
         let id = format!("teller-{}", self.node);
         let mut client = RocketmqClient::connect(env, to, id, DEADLINE).await?;
-        let asked = QUEUES.iter().filter(|queue| !queue.is_ordered);
+        let has_mute = self.crew.book.has_mute();
+        let asked = QUEUES.iter().filter(|queue| !queue.is_ordered || has_mute);
         let topics = asked.filter_map(|queue| resource(queue.topic));
         let settings = Settings {
             client_type: Some(PRODUCER),
@@ -74,6 +78,14 @@ impl Teller {
         let queue = QUEUES.iter().position(|queue| queue.topic == topic);
         let queue = queue.with_context(|| format!("a question about topic {topic}"))?;
         let id = message.system_properties.unwrap_or_default().message_id;
+        let noted = Event::Asked {
+            id: id.clone(),
+            at: Book::now().0,
+        };
+        self.crew.book.note(queue, noted);
+        if QUEUES[queue].is_ordered {
+            return Ok(());
+        }
         let commit = Fate::of(&id) != Fate::TakenBack;
         let told = (&*id, &*asked.transaction_id);
         let book = (&self.crew.book, queue);
