@@ -51,8 +51,16 @@ struct Machine {
     clock: Arc<ClockFaults>,
     /// How often its process was started: every start draws from a stream of its own.
     starts: AtomicU64,
-    /// Of the process that runs, or ran last.
+    /// Of the process that runs, or ended by itself.
     process: Mutex<Option<Process>>,
+}
+
+impl Machine {
+    /// Its process was ended: what it said of itself is no news of the next one.
+    fn forget_process(&self) {
+        let mut held = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+        *held = None;
+    }
 }
 
 /// The scenario's hold on one process.
@@ -286,6 +294,7 @@ impl Cluster {
         // killed, and must not reach it.
         machine.disk.crash(Crash::Process);
         sim.crash(machine.ip);
+        machine.forget_process();
         Ok(())
     }
 
@@ -304,6 +313,7 @@ impl Cluster {
         }
         machine.disk.crash(Crash::PowerLoss);
         sim.crash(machine.ip);
+        machine.forget_process();
         for other in &others {
             sim.repair(machine.ip, *other);
         }

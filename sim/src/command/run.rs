@@ -22,8 +22,9 @@ use crate::points::Points;
 /// From how many seeds on a sweep counts only if every kind of fault happened: the
 /// rarest happens in one seed of twenty.
 const SEEDS_FOR_ALL_KINDS: u64 = 200;
-/// From how many on it counts only if every named state was reached.
-const SEEDS_FOR_ALL_POINTS: u64 = 1_000;
+/// From how many on it counts only if every named state was reached: the rarest is in one
+/// seed of two thousand.
+const SEEDS_FOR_ALL_POINTS: u64 = 5_000;
 /// From how many with clients of queues on it counts only if those reached all of theirs, and
 /// leaders died at all of their steps.
 const SEEDS_FOR_ALL_STEPS: u64 = 400;

@@ -21,13 +21,16 @@ use weir_base::image::{ClusterImage, FlushMode, PartitionRecord};
 use weir_base::{NodeId, TopicPartition, Uuid};
 
 /// How late the newest image of any node may be, in milliseconds: who is seen to join may
-/// have joined that long ago.
+/// have joined that long ago. While nobody leads the metadata group it is later: what was
+/// decided before is seen when somebody does, so who is seen to join may have joined as soon
+/// as the image changed before.
 const LATE_MS: u64 = 2_000;
 
 /// Since when copies are counted on, in simulated milliseconds, by the newest image.
 #[derive(Default)]
 pub(super) struct Membership {
     image: Option<Arc<ClusterImage>>,
+    changed_at: Option<u64>,
     copies: BTreeMap<(TopicPartition, NodeId), Copy>,
     since: BTreeMap<(TopicPartition, NodeId), Since>,
     /// Min ISR when it last had a leader and as many in sync, or less if less was asked for
@@ -61,7 +64,8 @@ impl Membership {
         self.image = Some(Arc::clone(newest));
         let before = std::mem::take(&mut self.since);
         let copies = std::mem::take(&mut self.copies);
-        let joined_now = now.saturating_sub(LATE_MS);
+        let late = now.saturating_sub(LATE_MS);
+        let joined_now = self.changed_at.replace(now).unwrap_or(late).min(late);
         for (at, record) in newest.partitions() {
             let in_sync = u32::try_from(record.isr.len()).unwrap_or(u32::MAX);
             if record.leader.is_some() && in_sync >= record.min_isr {
@@ -336,5 +340,12 @@ mod tests {
         assert_eq!(look(7_000, &[1], &[]), None);
         let unseen = look(8_000, &[1], &[2]);
         assert_eq!(unseen, Some(6_000), "it joined between two images");
+        assert_eq!(look(9_000, &[1], &[]), None);
+        let late = look(20_000, &[1, 2], &[]);
+        assert_eq!(
+            late,
+            Some(9_000),
+            "decided before nobody led the metadata group"
+        );
     }
 }

@@ -358,6 +358,41 @@ mod tests {
     }
 
     #[test]
+    fn what_a_process_died_of_is_not_said_of_the_next() {
+        on_fresh_thread(|| {
+            let plan = Plan::of(1, None);
+            let cluster = Cluster::new(1, &plan.all_nodes(), Trace::new()).unwrap();
+            cluster.contain_panics();
+            let mut sim = Cluster::builder(1, Duration::from_secs(9)).build();
+            for node in plan.all_nodes() {
+                let cluster = cluster.clone();
+                sim.host(ip(node), move || {
+                    let cluster = cluster.clone();
+                    async move {
+                        let host = cluster.boot(node)?;
+                        if node == NODE && host.start == 1 {
+                            host.process.die("the disk is gone".to_owned());
+                        }
+                        std::future::pending().await
+                    }
+                });
+            }
+            let mut supervisor = Supervisor::new(&cluster, &Insides::default(), &plan);
+            sim.step().unwrap();
+            assert!(cluster.death(NODE).is_some());
+            // The fault ends the process, whatever it died of, and starts the next at once.
+            let fault = Fault::Process(ProcessFault::CrashInRecovery {
+                node: NODE,
+                operations: 9,
+                power: false,
+            });
+            assert!(supervisor.begin(&mut sim, 1_000, 0, &fault).unwrap());
+            supervisor.tend(&mut sim, 1_000).unwrap();
+            assert_eq!(supervisor.violations, Vec::<String>::new());
+        });
+    }
+
+    #[test]
     fn a_machine_without_a_process_loses_what_was_not_synced_with_its_power() {
         on_fresh_thread(|| {
             assert_eq!(left(1, false), (1 << 12, false));

@@ -195,7 +195,12 @@ impl Names {
 
     /// Files that a name, or one that a crash may bring back, leads to.
     pub(super) fn file_ids(&self) -> BTreeSet<u64> {
-        ids(self.live.values().chain(self.durable.values()))
+        // One that was made and removed meanwhile is back if only its removal is lost.
+        let added = self.pending.iter().filter_map(|change| match change {
+            Change::Add(_, node) => Some(node),
+            Change::Rename(..) | Change::Remove(_) => None,
+        });
+        ids(self.live.values().chain(self.durable.values()).chain(added))
     }
 }
 

@@ -39,6 +39,24 @@ async fn what_was_synced_survives_and_the_rest_is_any_subset_of_sectors() {
 }
 
 #[tokio::test]
+async fn a_name_that_is_back_leads_to_its_file() {
+    let mut back = 0;
+    for seed in 0..40 {
+        let disk = disk(seed);
+        file(&disk, "f").await;
+        disk.remove_file("f").await.unwrap();
+        disk.crash(Crash::Process);
+        disk.crash(Crash::PowerLoss);
+        let disk = disk.handle(None);
+        if let Ok(file) = disk.open("f", OpenMode::Existing).await {
+            file.size().await.unwrap();
+            back += 1;
+        }
+    }
+    assert!((1..40).contains(&back), "{back}");
+}
+
+#[tokio::test]
 async fn names_need_a_directory_sync() {
     let mut survived = 0;
     for seed in 0..40 {
