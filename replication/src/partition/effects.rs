@@ -36,6 +36,9 @@ impl Partition {
                 }
             }
             Effect::AdvanceHighWatermark(_) => {
+                // Before anybody is told, not when the work in hand is done, which may wait for
+                // the disk: who is acknowledged finds it here.
+                self.publish();
                 self.release();
                 self.offer(None);
             }
