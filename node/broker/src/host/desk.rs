@@ -40,9 +40,24 @@ impl Parcel for NoParcel {
     }
 }
 
+/// What is wanted, each with a number that grows from want to want.
+struct Wanted<W> {
+    last: u64,
+    wants: Vec<(u64, W)>,
+}
+
+impl<W> Default for Wanted<W> {
+    fn default() -> Self {
+        Self {
+            last: 0,
+            wants: Vec::new(),
+        }
+    }
+}
+
 /// One machine's.
 pub(crate) struct Desk<M: Journaled> {
-    wants: Mutex<Vec<M::Want>>,
+    wants: Mutex<Wanted<M::Want>>,
     wanted: Notify,
     /// The first of every lane.
     parcels: watch::Sender<Vec<M::Parcel>>,
@@ -59,11 +74,24 @@ impl<M: Journaled> Desk<M> {
         }
     }
 
-    pub(crate) fn want(&self, more: Vec<M::Want>) {
-        if !more.is_empty() {
-            self.lock().extend(more);
-            self.wanted.notify_one();
+    pub(super) fn want(&self, more: Vec<M::Want>) {
+        if more.is_empty() {
+            return;
         }
+        let mut wanted = self.lock();
+        for want in more {
+            wanted.last += 1;
+            let number = wanted.last;
+            wanted.wants.push((number, want));
+        }
+        drop(wanted);
+        self.wanted.notify_one();
+    }
+
+    /// Puts back what could not be answered, under the number that it had.
+    pub(crate) fn want_again(&self, number: u64, want: M::Want) {
+        self.lock().wants.push((number, want));
+        self.wanted.notify_one();
     }
 
     pub(super) fn send(&self, parcels: Option<Vec<M::Parcel>>) {
@@ -83,7 +111,7 @@ impl<M: Journaled> Desk<M> {
     }
 
     pub(super) fn clear(&self) {
-        self.lock().clear();
+        self.lock().wants.clear();
         self.tell(M::Notice::default());
         self.parcels.send_if_modified(|parcels| {
             let had = !parcels.is_empty();
@@ -93,9 +121,9 @@ impl<M: Journaled> Desk<M> {
     }
 
     /// Takes what is wanted, waiting for some. For one reader.
-    pub(crate) async fn wants(&self) -> Vec<M::Want> {
+    pub(crate) async fn wants(&self) -> Vec<(u64, M::Want)> {
         loop {
-            let wants = std::mem::take(&mut *self.lock());
+            let wants = std::mem::take(&mut self.lock().wants);
             if !wants.is_empty() {
                 return wants;
             }
@@ -118,7 +146,7 @@ impl<M: Journaled> Desk<M> {
         self.parcels.subscribe()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<M::Want>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Wanted<M::Want>> {
         self.wants.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

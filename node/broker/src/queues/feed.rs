@@ -2,13 +2,13 @@
 //!
 //! A want stays here until it is answered: wants at the end of the log wait for the high
 //! watermark. The machine leaves answers to older wants aside, so one that comes late or
-//! twice does no harm.
+//! twice does no harm, as long as it does not take the place of a newer one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_base::TopicPartition;
+use weir_base::{Offset, TopicPartition};
 use weir_metadata::topic_options::settings;
 use weir_queue::{Feed, GroupNumber, MessageFacts, QueueCommand, QueueMachine, Want};
 use weir_replication::PartitionHandle;
@@ -35,14 +35,36 @@ pub(super) struct Feeder {
     pub(super) host: Caller<QueueMachine>,
 }
 
+/// The newest want of each group, with its number.
+#[derive(Default)]
+struct Wants(BTreeMap<GroupNumber, (u64, Want)>);
+
+impl Wants {
+    /// Takes in what lay on the desk. An older want may come back behind a newer one: it could
+    /// not be answered, and the machine has begun to serve anew meanwhile.
+    fn take_in(&mut self, new: Vec<(u64, Want)>) {
+        for (number, want) in new {
+            let known = self.0.get(&want.group);
+            if known.is_none_or(|(known, _)| *known < number) {
+                self.0.insert(want.group, (number, want));
+            }
+        }
+    }
+
+    /// Those of which something is below `end`.
+    fn ready(&self, end: Offset) -> Vec<(u64, Want)> {
+        let ready = self.0.values().filter(|(_, want)| want.from < end);
+        ready.cloned().collect()
+    }
+}
+
 impl Feeder {
     /// Runs until it is aborted.
     pub(super) async fn run(self) {
-        let mut wants: BTreeMap<GroupNumber, Want> = BTreeMap::new();
+        let mut wants = Wants::default();
         loop {
-            if wants.is_empty() {
-                let new = self.desk.wants().await;
-                wants.extend(new.into_iter().map(|want| (want.group, want)));
+            if wants.0.is_empty() {
+                wants.take_in(self.desk.wants().await);
             }
             let Some(partition) = self.broker.0.replication.partition(self.parent) else {
                 // Not opened yet, or moved away: then this task ends soon.
@@ -51,24 +73,21 @@ impl Feeder {
             };
             let mut views = partition.views();
             let end = views.borrow_and_update().high_watermark;
-            let ready: Vec<Want> = wants.values().filter(|w| w.from < end).cloned().collect();
-            for want in ready {
-                match self.answer(&partition, &want).await {
-                    Ok(()) => drop(wants.remove(&want.group)),
+            for (number, want) in wants.ready(end) {
+                match self.answer(&partition, number, &want).await {
+                    Ok(()) => drop(wants.0.remove(&want.group)),
                     Err(error) => {
                         tracing::warn!(partition = %self.parent, %error, "queue not fed");
                         self.broker.0.env.sleep(PAUSE).await;
                     }
                 }
             }
-            if wants.is_empty() {
+            if wants.0.is_empty() {
                 continue;
             }
             tokio::select! {
                 biased;
-                new = self.desk.wants() => {
-                    wants.extend(new.into_iter().map(|want| (want.group, want)));
-                }
+                new = self.desk.wants() => wants.take_in(new),
                 moved = views.changed() => {
                     if moved.is_err() {
                         self.broker.0.env.sleep(PAUSE).await;
@@ -78,7 +97,12 @@ impl Feeder {
         }
     }
 
-    async fn answer(&self, partition: &PartitionHandle, want: &Want) -> Result<(), FindError> {
+    async fn answer(
+        &self,
+        partition: &PartitionHandle,
+        number: u64,
+        want: &Want,
+    ) -> Result<(), FindError> {
         let feed = self.read(partition, want).await?;
         // Counts from here on; its reply waits for a commit, the next want does not.
         let answer: Answer = self.host.call(QueueCommand::Feed(feed));
@@ -91,7 +115,7 @@ impl Feeder {
             // The machine goes on without it, and would wait for it for ever.
             if let Err(HostError::Overloaded | HostError::NoLease) = answer.await {
                 env.sleep(PAUSE).await;
-                desk.want(vec![want]);
+                desk.want_again(number, want);
             }
         };
         self.broker.0.env.tasks.spawn("queue-fed", told);
@@ -163,5 +187,36 @@ impl Feeder {
         let image = self.broker.0.metadata.image();
         let topic = image.topic(self.parent.topic);
         topic.is_some_and(|topic| settings(&image, topic).cleanup_compact)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_queue::Needs;
+
+    use super::*;
+
+    fn want(group: u64, from: u64) -> Want {
+        Want {
+            group: GroupNumber(group),
+            from: Offset(from),
+            records_max: 1,
+            needs: Needs::default(),
+        }
+    }
+
+    #[test]
+    fn a_want_that_comes_back_does_not_take_the_place_of_a_newer_one() {
+        let mut wants = Wants::default();
+        wants.take_in(vec![(1, want(1, 24)), (2, want(2, 7))]);
+        assert_eq!(wants.ready(Offset(8)), [(2, want(2, 7))]);
+        // The machine serves anew, from further behind; what it wanted before comes back.
+        wants.take_in(vec![(3, want(1, 23)), (1, want(1, 24))]);
+        wants.take_in(vec![(1, want(1, 24)), (2, want(2, 7))]);
+        assert_eq!(wants.ready(Offset(30)), [(3, want(1, 23)), (2, want(2, 7))]);
+        // One that was answered and comes back is wanted, as nothing newer is.
+        wants.0.clear();
+        wants.take_in(vec![(3, want(1, 23))]);
+        assert_eq!(wants.ready(Offset(30)), [(3, want(1, 23))]);
     }
 }
