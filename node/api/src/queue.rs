@@ -69,6 +69,9 @@ pub enum QueueCallError {
 /// new group to begin there ([`QueueApi::subscribe`]).
 pub const YOUNG: Duration = Duration::from_secs(3_600);
 
+/// Longest wait of [`QueueApi::receive_elsewhere`]: whoever leads next is asked after it.
+pub const ELSEWHERE_WAIT_MAX: Duration = Duration::from_secs(1);
+
 /// A check that another node's queue gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckElsewhere {
@@ -78,6 +81,65 @@ pub struct CheckElsewhere {
     pub handle: HalfHandle,
     /// The half message.
     pub payload: Payload,
+}
+
+/// What a consumer says of deliveries of one group and partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settlement {
+    /// They are settled for good.
+    Ack(Vec<Receipt>),
+    /// The attempt ended; the pause before the next, `None` for the group's backoff.
+    Nack(Receipt, Option<Duration>),
+    /// The lease lasts this long from now on.
+    Renew(Receipt, Duration),
+    /// It is given up, after so many attempts that the consumer made by itself.
+    DeadLetter(Receipt, u16),
+}
+
+impl Settlement {
+    /// What a queue is told.
+    pub(crate) fn command(self, group: GroupName) -> QueueCommand {
+        match self {
+            Settlement::Ack(receipts) => QueueCommand::Ack { group, receipts },
+            Settlement::Nack(receipt, delay) => QueueCommand::Nack {
+                group,
+                receipt,
+                delay,
+                cause: EndCause::Nack,
+                note: None,
+            },
+            Settlement::Renew(receipt, invisible) => QueueCommand::Renew {
+                group,
+                receipt,
+                invisible,
+            },
+            Settlement::DeadLetter(receipt, attempts) => QueueCommand::DeadLetter {
+                group,
+                receipt,
+                attempts,
+                note: None,
+            },
+        }
+    }
+}
+
+/// The results in what a queue replied to a settlement.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "whatever else there is answers another question"
+)]
+pub(crate) fn settled(reply: QueueReply) -> Result<Vec<Result<(), ReceiptError>>, QueueCallError> {
+    match reply {
+        QueueReply::Ack(done) => return Ok(done?),
+        QueueReply::Nack(done) => drop(done?),
+        QueueReply::Renew(done) => drop(done?),
+        QueueReply::DeadLetter(done) => done?,
+        other => {
+            tracing::error!(?other, "a queue answered another question");
+            return Err(QueueCallError::Indeterminate);
+        }
+    }
+    Ok(vec![Ok(())])
 }
 
 /// What comes of a call.
@@ -154,6 +216,30 @@ pub trait QueueApi: Send + Sync {
         handle: HalfHandle,
         timeout: Duration,
     ) -> QueueCall<()>;
+
+    /// Asks `leader` for messages of the partition `at`, which bring their records along: for
+    /// clients that know this node as its leader. Where it has not got the group it makes it, as
+    /// [`QueueApi::subscribe`] does. At most [`ELSEWHERE_WAIT_MAX`] is waited, and
+    /// nobody renews the leases: the leader cannot tell whether a member of another node lives.
+    /// What is lost on the way comes again when its lease ends.
+    fn receive_elsewhere(
+        &self,
+        leader: NodeId,
+        at: TopicPartition,
+        receive: Receive,
+        settings: GroupSettings,
+        timeout: Duration,
+    ) -> QueueCall<Vec<(Delivery, Record)>>;
+
+    /// Settles deliveries wherever their partition is led, a result each: clients settle where
+    /// they received. After [`QueueCallError::Indeterminate`] asking again gives the truth.
+    fn settle_forwarded(
+        &self,
+        at: TopicPartition,
+        group: GroupName,
+        settlement: Settlement,
+        timeout: Duration,
+    ) -> QueueCall<Vec<Result<(), ReceiptError>>>;
 
     /// Fixes where `group` begins at every partition of a topic, unless that was done
     /// before, and makes the group where this node leads; gives the settings in force.
@@ -290,6 +376,52 @@ impl dyn QueueApi {
             note: None,
         };
         reply!(self, at, command, QueueReply::DeadLetter(done) => Ok(done?))
+    }
+
+    /// Settles deliveries of a partition led here, a result each.
+    pub fn settle(
+        &self,
+        at: TopicPartition,
+        group: GroupName,
+        settlement: Settlement,
+    ) -> QueueCall<Vec<Result<(), ReceiptError>>> {
+        let called = self.call(at, settlement.command(group));
+        Box::pin(async move { settled(called.await?) })
+    }
+
+    /// Reads what a partition that is led here leased. Records that are gone are left out, and
+    /// reported to their queue.
+    ///
+    /// # Errors
+    /// As [`QueueApi::records`]; what was leased then comes again when its lease ends.
+    pub async fn read_leased(
+        &self,
+        at: TopicPartition,
+        group: &GroupName,
+        mut leased: Vec<Delivery>,
+    ) -> Result<Vec<(Delivery, Record)>, QueueCallError> {
+        let (mut found, mut missing) = (Vec::new(), Vec::new());
+        while !leased.is_empty() {
+            let offsets: Vec<Offset> = leased.iter().map(|delivery| delivery.offset).collect();
+            let read = self.records(at, offsets).await?;
+            // Never empty, but a loop must not rest on that.
+            let done = read.len().clamp(1, leased.len());
+            let records = read.into_iter().chain(std::iter::once(None));
+            for (delivery, record) in leased.drain(..done).zip(records) {
+                match record {
+                    Some(record) => found.push((delivery, record)),
+                    None => missing.push(delivery.receipt),
+                }
+            }
+        }
+        if !missing.is_empty() {
+            let command = QueueCommand::Missing {
+                group: group.clone(),
+                receipts: missing,
+            };
+            self.call(at, command).await?;
+        }
+        Ok(found)
     }
 
     /// A client is gone: its leases end as attempts.

@@ -18,6 +18,7 @@
 //! ```
 
 mod checks;
+mod deliveries;
 mod keeping;
 mod queue_calls;
 
@@ -143,6 +144,7 @@ impl CancelAnswer {
 pub(crate) struct Forwarding {
     peers: Peers,
     kib: Arc<Semaphore>,
+    receives: Semaphore,
 }
 
 impl Forwarding {
@@ -151,6 +153,7 @@ impl Forwarding {
         Self {
             peers,
             kib: Arc::new(Semaphore::new(permits)),
+            receives: Semaphore::new(deliveries::RECEIVES_MAX),
         }
     }
 }

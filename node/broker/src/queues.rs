@@ -29,7 +29,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use weir_api::queue::{
-    CheckElsewhere, QueueApi, QueueCall, QueueCallError, begins, check_size, dead_letter_topic,
+    CheckElsewhere, QueueApi, QueueCall, QueueCallError, Settlement, begins, check_size,
+    dead_letter_topic,
 };
 use weir_api::{AdminApi, AdminError, NewTopic};
 use weir_base::batch::Record;
@@ -37,9 +38,10 @@ use weir_base::env::TaskHandle;
 use weir_base::{Entropy, Env, NodeId, Offset, Timestamp, TopicId, TopicPartition, companion, ids};
 use weir_queue::trace::{Fact, Subject};
 use weir_queue::{
-    Cancelled, Decision, DecisionSource, Gate, GroupName, GroupSettings, HalfHandle, MemberName,
-    Payload, Prepare, Prepared, QueueCommand, QueueError, QueueLive, QueueMachine, QueueOptions,
-    QueueRecord, QueueReply, QueueState, Schedule, ScheduleHandle, Scheduled, Want,
+    Cancelled, Decision, DecisionSource, Delivery, Gate, GroupName, GroupSettings, HalfHandle,
+    MemberName, Payload, Prepare, Prepared, QueueCommand, QueueError, QueueLive, QueueMachine,
+    QueueOptions, QueueRecord, QueueReply, QueueState, ReceiptError, Receive, Schedule,
+    ScheduleHandle, Scheduled, Want,
 };
 use weir_replication::{PartitionHandle, ReadError};
 
@@ -381,6 +383,31 @@ impl QueueApi for Broker {
         timeout: Duration,
     ) -> QueueCall<()> {
         Box::pin(self.clone().tell_missed(leader, at, handle, timeout))
+    }
+
+    fn receive_elsewhere(
+        &self,
+        leader: NodeId,
+        at: TopicPartition,
+        receive: Receive,
+        settings: GroupSettings,
+        timeout: Duration,
+    ) -> QueueCall<Vec<(Delivery, Record)>> {
+        let asked = (receive, settings);
+        Box::pin(self.clone().forward_receive(leader, at, asked, timeout))
+    }
+
+    fn settle_forwarded(
+        &self,
+        at: TopicPartition,
+        group: GroupName,
+        settlement: Settlement,
+        timeout: Duration,
+    ) -> QueueCall<Vec<Result<(), ReceiptError>>> {
+        let settled = self
+            .clone()
+            .forward_settlement(at, group, settlement, timeout);
+        Box::pin(settled)
     }
 
     fn subscribe(

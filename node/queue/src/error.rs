@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use weir_base::fault::FaultClass;
 use weir_base::ids::TopicName;
@@ -72,8 +73,8 @@ pub enum FilterError {
     },
 }
 
-/// Why a receipt was not honoured. Nothing has changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+/// Why a receipt was not honoured. Nothing has changed. Goes over the wire: append-only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error, Serialize, Deserialize)]
 pub enum ReceiptError {
     /// Not a receipt of this machine: damaged, invented, or of another partition.
     #[error("receipt was not given by this partition")]

@@ -19,16 +19,16 @@ use super::partition::FakePartition;
 use super::{FakeBroker, State};
 use crate::outgoing::{OutgoingSources, kept_payload, outgoing_payload};
 use crate::queue::{
-    CheckElsewhere, QueueApi, QueueCall, QueueCallError, YOUNG, begins, check_size,
-    dead_letter_topic,
+    CheckElsewhere, ELSEWHERE_WAIT_MAX, QueueApi, QueueCall, QueueCallError, Settlement, YOUNG,
+    begins, check_size, dead_letter_topic, settled,
 };
 use crate::queues::copies::append_copy;
 use crate::queues::trace::{Fact, Subject, Trace};
 use crate::queues::{
-    Cancelled, DecisionSource, Destination, Feed, Found, GroupName, GroupNumber, GroupSettings,
-    HalfHandle, MemberName, MessageFacts, Outgoing, Payload, Prepare, Prepared, QueueCommand,
-    QueueLive, QueueMachine, QueueOptions, QueueRecord, QueueReply, QueueState, Schedule,
-    ScheduleHandle, Scheduled, TakeIn, Want, producer_sequence,
+    Cancelled, DecisionSource, Delivery, Destination, Feed, Found, GroupName, GroupNumber,
+    GroupSettings, HalfHandle, MemberName, MessageFacts, Outgoing, Payload, Prepare, Prepared,
+    QueueCommand, QueueLive, QueueMachine, QueueOptions, QueueRecord, QueueReply, QueueState,
+    ReceiptError, Receive, Schedule, ScheduleHandle, Scheduled, TakeIn, Want, producer_sequence,
 };
 use crate::{ClusterApi, records};
 
@@ -312,9 +312,10 @@ impl FakeBroker {
     fn start_queue_call(
         &self,
         at: TopicPartition,
+        by: NodeId,
         command: QueueCommand,
     ) -> Result<oneshot::Receiver<QueueReply>, QueueCallError> {
-        self.leads_queue(at)?;
+        self.leads_queue(at, by)?;
         check_size(&command, self.batch_bytes_max(at))?;
         if let QueueCommand::EnsureGroup {
             group, settings, ..
@@ -341,9 +342,15 @@ impl FakeBroker {
         Ok(reply)
     }
 
-    fn leads_queue(&self, at: TopicPartition) -> Result<(), QueueCallError> {
+    /// Whether the queue of `at` answers at node `by`; that of another node is this one's, too.
+    fn leads_queue(&self, at: TopicPartition, by: NodeId) -> Result<(), QueueCallError> {
         let leads = self.lead(at).ok_or(QueueCallError::UnknownPartition)?;
-        leads.map(drop).map_err(QueueCallError::NotLeader)?;
+        match leads {
+            Ok(_) if by == self.node() => {}
+            Err(hint) if by != self.node() && hint.leader == Some(by) => {}
+            Ok(_) => return Err(QueueCallError::NotAvailable),
+            Err(hint) => return Err(QueueCallError::NotLeader(hint)),
+        }
         match self.state().silent.contains(&at) {
             true => Err(QueueCallError::NotAvailable),
             false => Ok(()),
@@ -401,6 +408,37 @@ impl FakeBroker {
         deadline.map_or(Duration::MAX, |at| {
             let left = u64::try_from(at.0.saturating_sub(self.now().0));
             Duration::from_millis(left.unwrap_or(0)).max(TICK_PAUSE)
+        })
+    }
+
+    fn call_at(
+        &self,
+        by: NodeId,
+        at: TopicPartition,
+        command: QueueCommand,
+    ) -> QueueCall<QueueReply> {
+        let broker = self.clone();
+        Box::pin(async move {
+            let mut changes = broker.0.changes.subscribe();
+            let mut reply = broker.start_queue_call(at, by, command)?;
+            // It may have appended, or moved the deadline that others wait for.
+            broker.wake_readers();
+            changes.mark_unchanged();
+            loop {
+                let wait = broker.pump_and_wait(at);
+                tokio::select! {
+                    biased;
+                    reply = &mut reply => {
+                        return reply.map_err(|_| QueueCallError::Indeterminate);
+                    }
+                    changed = changes.changed() => drop(changed),
+                    () = broker.0.env.sleep(wait) => {}
+                }
+                if let Err(elsewhere) = broker.leads_queue(at, by) {
+                    tracing::debug!(%elsewhere, "a queue call lost its leader");
+                    return Err(QueueCallError::Indeterminate);
+                }
+            }
         })
     }
 }
@@ -470,6 +508,48 @@ impl QueueApi for FakeBroker {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    fn receive_elsewhere(
+        &self,
+        leader: NodeId,
+        at: TopicPartition,
+        receive: Receive,
+        _settings: GroupSettings,
+        _timeout: Duration,
+    ) -> QueueCall<Vec<(Delivery, Record)>> {
+        let broker = self.clone();
+        let wait = receive.wait.min(ELSEWHERE_WAIT_MAX);
+        let receive = Receive { wait, ..receive };
+        let asked = self.call_at(leader, at, QueueCommand::Receive(receive));
+        Box::pin(async move {
+            let QueueReply::Receive(leased) = asked.await? else {
+                return Err(QueueCallError::Indeterminate);
+            };
+            let state = broker.state();
+            let log = state.partitions.get(&at);
+            let leased = leased?.into_iter();
+            Ok(leased
+                .filter_map(|delivery| Some((delivery, record_at(log?, delivery.offset)?)))
+                .collect())
+        })
+    }
+
+    fn settle_forwarded(
+        &self,
+        at: TopicPartition,
+        group: GroupName,
+        settlement: Settlement,
+        _timeout: Duration,
+    ) -> QueueCall<Vec<Result<(), ReceiptError>>> {
+        let image = self.image();
+        let leader = image.partition(at).and_then(|partition| partition.leader);
+        let called = self.call_at(
+            leader.unwrap_or_else(|| self.node()),
+            at,
+            settlement.command(group),
+        );
+        Box::pin(async move { settled(called.await?) })
+    }
+
     fn subscribe(
         &self,
         topic: TopicId,
@@ -485,7 +565,7 @@ impl QueueApi for FakeBroker {
             let mut in_force = known.unwrap_or(settings);
             for (index, start) in (0..).zip(starts) {
                 let at = TopicPartition::new(topic, index);
-                if broker.leads_queue(at).is_ok() {
+                if broker.leads_queue(at, broker.node()).is_ok() {
                     let settings = in_force.clone();
                     let made = queues.ensure_group(at, group.clone(), settings, start, false);
                     in_force = made.await?.settings;
@@ -496,33 +576,11 @@ impl QueueApi for FakeBroker {
     }
 
     fn call(&self, at: TopicPartition, command: QueueCommand) -> QueueCall<QueueReply> {
-        let broker = self.clone();
-        Box::pin(async move {
-            let mut changes = broker.0.changes.subscribe();
-            let mut reply = broker.start_queue_call(at, command)?;
-            // It may have appended, or moved the deadline that others wait for.
-            broker.wake_readers();
-            changes.mark_unchanged();
-            loop {
-                let wait = broker.pump_and_wait(at);
-                tokio::select! {
-                    biased;
-                    reply = &mut reply => {
-                        return reply.map_err(|_| QueueCallError::Indeterminate);
-                    }
-                    changed = changes.changed() => drop(changed),
-                    () = broker.0.env.sleep(wait) => {}
-                }
-                if let Err(elsewhere) = broker.leads_queue(at) {
-                    tracing::debug!(%elsewhere, "a queue call lost its leader");
-                    return Err(QueueCallError::Indeterminate);
-                }
-            }
-        })
+        self.call_at(self.node(), at, command)
     }
 
     fn records(&self, at: TopicPartition, offsets: Vec<Offset>) -> QueueCall<Vec<Option<Record>>> {
-        let found = self.leads_queue(at).map(|()| {
+        let found = self.leads_queue(at, self.node()).map(|()| {
             let state = self.state();
             let log = state.partitions.get(&at);
             let offsets = offsets.into_iter();
@@ -533,7 +591,7 @@ impl QueueApi for FakeBroker {
 
     fn story(&self, at: TopicPartition, subject: Subject) -> QueueCall<Vec<(Timestamp, Fact)>> {
         let now = self.now();
-        let story = self.leads_queue(at).and_then(|()| {
+        let story = self.leads_queue(at, self.node()).and_then(|()| {
             let state = self.state();
             let queue = state.queues.get(&at).ok_or(QueueCallError::NoQueue)?;
             let mut trace = Trace::new(subject);
@@ -545,7 +603,7 @@ impl QueueApi for FakeBroker {
     }
 
     fn kept(&self, at: TopicPartition, places: Vec<Offset>) -> QueueCall<Vec<Option<Payload>>> {
-        let found = self.leads_queue(at).and_then(|()| {
+        let found = self.leads_queue(at, self.node()).and_then(|()| {
             let state = self.state();
             let queue = state.queues.get(&at).ok_or(QueueCallError::NoQueue)?;
             let places = places.iter();

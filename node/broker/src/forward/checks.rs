@@ -45,7 +45,9 @@ impl Broker {
             QueueAnswer::Standings(_)
             | QueueAnswer::Resolve(_)
             | QueueAnswer::Kept(_)
-            | QueueAnswer::Missed => Err(QueueCallError::Indeterminate),
+            | QueueAnswer::Missed
+            | QueueAnswer::Receive(_)
+            | QueueAnswer::Settle(_) => Err(QueueCallError::Indeterminate),
         }
     }
 

@@ -258,7 +258,9 @@ impl Broker {
             QueueAnswer::Standings(_)
             | QueueAnswer::Resolve(_)
             | QueueAnswer::Check(_)
-            | QueueAnswer::Missed => Err(QueueCallError::Indeterminate),
+            | QueueAnswer::Missed
+            | QueueAnswer::Receive(_)
+            | QueueAnswer::Settle(_) => Err(QueueCallError::Indeterminate),
         }
     }
 

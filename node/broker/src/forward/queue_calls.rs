@@ -1,4 +1,4 @@
-//! Queue calls carried to the leader: what it says of a group, a decision on a half message.
+//! Queue calls carried to the leader: what it says of a group, what its clients elsewhere ask.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,12 +7,13 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use weir_api::queues::{
     Decision, DecisionSource, Dedup, GroupName, HalfHandle, MemberName, Payload, Prepare,
-    QueueError, Schedule,
+    QueueError, ReceiptError, Schedule,
 };
 use weir_api::{QueueApi, QueueCallError};
 use weir_base::{BoxFuture, NodeId, Timestamp, TopicPartition};
 use weir_peer::{PeerError, Service};
 
+use super::deliveries::{Asked, Declined, Leased, Settling};
 use super::keeping::KeptAnswer;
 use super::{Answer, Request, Undone};
 use crate::Broker;
@@ -57,6 +58,14 @@ pub(super) enum QueueRequest {
     },
     /// A check reached nobody; the handle in its text form.
     Missed { at: TopicPartition, handle: String },
+    /// Lease messages to a client, and send them along.
+    Receive { at: TopicPartition, asked: Asked },
+    /// Settle what was leased.
+    Settle {
+        at: TopicPartition,
+        group: GroupName,
+        settling: Settling,
+    },
 }
 
 /// What it says. Goes over the wire: append-only.
@@ -69,6 +78,9 @@ pub(super) enum QueueAnswer {
     /// The handle in its text form; the half message.
     Check(Option<(TopicPartition, String, Payload)>),
     Missed,
+    Receive(Result<Vec<Leased>, Declined>),
+    /// In the order of the receipts.
+    Settle(Result<Vec<Result<(), ReceiptError>>, Declined>),
 }
 
 /// What became of a decision. Goes over the wire: append-only.
@@ -157,7 +169,9 @@ impl Broker {
                 | QueueAnswer::Resolve(_)
                 | QueueAnswer::Kept(_)
                 | QueueAnswer::Check(_)
-                | QueueAnswer::Missed,
+                | QueueAnswer::Missed
+                | QueueAnswer::Receive(_)
+                | QueueAnswer::Settle(_),
             )
             | Err(_) => unknown,
         }
@@ -204,7 +218,9 @@ impl Broker {
             QueueAnswer::Standings(_)
             | QueueAnswer::Kept(_)
             | QueueAnswer::Check(_)
-            | QueueAnswer::Missed => Err(QueueCallError::Indeterminate),
+            | QueueAnswer::Missed
+            | QueueAnswer::Receive(_)
+            | QueueAnswer::Settle(_) => Err(QueueCallError::Indeterminate),
         }
     }
 
@@ -273,6 +289,14 @@ impl Broker {
                 }
                 QueueAnswer::Missed
             }
+            QueueRequest::Receive { at, asked } => {
+                QueueAnswer::Receive(self.receive_for(at, asked).await)
+            }
+            QueueRequest::Settle {
+                at,
+                group,
+                settling,
+            } => QueueAnswer::Settle(self.settle_for(at, group, settling).await),
         }
     }
 }

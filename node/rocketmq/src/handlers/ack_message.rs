@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use weir_api::queue::Settlement;
 use weir_api::queues::Receipt;
 
 use super::queue;
@@ -49,12 +50,7 @@ pub(crate) async fn handle(
     for (partition, receipts) in partitions {
         let at = queue::partition(&topic, partition);
         let (places, receipts): (Vec<usize>, Vec<Receipt>) = receipts.into_iter().unzip();
-        let acked = call
-            .shared
-            .api
-            .queues
-            .ack(at, Arc::clone(&group), receipts)
-            .await;
+        let acked = queue::settle(&call, at, Arc::clone(&group), Settlement::Ack(receipts)).await;
         let statuses: Vec<Status> = match acked {
             Ok(results) => results
                 .into_iter()

@@ -7,6 +7,8 @@
 
 use std::sync::Arc;
 
+use weir_api::queue::Settlement;
+
 use super::queue;
 use crate::clients::{Role, Takes};
 use crate::context::Call;
@@ -33,16 +35,16 @@ pub(crate) async fn handle(
         )
     })?;
     let at = queue::partition(&topic, receipt.partition);
-    let queues = &call.shared.api.queues;
-    let done = match call.shared.clients.role(&call.client) {
+    let settlement = match call.shared.clients.role(&call.client) {
         Some(Role::Consumer {
             takes: Takes::Pushed,
             ..
-        }) => queues.nack(at, group, receipt, Some(asked)).await.map(drop),
+        }) => Settlement::Nack(receipt, Some(asked)),
         Some(Role::Consumer { .. } | Role::Producer { .. }) | None => {
-            queues.renew(at, group, receipt, asked).await.map(drop)
+            Settlement::Renew(receipt, asked)
         }
     };
+    let done = queue::settle(&call, at, group, settlement).await;
     done.map_err(|error| errors::settling(&error))?;
     Ok(ChangeInvisibleDurationResponse {
         status: Some(ok()),

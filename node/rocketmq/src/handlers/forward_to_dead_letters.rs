@@ -3,6 +3,8 @@
 //! It tried by itself, over and over, while the queue counted one attempt: the letter says
 //! what the consumer says, unless the queue knows of more.
 
+use weir_api::queue::Settlement;
+
 use super::queue;
 use crate::context::Call;
 use crate::errors::{self, Refusal, ok};
@@ -19,11 +21,8 @@ pub(crate) async fn handle(
     let at = queue::partition(&topic, receipt.partition);
     let told = request.delivery_attempt.max(0);
     let attempts = u16::try_from(told).unwrap_or(u16::MAX);
-    let forwarded = call
-        .shared
-        .api
-        .queues
-        .dead_letter(at, group.into(), receipt, attempts);
-    forwarded.await.map_err(|error| errors::settling(&error))?;
+    let settlement = Settlement::DeadLetter(receipt, attempts);
+    let forwarded = queue::settle(&call, at, group.into(), settlement).await;
+    forwarded.map_err(|error| errors::settling(&error))?;
     Ok(ok().into())
 }

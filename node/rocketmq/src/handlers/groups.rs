@@ -18,7 +18,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Settings of a group that nobody made: ordered where the topic takes ordered messages
 /// alone.
-fn settings(topic: &TopicRecord) -> GroupSettings {
+pub(super) fn settings(topic: &TopicRecord) -> GroupSettings {
     GroupSettings {
         backoff: Backoff::Ladder,
         fifo: topics::accepted(topic) == [MessageType::Fifo],

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use weir_api::QueueCallError;
 use weir_api::image::{ClusterImage, TopicRecord};
-use weir_api::queue::QueueCall;
+use weir_api::queue::{QueueCall, Settlement};
+use weir_api::queues::{GroupName, ReceiptError};
 use weir_base::{NodeId, PartitionIndex, TopicPartition};
 
 use super::topics;
@@ -17,6 +18,8 @@ use crate::proto::Resource;
 
 /// Pause before a call is repeated that found no leader.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How long the leader may take to settle what another node's client received.
+const SETTLE_MAX: Duration = Duration::from_secs(3);
 
 /// The topic that a request names.
 pub(super) fn topic(call: &Call, resource: Option<&Resource>) -> Result<Arc<TopicRecord>, Refusal> {
@@ -44,6 +47,18 @@ pub(super) fn led_by(topic: &TopicRecord, node: NodeId) -> Vec<TopicPartition> {
 /// The same for the topic called `name`, if there is one.
 pub(super) fn led_of(image: &ClusterImage, name: &str, node: NodeId) -> Vec<TopicPartition> {
     topics::find(image, name).map_or_else(Vec::new, |topic| led_by(topic, node))
+}
+
+/// Settles deliveries, at the leader of their partition if that is another node.
+pub(super) async fn settle(
+    call: &Call,
+    at: TopicPartition,
+    group: GroupName,
+    settlement: Settlement,
+) -> Result<Vec<Result<(), ReceiptError>>, QueueCallError> {
+    let left = call.remaining(SETTLE_MAX);
+    let queues = &call.shared.api.queues;
+    queues.settle_forwarded(at, group, settlement, left).await
 }
 
 /// Makes a call, again while nothing was done because leadership moves, for at most

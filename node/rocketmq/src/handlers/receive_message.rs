@@ -1,8 +1,9 @@
 //! ReceiveMessage: a long poll over the partitions of a topic that this node leads.
 //!
-//! The queue that a client names is not looked at: members compete for messages, and a
-//! consumer that asks one queue after the other would wait at empty ones. What is leased
-//! here leaves in one answer: status, messages, the time of delivery.
+//! Which of them a client names is not looked at: members compete for messages, and a
+//! consumer that asks one queue after the other would wait at empty ones. One that another
+//! node leads by now is asked for there (decisions/0005). What is leased leaves in one
+//! answer: status, messages, the time of delivery.
 
 mod wait;
 
@@ -10,12 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_api::QueueCallError;
-use weir_api::image::TopicRecord;
-use weir_api::queues::{self, Delivery, Filter, QueueCommand, Receive};
+use weir_api::image::{ClusterImage, TopicRecord};
+use weir_api::queues::{self, Delivery, Filter, Receive};
 use weir_base::batch::Record;
-use weir_base::{Offset, TopicPartition};
+use weir_base::{NodeId, TopicPartition};
 
-use super::{groups, telemetry, topics};
+use super::{groups, queue, telemetry, topics};
 use crate::context::{Call, ENDPOINT};
 use crate::errors::{self, Refusal, ok};
 use crate::message;
@@ -24,6 +25,7 @@ use crate::proto::{
     Code, FilterExpression, FilterType, Message, ReceiveMessageRequest, ReceiveMessageResponse,
     Resource, Status, WireDuration, received::Content,
 };
+use wait::Found;
 
 /// Messages of one call; clients ask for at most as many as settings told them.
 const BATCH_MAX: i32 = 256;
@@ -49,8 +51,8 @@ pub(crate) async fn handle(
     let limit = asked.wait + OVERTIME_MAX;
     let waiting = wait::deliveries(&call, topic, &asked);
     let answered = call.shared.env.timeout(limit, waiting).await;
-    let deliveries = answered.unwrap_or_else(|| Err(unanswered(&asked.topic)))?;
-    let messages = messages(&call, topic, &asked, resource.as_ref(), deliveries).await?;
+    let found = answered.unwrap_or_else(|| Err(unanswered(&asked.topic)))?;
+    let messages = messages(&call, topic, &asked, resource.as_ref(), found).await?;
     let status = match messages.is_empty() {
         true => Status {
             code: Code::MessageNotFound.into(),
@@ -81,6 +83,9 @@ fn unanswered(topic: &str) -> Refusal {
 struct Asked {
     group: Arc<str>,
     topic: String,
+    /// The queue that the client takes this node's to be. Stock clients name its broker, too;
+    /// without one it says nothing.
+    queue: Option<usize>,
     filter: Filter,
     batch_max: usize,
     invisible: Option<Duration>,
@@ -104,6 +109,9 @@ impl Asked {
         Ok(Asked {
             group: names::group(request.group.as_ref())?.into(),
             topic: names::topic(queue.and_then(|queue| queue.topic.as_ref()))?,
+            queue: queue
+                .filter(|queue| queue.broker.is_some())
+                .and_then(|queue| usize::try_from(queue.id).ok()),
             filter: filter(request.filter_expression.as_ref())?,
             batch_max,
             invisible: invisible(request)?,
@@ -111,6 +119,19 @@ impl Asked {
             wait: wait(call, request)?,
             attempt_id: request.attempt_id.as_deref().map(Arc::from),
         })
+    }
+
+    /// The queue that was named, and who leads it, if that is another node than `here`.
+    fn led_elsewhere(
+        &self,
+        image: &ClusterImage,
+        here: NodeId,
+    ) -> Option<(TopicPartition, NodeId)> {
+        let topic = topics::find(image, &self.topic)?;
+        let named = self.queue?;
+        let leader = topic.partitions.get(named)?.leader?;
+        let at = queue::partition(topic, u32::try_from(named).ok()?);
+        (leader != here).then_some((at, leader))
     }
 
     /// The command for one partition, waiting as long as `wait`.
@@ -191,46 +212,33 @@ fn wait(call: &Call, request: &ReceiveMessageRequest) -> Result<Duration, Refusa
     Ok(asked.unwrap_or(most).min(most).min(remaining * 9 / 10))
 }
 
-/// Reads what was leased. Records that are gone are reported to their queue.
+/// What was leased, with what is read of it. Records that are gone are reported to their queue.
 async fn messages(
     call: &Call,
     topic: &TopicRecord,
     asked: &Asked,
     resource: Option<&Resource>,
-    deliveries: Vec<(TopicPartition, Vec<Delivery>)>,
+    found: Found,
 ) -> Result<Vec<Message>, Refusal> {
-    let mut messages = Vec::new();
-    for (at, mut left) in deliveries {
-        let mut missing = Vec::new();
-        while !left.is_empty() {
-            let offsets: Vec<Offset> = left.iter().map(|delivery| delivery.offset).collect();
-            let read = call.shared.api.queues.records(at, offsets).await;
-            let read = read.map_err(|error| errors::queue(&error))?;
-            // Never empty, but a loop must not rest on that.
-            let done = read.len().clamp(1, left.len());
-            let records = read.into_iter().chain(std::iter::once(None));
-            for (delivery, record) in left.drain(..done).zip(records) {
-                match record {
-                    Some(record) => {
-                        messages.push(delivered(
-                            call, topic, at, asked, resource, delivery, &record,
-                        ));
-                    }
-                    None => missing.push(delivery.receipt),
-                }
+    let queues = &call.shared.api.queues;
+    let found = match found {
+        Found::Elsewhere(at, leased) => vec![(at, leased)],
+        Found::Here(deliveries) => {
+            let mut found = Vec::with_capacity(deliveries.len());
+            for (at, leased) in deliveries {
+                let read = queues.read_leased(at, &asked.group, leased).await;
+                found.push((at, read.map_err(|error| errors::queue(&error))?));
             }
+            found
         }
-        if !missing.is_empty() {
-            let group = Arc::clone(&asked.group);
-            let command = QueueCommand::Missing {
-                group,
-                receipts: missing,
-            };
-            let told = call.shared.api.queues.call(at, command).await;
-            told.map_err(|error| errors::queue(&error))?;
-        }
-    }
-    Ok(messages)
+    };
+    let found = found.into_iter();
+    let each = found.flat_map(|(at, leased)| leased.into_iter().map(move |each| (at, each)));
+    Ok(each
+        .map(|(at, (delivery, record))| {
+            delivered(call, topic, at, asked, resource, delivery, &record)
+        })
+        .collect())
 }
 
 fn delivered(

@@ -12,7 +12,7 @@ use super::sending::{message, send, system};
 use super::{Client, Fixture, code, resource, run};
 use crate::RocketmqOptions;
 use crate::proto::{
-    AckMessageEntry, AckMessageRequest, AckMessageResponse, ChangeInvisibleDurationRequest,
+    AckMessageEntry, AckMessageRequest, AckMessageResponse, Broker, ChangeInvisibleDurationRequest,
     ChangeInvisibleDurationResponse, ClientType, Code, EndTransactionRequest, FilterExpression,
     ForwardMessageToDeadLetterQueueRequest, Message, MessageQueue, MessageType,
     NotifyClientTerminationRequest, RecallMessageRequest, RecallMessageResponse,
@@ -275,6 +275,50 @@ fn a_group_that_was_accepted_misses_nothing_where_another_node_led_then() {
         let got = receive_some(&member.client, "t").await;
         let bodies: Vec<&[u8]> = got.iter().map(|message| &message.body[..]).collect();
         assert_eq!(bodies, [b"after"]);
+    });
+}
+
+#[test]
+fn a_queue_that_another_node_leads_by_now_is_asked_and_settled_there() {
+    run(async {
+        let (fixture, member) = with_group(2).await;
+        let in_queue_1 = |id| SystemProperties {
+            queue_id: 1,
+            ..system(id)
+        };
+        let sent = ["01", "02", "03"].map(|id| message("t", in_queue_1(id), "x"));
+        for message in sent {
+            send(&member.client, vec![message]).await;
+        }
+        fixture.broker.set_leader("t", 1, Some(NodeId(9)));
+        let naming = |broker| ReceiveMessageRequest {
+            message_queue: Some(MessageQueue {
+                topic: resource("t"),
+                id: 1,
+                broker,
+                ..MessageQueue::default()
+            }),
+            ..asking("t", Duration::from_millis(200))
+        };
+        // Without a broker it does not say that it knows a route: what is led here has nothing.
+        let (none, _) = receive(&member.client, naming(None)).await;
+        assert_eq!(none, i32::from(Code::MessageNotFound));
+        let (found, got) = receive(&member.client, naming(Some(Broker::default()))).await;
+        assert_eq!(found, i32::from(Code::Ok));
+        assert_eq!(got.iter().map(id).collect::<Vec<_>>(), ["01", "02", "03"]);
+        let handles: Vec<String> = got.iter().map(handle).collect();
+        assert_eq!(later(&member.client, "t", &handles[0], 20).await, 20_000);
+        let both = handles[..2].to_vec();
+        let expired = i32::from(Code::InvalidReceiptHandle);
+        for expected in [20_000, expired] {
+            let acked = ack(&member.client, "t", &both).await;
+            let codes = acked.entries.into_iter().map(|entry| code(entry.status));
+            assert_eq!(codes.collect::<Vec<_>>(), [expected; 2]);
+        }
+        // Its lease does not outlive the leadership.
+        fixture.broker.set_leader("t", 1, None);
+        let acked = ack(&member.client, "t", &handles[2..]).await;
+        assert_eq!(code(acked.status), expired);
     });
 }
 

@@ -81,6 +81,16 @@ impl From<Timestamp> for Span {
 pub(crate) struct MessageQueue {
     #[prost(message, optional, tag = "1")]
     pub(crate) topic: Option<Resource>,
+    #[prost(int32, tag = "2")]
+    pub(crate) id: i32,
+    #[prost(message, optional, tag = "4")]
+    pub(crate) broker: Option<Broker>,
+}
+
+#[derive(Clone, PartialEq, Eq, ::prost::Message)]
+pub(crate) struct Broker {
+    #[prost(string, tag = "1")]
+    pub(crate) name: String,
 }
 
 #[derive(Clone, PartialEq, Eq, ::prost::Message)]

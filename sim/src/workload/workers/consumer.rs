@@ -15,10 +15,10 @@ use super::{
 use crate::dice::Dice;
 use crate::workload::rocketmq::RocketmqClient;
 use crate::workload::rocketmq::wire::{
-    AckMessageEntry, AckMessageRequest, AckMessageResponse, Answer, ChangeInvisibleDurationRequest,
-    ForwardMessageToDeadLetterQueueRequest, Message, MessageQueue, PUSH_CONSUMER,
-    ReceiveMessageRequest, ReceiveMessageResponse, SIMPLE_CONSUMER, Settings, Status, Subscription,
-    SubscriptionEntry, SystemProperties, resource,
+    AckMessageEntry, AckMessageRequest, AckMessageResponse, Answer, Broker,
+    ChangeInvisibleDurationRequest, ForwardMessageToDeadLetterQueueRequest, Message, MessageQueue,
+    PUSH_CONSUMER, ReceiveMessageRequest, ReceiveMessageResponse, SIMPLE_CONSUMER, Settings,
+    Status, Subscription, SubscriptionEntry, SystemProperties, resource,
 };
 
 /// How long a receive waits for messages.
@@ -43,6 +43,9 @@ pub(super) struct Consumer {
 /// One life at one node.
 struct Life {
     client: RocketmqClient,
+    /// The queue that it takes for one of that node's, as a client with an old route does; else
+    /// it names none.
+    names: Option<i32>,
     is_pushed: bool,
 }
 
@@ -106,7 +109,13 @@ impl Consumer {
         };
         let commands = client.tell(settings, DEADLINE).await?;
         self.say(format_args!("begins at node {node}, pushed {is_pushed}"));
-        let mut life = Life { client, is_pushed };
+        let last = u64::try_from(self.of().partitions - 1)?;
+        let named = self.dice.one_in(2).then(|| self.dice.between(0, last));
+        let mut life = Life {
+            client,
+            names: named.map(i32::try_from).transpose()?,
+            is_pushed,
+        };
         let (least, most) = STAY;
         let until = env.clock.now() + Duration::from_secs(self.dice.between(least, most));
         while env.clock.now() < until && !self.crew.book.is_closed() {
@@ -142,6 +151,8 @@ impl Consumer {
             group: resource(self.of().group),
             message_queue: Some(MessageQueue {
                 topic: resource(self.of().topic),
+                id: life.names.unwrap_or(0),
+                broker: life.names.map(|_| Broker::default()),
             }),
             batch_size: BATCH,
             invisible_duration: lease,

@@ -4,6 +4,9 @@
 //! several queues for one caller: the first to answer would leave the others' leases to
 //! nobody. One partition is therefore waited on there. Several are watched, which leases
 //! nothing, until any has something; that one is then asked.
+//!
+//! A client that knows an old route names a queue that another node leads now: that one is
+//! asked for it, and for no other, since the client asks for the others, too (decisions/0005).
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -11,13 +14,15 @@ use std::task::Poll;
 use std::time::Duration;
 
 use weir_api::image::TopicRecord;
+use weir_api::queue::ELSEWHERE_WAIT_MAX;
 use weir_api::queues::{Delivery, MemberName, Receive};
-use weir_base::{BoxFuture, Monotonic, TopicPartition};
+use weir_base::batch::Record;
+use weir_base::{BoxFuture, Monotonic, NodeId, TopicPartition};
 
-use super::super::queue;
+use super::super::{groups, queue};
 use super::{Asked, receive_at};
 use crate::context::Call;
-use crate::errors::Refusal;
+use crate::errors::{self, Refusal};
 use crate::proto::Code;
 
 /// How long leadership may move before the client is told: it then asks for its route.
@@ -28,7 +33,27 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// A wait so short that its end does not say that there was nothing.
 const MOMENT: Duration = Duration::from_millis(100);
 
+/// How much longer than it waits a receive at another node may take.
+const ELSEWHERE_OVERTIME: Duration = Duration::from_secs(2);
+
 type Deliveries = Vec<(TopicPartition, Vec<Delivery>)>;
+
+/// What was leased.
+pub(super) enum Found {
+    /// Here, by partition: the records are in their logs.
+    Here(Deliveries),
+    /// By the leader of the queue that the client named.
+    Elsewhere(TopicPartition, Vec<(Delivery, Record)>),
+}
+
+impl Found {
+    fn is_empty(&self) -> bool {
+        match self {
+            Found::Here(found) => found.is_empty(),
+            Found::Elsewhere(_, found) => found.is_empty(),
+        }
+    }
+}
 
 /// Leases up to a batch of messages, waiting as long as was asked. A receive may be
 /// repeated whatever became of it: what was leased to nobody comes again.
@@ -36,14 +61,13 @@ pub(super) async fn deliveries(
     call: &Call,
     topic: &TopicRecord,
     asked: &Asked,
-) -> Result<Deliveries, Refusal> {
+) -> Result<Found, Refusal> {
     let clock = &call.shared.env.clock;
     let deadline = clock.now() + asked.wait;
     let mut patience = clock.now() + PATIENCE;
     loop {
-        let led = queue::led_of(&call.shared.image(), &asked.topic, call.shared.node());
         let left = deadline.since(clock.now());
-        match once(call, topic, &led, asked, left).await {
+        match once(call, topic, asked, left).await {
             Ok(found) if !found.is_empty() || left.is_zero() => return Ok(found),
             Ok(_) => patience = clock.now() + PATIENCE,
             Err(refusal) if !passes(&refusal) || patience <= clock.now() || left.is_zero() => {
@@ -62,8 +86,43 @@ fn passes(refusal: &Refusal) -> bool {
     )
 }
 
-/// Asks the partitions that this node leads just now; empty if it is worth asking again.
+/// Asks who leads just now; empty if it is worth asking again.
 async fn once(
+    call: &Call,
+    topic: &TopicRecord,
+    asked: &Asked,
+    left: Duration,
+) -> Result<Found, Refusal> {
+    let image = call.shared.image();
+    match asked.led_elsewhere(&image, call.shared.node()) {
+        Some((at, leader)) => {
+            let found = elsewhere(call, topic, (at, leader), asked, left).await?;
+            Ok(Found::Elsewhere(at, found))
+        }
+        None => {
+            let led = queue::led_of(&image, &asked.topic, call.shared.node());
+            Ok(Found::Here(here(call, topic, &led, asked, left).await?))
+        }
+    }
+}
+
+async fn elsewhere(
+    call: &Call,
+    topic: &TopicRecord,
+    (at, leader): (TopicPartition, NodeId),
+    asked: &Asked,
+    left: Duration,
+) -> Result<Vec<(Delivery, Record)>, Refusal> {
+    let wait = left.min(ELSEWHERE_WAIT_MAX);
+    let receive = asked.receive(call, asked.batch_max, wait);
+    let settings = groups::settings(topic);
+    let timeout = wait + ELSEWHERE_OVERTIME;
+    let queues = &call.shared.api.queues;
+    let received = queues.receive_elsewhere(leader, at, receive, settings, timeout);
+    received.await.map_err(|error| errors::queue(&error))
+}
+
+async fn here(
     call: &Call,
     topic: &TopicRecord,
     led: &[TopicPartition],
