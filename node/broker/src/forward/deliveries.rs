@@ -258,7 +258,7 @@ impl Broker {
             batch_max: receive.batch_max.min(most.max(1)),
             ..receive
         };
-        let asked = Asked::of(receive, settings);
+        let asked = Box::new(Asked::of(receive, settings));
         let request = QueueRequest::Receive { at, asked };
         let left = until.since(self.0.env.clock.now());
         match self.ask_queue_of(leader, request, left).await? {
@@ -279,7 +279,7 @@ impl Broker {
     pub(super) async fn receive_for(
         &self,
         at: TopicPartition,
-        asked: Asked,
+        asked: &Asked,
     ) -> Result<Vec<Leased>, Declined> {
         let queues: &dyn QueueApi = self;
         let leased = match queues.receive(at, asked.receive()).await {

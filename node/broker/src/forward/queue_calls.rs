@@ -59,7 +59,10 @@ pub(super) enum QueueRequest {
     /// A check reached nobody; the handle in its text form.
     Missed { at: TopicPartition, handle: String },
     /// Lease messages to a client, and send them along.
-    Receive { at: TopicPartition, asked: Asked },
+    Receive {
+        at: TopicPartition,
+        asked: Box<Asked>,
+    },
     /// Settle what was leased.
     Settle {
         at: TopicPartition,
@@ -290,7 +293,7 @@ impl Broker {
                 QueueAnswer::Missed
             }
             QueueRequest::Receive { at, asked } => {
-                QueueAnswer::Receive(self.receive_for(at, asked).await)
+                QueueAnswer::Receive(self.receive_for(at, &asked).await)
             }
             QueueRequest::Settle {
                 at,
