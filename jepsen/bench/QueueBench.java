@@ -203,12 +203,12 @@ public class QueueBench {
             AtomicInteger got = new AtomicInteger(), doubled = new AtomicInteger(), early = new AtomicInteger();
             double[] late = new double[soon];
             BitSet seen = new BitSet();
-            long first = System.currentTimeMillis() + lead * 1_000L, end = first + (seconds + 30) * 1_000L;
+            AtomicLong until = new AtomicLong(Long.MAX_VALUE);
             List<Thread> readers = new ArrayList<>();
-            for (int n = 0; n < 16; n++) {
+            for (int n = 0; n < 16; n++) { // They pass over what is for tomorrow.
                 SimpleConsumer consumer = consumer(Duration.ofSeconds(2));
                 Thread reader = new Thread(() -> {
-                    while (got.get() < soon && System.currentTimeMillis() < end) {
+                    while (got.get() < soon && System.currentTimeMillis() < until.get()) {
                         try {
                             for (MessageView view : consumer.receive(32, Duration.ofSeconds(10))) { // what a dead leader had handed out comes again soon
                                 long now = System.currentTimeMillis();
@@ -230,6 +230,9 @@ public class QueueBench {
                 reader.start();
                 readers.add(reader);
             }
+            meet("passed over");
+            long first = System.currentTimeMillis() + lead * 1_000L;
+            until.set(first + (seconds + 30) * 1_000L);
             for (int n = 0; n < soon; n++) producer.send(later(n % partitions, n, first + (long) n * seconds * 1_000 / soon), told);
             producer.flush();
             if (failed.get() != null) throw new IllegalStateException(failed.get());
