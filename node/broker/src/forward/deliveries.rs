@@ -315,8 +315,7 @@ impl Broker {
         timeout: Duration,
     ) -> Result<Vec<Result<(), ReceiptError>>, QueueCallError> {
         let queues: &dyn QueueApi = &self;
-        let settling = Settling::of(&settlement);
-        let here: QueueCall<_> = queues.settle(at, group.clone(), settlement);
+        let here: QueueCall<_> = queues.settle(at, group.clone(), settlement.clone());
         let elsewhere = match here.await {
             Err(QueueCallError::NotLeader(hint)) => hint,
             done => return done,
@@ -328,7 +327,7 @@ impl Broker {
         let request = QueueRequest::Settle {
             at,
             group: group.clone(),
-            settling,
+            settling: Settling::of(&settlement),
         };
         match self.ask_queue_of(leader, request, timeout).await? {
             QueueAnswer::Settle(answer) => answer.map_err(|declined| declined.error(group)),
