@@ -195,6 +195,7 @@ impl Core {
             );
         }
         if !fresh {
+            self.follow_registration(now, out);
             return self.settle(now, out);
         }
         let before = self
@@ -212,11 +213,24 @@ impl Core {
         if !same_reign {
             return self.on_reign(now, mine, out);
         }
-        let (leader, mut cx) = match self.leading() {
-            Some(leading) => leading,
-            None => return,
+        self.follow_registration(now, out);
+        if let Some((leader, mut cx)) = self.leading() {
+            leader.on_record(now, &mut cx, out);
+        }
+    }
+
+    /// Follower: claims anew if the session names a registration that is no longer this
+    /// node's. One whose answer was lost may be carried out long after the next; what is
+    /// claimed under the old epoch counts for nothing at the controller (S-05), and a
+    /// session's epoch never changes.
+    fn follow_registration(&mut self, now: Monotonic, out: &mut Effects) {
+        let (Role::Follower(follower), Some(agreed)) = (&self.role, &self.agreed) else {
+            return;
         };
-        leader.on_record(now, &mut cx, out);
+        let registered = agreed.node_epoch(self.me).unwrap_or_default();
+        if !follower.is_cutting() && follower.session.node_epoch != registered {
+            self.open(now, out);
+        }
     }
 
     /// Another leader or another epoch.

@@ -61,6 +61,7 @@ fn pick(world: &World, entropy: &Entropy, swarm: u64) -> Action {
             Action::Elect(_) => allowed(6, 4),
             Action::SetDurability(_) => allowed(7, 2),
             Action::Resign(_) => allowed(8, 3),
+            Action::Renew(_) => allowed(9, 3),
             Action::Wait(_) => 6,
         }
     };

@@ -56,7 +56,9 @@ impl ToyLog {
 struct Node {
     core: Option<Core>,
     log: ToyLog,
+    /// As the controller registered it, and its process.
     epoch: NodeEpoch,
+    started: u64,
     /// Registered as unclean at the next start.
     lost: bool,
     /// The copy it holds, and how many it opened.
@@ -80,8 +82,8 @@ enum Body {
 struct Envelope {
     from: NodeId,
     to: NodeId,
-    /// The receiver's boot: a connection does not outlive its process.
-    boot: NodeEpoch,
+    /// The receiver's start: a connection does not outlive its process.
+    started: u64,
     body: Body,
 }
 
@@ -101,6 +103,9 @@ pub(crate) enum Action {
     Break(NodeId),
     Wait(Duration),
     Kill(NodeId),
+    /// A registration whose answer was lost is carried out late: the process lives on,
+    /// and is one that the controller takes for newer.
+    Renew(NodeId),
     /// Kill, and this many unsynced entries survive.
     PowerLoss(NodeId, usize),
     Start(NodeId),
@@ -159,6 +164,7 @@ impl World {
                 core: None,
                 log: ToyLog::default(),
                 epoch: NodeEpoch(u64::from(id.0)),
+                started: 0,
                 lost: false,
                 replica: Uuid::ZERO,
                 opened: 0,
@@ -235,6 +241,7 @@ impl World {
             }
             actions.push(Action::Break(*id));
             actions.push(Action::Kill(*id));
+            actions.push(Action::Renew(*id));
             actions.push(Action::PowerLoss(*id, 0));
             actions.push(Action::PowerLoss(*id, 1));
             actions.push(Action::Fence(*id));
@@ -311,6 +318,7 @@ impl World {
                 log.entries.truncate(log.durable + keep);
                 log.durable = log.durable.min(log.entries.len());
             }
+            Action::Renew(id) => self.renew(id),
             Action::Start(id) => self.start(id),
             Action::Fence(id) => self.fence(id),
             Action::Elect(id) => {
@@ -389,14 +397,14 @@ impl World {
     }
 
     fn send(&mut self, from: NodeId, to: NodeId, body: Body) {
-        let boot = self.nodes.get(&to).map_or(NodeEpoch(0), |node| node.epoch);
+        let started = self.nodes.get(&to).map_or(0, |node| node.started);
         if self.wire.len() >= WIRE_MAX {
             self.act(Action::Lose(0));
         }
         self.wire.push(Envelope {
             from,
             to,
-            boot,
+            started,
             body,
         });
     }
@@ -449,7 +457,7 @@ impl World {
         let Envelope {
             from,
             to,
-            boot,
+            started,
             body,
         } = envelope;
         if to == CONTROLLER {
@@ -458,7 +466,7 @@ impl World {
             }
             return;
         }
-        if self.nodes[&to].epoch != boot {
+        if self.nodes[&to].started != started {
             return;
         }
         match body {
@@ -643,6 +651,7 @@ impl World {
         self.boots += 1;
         let node = self.nodes.get_mut(&id).unwrap();
         node.epoch = NodeEpoch(self.boots);
+        node.started = self.boots;
         let unclean = std::mem::take(&mut node.lost);
         // An append that survived the power loss is scanned and synced by recovery.
         node.log.durable = node.log.entries.len();
@@ -658,6 +667,18 @@ impl World {
             self.elect(None);
         }
         self.boot(id);
+    }
+
+    /// As at a start, the controller counts on nothing that was promised before; but
+    /// nothing was lost.
+    fn renew(&mut self, id: NodeId) {
+        self.boots += 1;
+        self.fence(id);
+        self.nodes.get_mut(&id).unwrap().epoch = NodeEpoch(self.boots);
+        self.active.insert(id, true);
+        if self.record.leader.is_none() {
+            self.elect(None);
+        }
     }
 
     fn set_durability(&mut self, durability: Durability) {
