@@ -8,11 +8,11 @@
 //! empty and never long moves as much as a long one.
 //!
 //! ```text
-//!   took:  least .......... + delay / 2 .......... + delay ..........
-//!          ─── window grows ──┘└────── stays ───────┘└── is halved, once a round trip
+//!   took:  least ....... + bearable / 2 ....... + bearable .......
+//!          ── window grows ─┘└──── stays ─────┘└── is halved, once a round trip
 //! ```
-//! `delay` is at least the least itself: who comes while an fsync is under way waits for
-//! that one, too.
+//! Bearable is the delay asked for and the least once more: who comes while an fsync is
+//! under way waits for that one, too.
 //!
 //! Never below a floor, so that catching up ends: where producers alone keep the disk busy
 //! all chunks wait, whatever the window. If what is left does not shrink so, the floor is
@@ -23,7 +23,7 @@ use std::time::Duration;
 use weir_base::Monotonic;
 
 /// The least window, unless the limit is lower.
-const FLOOR_BYTES: usize = 128 * 1024;
+const FLOOR_BYTES: usize = 32 * 1024;
 /// For so long, and up to twice that, the least time of a chunk is remembered; so often
 /// it is looked at whether less is left.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -35,7 +35,7 @@ const SHRINKS_BY: u64 = 64;
 pub(crate) struct Pace {
     /// Bytes it may grow to.
     limit: usize,
-    /// How long a chunk may wait.
+    /// How long a chunk may wait, beside an fsync that is under way.
     delay: Duration,
     floor: usize,
     window: usize,
@@ -81,10 +81,10 @@ impl Pace {
         let least = newest.map_or(took, |least| least.min(took));
         *newest = Some(least);
         let least = before.map_or(least, |before| before.min(least));
-        let (waited, delay) = (took - least, self.delay.max(least));
-        if waited <= delay / 2 {
+        let (waited, bearable) = (took - least, self.delay + least);
+        if waited <= bearable / 2 {
             self.grow(bytes);
-        } else if waited > delay && since >= self.halved {
+        } else if waited > bearable && since >= self.halved {
             self.window = (self.window / 2).max(self.floor);
             self.halved = now;
         }
@@ -123,7 +123,7 @@ mod tests {
 
     const MIB: usize = 1024 * 1024;
     const LIMIT: usize = 2 * MIB;
-    const DELAY: Duration = Duration::from_millis(5);
+    const DELAY: Duration = Duration::from_millis(2);
 
     /// What is on its way to the disk: of a stream, or appended now.
     struct Chunk {
@@ -249,7 +249,7 @@ mod tests {
                     seen.p99(),
                     full.p99()
                 );
-                assert!(seen.mib_per_second * 3 >= full.mib_per_second * 2, "{what}");
+                assert!(seen.mib_per_second * 2 >= full.mib_per_second, "{what}");
                 assert!(seen.p99() < 2 * (DELAY + 3 * fsync), "{what}");
             }
         }
@@ -310,7 +310,7 @@ mod tests {
             }
             floors.push(pace.window() / FLOOR_BYTES);
         }
-        assert_eq!(floors, [1, 2, 4, 8, 16, 16, 16]);
+        assert_eq!(floors, [1, 2, 4, 8, 16, 32, 64]);
         pace.on_period(at(40), 0);
         pace.halved = Monotonic::default();
         for seconds in 41..50 {

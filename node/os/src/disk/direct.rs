@@ -22,7 +22,7 @@ use bytes::Bytes;
 /// What offset, length and memory must be multiples of: no disk has larger blocks.
 const ALIGNMENT: usize = 4096;
 /// Bytes of one write, and so of memory kept for it.
-const BYTES_MAX: usize = 128 * 1024;
+const BYTES_MAX: usize = 1024 * 1024;
 
 /// A file's second way in, opened when it is first needed.
 pub(super) struct Direct {
