@@ -22,8 +22,8 @@ import org.apache.rocketmq.client.apis.producer.Producer;
  *   delayed  endpoints= topic= kafka= rate= seconds= lead=                         send with delivery times, look on
  *   pending  endpoints= topic= fill=                                               send messages for tomorrow
  *   kafka-pending endpoints= topic= group= kafka= fill= soon= lead= seconds=      the same by Kafka's client, and some that are due soon
- *   paced    endpoints= topic= group= kafka= burst= seconds=                       a burst in one second, then its pace
- *   groups   endpoints= topic= group= kafka= groups= rate= seconds=                latency without and with failing groups
+ *   paced    endpoints= topic= group= early= seconds=                              the pace of what others send
+ *   groups   endpoints= topic= group= kafka= groups= rate= seconds= rounds=        latency without and with failing groups
  *
  * "ready" is printed, and a line awaited, where the caller reads what the brokers used. Latencies are
  * open loop: they count from when a message was due.
@@ -270,7 +270,7 @@ public class QueueBench {
     }
 
     static void paced() throws Exception {
-        int burst = number("burst", 100_000), seconds = number("seconds", 20);
+        int seconds = number("seconds", 20);
         AtomicInteger got = new AtomicInteger();
         AtomicBoolean over = new AtomicBoolean();
         List<Thread> readers = new ArrayList<>();
@@ -292,20 +292,10 @@ public class QueueBench {
             reader.start();
             readers.add(reader);
         }
-        try (KafkaProducer<byte[], byte[]> producer = kafkaProducer(0)) {
-            for (int round = 0; round < 5; round++) publish(producer, "warm", 20_000, 20_000);
-            meet("warm");
-            System.out.printf("publish %d in one second, without a group: ms %s%n", burst, spread(publish(producer, "warm", burst, burst), burst));
-            Thread.sleep(2_000);
-            // As new to producer and broker as the one with the group: what that costs is not the group's.
-            System.out.printf("publish %d in one second, without a group, to a topic that is new: ms %s%n", burst, spread(publish(producer, "fresh", burst, burst), burst));
-            // Consumers that have never had a message spend the burst's second compiling themselves.
-            int early = number("early", 10_000);
-            publish(producer, text("topic"), early, 20_000);
-            while (got.get() < early) Thread.sleep(100);
-            meet("quiet");
-            System.out.printf("publish %d in one second: ms %s%n", burst, spread(publish(producer, text("topic"), burst, burst), burst));
-        }
+        meet("for the first");
+        // Consumers that have never had a message spend the burst's second compiling themselves.
+        for (int early = number("early", 10_000); got.get() < early; ) Thread.sleep(100);
+        meet("for all");
         Thread.sleep(4_000); // the pace, not its beginning
         for (int part = 0; part < 2; part++) {
             int before = got.get();
@@ -314,23 +304,6 @@ public class QueueBench {
             System.out.printf("pace=%.1f/s%n", (got.get() - before) / ((System.nanoTime() - began) / 1e9));
         }
         over.set(true);
-    }
-
-    static double[] publish(KafkaProducer<byte[], byte[]> producer, String topic, int count, int rate) throws Exception {
-        double[] took = new double[count];
-        CountDownLatch acks = new CountDownLatch(count);
-        long began = System.nanoTime();
-        for (int n = 0; n < count; n++) {
-            int place = n;
-            long due = began + n * 1_000_000_000L / rate;
-            until(due);
-            producer.send(new ProducerRecord<>(topic, null, null, body(100, n, 0)), (metadata, error) -> {
-                took[place] = error == null ? (System.nanoTime() - due) / 1e6 : 1e9;
-                acks.countDown();
-            });
-        }
-        acks.await();
-        return took;
     }
 
     static void groups() throws Exception {
@@ -362,7 +335,9 @@ public class QueueBench {
         }
         Random random = new Random(1);
         try (KafkaProducer<byte[], byte[]> producer = kafkaProducer(0)) {
-            for (String phase : List.of("warm", "warm", "none", "1 %", "1 %", "none", "none", "1 %")) {
+            List<String> phases = new ArrayList<>(List.of("warm", "warm"));
+            for (int round = 0; round < number("rounds", 3); round++) phases.addAll(round % 2 == 0 ? List.of("none", "1 %") : List.of("1 %", "none"));
+            for (String phase : phases) {
                 failing.set(phase.equals("1 %"));
                 int count = rate * seconds;
                 got.set(0);

@@ -6,6 +6,7 @@
 //	franz-go leader BOOTSTRAP TOPIC PARTITION                  prints its node id
 //	franz-go read BOOTSTRAP TOPIC PARTITION                    prints `offset value` of all there is
 //	franz-go load BOOTSTRAP TOPIC SECONDS RATE PROCESS         the producer of `weir-soak failover`
+//	franz-go burst BOOTSTRAP TOPIC COUNT                       as many in one second, and their latencies (`jepsen/bench/queues paced`)
 //	franz-go soak BOOTSTRAP TOPIC PARTITIONS SECONDS           load and readers of `weir-soak soak`, history on stdout
 package main
 
@@ -53,7 +54,7 @@ func number(i int) float64 {
 }
 
 func main() {
-	want := map[string]int{"check": 3, "create": 5, "whole": 4, "leader": 5, "read": 5, "load": 7, "soak": 6}
+	want := map[string]int{"check": 3, "create": 5, "whole": 4, "leader": 5, "read": 5, "load": 7, "burst": 5, "soak": 6}
 	if len(os.Args) < 2 || want[os.Args[1]] != len(os.Args) {
 		fmt.Fprintln(os.Stderr, "usage: see the top of main.go")
 		os.Exit(2)
@@ -73,6 +74,8 @@ func main() {
 		err = printAll(os.Args[3], int32(number(4)))
 	case "load":
 		err = load(os.Args[3], time.Duration(number(4)*float64(time.Second)), number(5), uint64(number(6)))
+	case "burst":
+		err = burst(os.Args[3], int(number(4)))
 	case "soak":
 		err = soak(os.Args[3], int(number(4)), time.Duration(number(5)*float64(time.Second)))
 	}
