@@ -11,8 +11,8 @@
 //!   took:  least ....... + bearable / 2 ....... + bearable .......
 //!          ── window grows ─┘└──── stays ─────┘└── is halved, once a round trip
 //! ```
-//! Bearable is the delay asked for and the least once more: who comes while an fsync is
-//! under way waits for that one, too.
+//! Bearable is the delay asked for, but at least the least and a quarter of it: who comes
+//! while an fsync is under way waits for that one, too, and for what it brings to the disk.
 //!
 //! Never below a floor, so that catching up ends: where producers alone keep the disk busy
 //! all chunks wait, whatever the window. If what is left does not shrink so, the floor is
@@ -35,7 +35,7 @@ const SHRINKS_BY: u64 = 64;
 pub(crate) struct Pace {
     /// Bytes it may grow to.
     limit: usize,
-    /// How long a chunk may wait, beside an fsync that is under way.
+    /// How long a chunk may wait, on a disk whose fsyncs do not take longer themselves.
     delay: Duration,
     floor: usize,
     window: usize,
@@ -81,7 +81,7 @@ impl Pace {
         let least = newest.map_or(took, |least| least.min(took));
         *newest = Some(least);
         let least = before.map_or(least, |before| before.min(least));
-        let (waited, bearable) = (took - least, self.delay + least);
+        let (waited, bearable) = (took - least, self.delay.max(least + least / 4));
         if waited <= bearable / 2 {
             self.grow(bytes);
         } else if waited > bearable && since >= self.halved {
@@ -269,10 +269,10 @@ mod tests {
     fn a_long_wait_halves_the_window_once_and_never_below_the_floor() {
         let mut pace = Pace::new(LIMIT, DELAY);
         stored(&mut pace, 1, 3, MIB);
-        stored(&mut pace, 2, 5, MIB);
-        assert_eq!(pace.window(), LIMIT, "2 ms of waiting are none");
-        stored(&mut pace, 3, 7, MIB);
-        assert_eq!(pace.window(), LIMIT, "4 are all right");
+        stored(&mut pace, 2, 4, MIB);
+        assert_eq!(pace.window(), LIMIT, "1 ms of waiting is none");
+        stored(&mut pace, 3, 6, MIB);
+        assert_eq!(pace.window(), LIMIT, "3 are all right");
         stored(&mut pace, 4, 20, MIB);
         stored(&mut pace, 4, 25, MIB);
         assert_eq!(pace.window(), MIB, "both waited behind the same window");
