@@ -60,8 +60,6 @@ pub(crate) struct Applied(pub(crate) Vec<ItemResult>);
 
 /// Time from one voter's turn to stand to the next one's: enough to ask all others.
 const ELECTION_TURN: Duration = Duration::from_millis(20);
-/// Time from the turns of all to the next ones.
-const ELECTION_ROUND: Duration = Duration::from_millis(100);
 
 /// openraft's ids are ours, widened.
 pub(crate) fn node_id(id: u64) -> NodeId {
@@ -305,32 +303,26 @@ impl Group {
     /// A voter refuses its vote while the leader's lease runs, unless it stood itself. Of
     /// those who stand in one term the highest id wins (openraft's votes are ordered by term
     /// and id), so voters take turns from the lowest id on: who is last gets the votes of
-    /// all before it, or one of them had a majority already. Where one noticed too late for
-    /// its turn they stand again after a while, and so until the lease has run out.
+    /// all before it, or one of them had a majority already. Who could not win stands again
+    /// when the lease has run out.
     pub(crate) async fn leader_is_gone(&self, leader: NodeId) {
         let heard = self.heard();
-        let jitter = Duration::from_millis(self.entropy.below(100));
-        let end = heard + self.options.election_max + self.options.raft_heartbeat + jitter;
         let before = |voter: &&NodeId| **voter < self.me && **voter != leader;
         let turn = u32::try_from(self.voters.iter().filter(before).count()).unwrap_or(0);
         self.env.sleep(ELECTION_TURN * turn).await;
         // With a vote given to another it knows no leader.
-        if self.standing.borrow().leader != Some(leader) {
+        if self.standing.borrow().leader != Some(leader) || self.heard() != heard {
             return;
         }
+        self.stand().await;
+        let jitter = Duration::from_millis(self.entropy.below(100));
+        let lease = self.options.election_max + self.options.raft_heartbeat;
+        let left = heard + lease + jitter - self.env.clock.now();
         let mut standing = self.standing.clone();
         let is_led = |now: &Standing| now.leader.is_some_and(|other| other != leader);
-        while self.heard() == heard {
+        let replaced = standing.wait_for(is_led);
+        if self.env.timeout(left, replaced).await.is_none() {
             self.stand().await;
-            let left = end - self.env.clock.now();
-            if left.is_zero() {
-                return;
-            }
-            let replaced = standing.wait_for(is_led);
-            let round = self.env.timeout(left.min(ELECTION_ROUND), replaced);
-            if round.await.is_some() {
-                return;
-            }
         }
     }
 

@@ -314,8 +314,7 @@ async fn a_killed_controller_costs_no_more_than_another_leader() {
                 gone && led(image, victim) == 0 && leaderless(image) == 0
             })
             .await;
-        // Who was just started looks after the others' processes a little later.
-        assert!(took < Duration::from_millis(300), "{victim}: {took:?}");
+        assert!(took < Duration::from_millis(500), "{victim}: {took:?}");
     }
     // Sessions were rebuilt: nobody else was fenced, then or later.
     pause(5000).await;
