@@ -237,7 +237,14 @@ mod tests {
     #[test]
     fn the_disk_is_full_and_its_queue_short() {
         let often = Duration::from_millis(2);
-        for (rate, micros) in [(100, 8_000), (300, 300), (1_000, 100), (3_000, 30)] {
+        // Percent of what the disk takes without bounds: one that is slow to sync gives more up.
+        let disks = [
+            (100, 8_000, 55),
+            (300, 300, 67),
+            (1_000, 100, 67),
+            (3_000, 30, 67),
+        ];
+        for (rate, micros, share) in disks {
             let fsync = Duration::from_micros(micros);
             for streams in [1, 6] {
                 let full = run(Disk::new(rate, fsync), streams, often, false);
@@ -249,7 +256,8 @@ mod tests {
                     seen.p99(),
                     full.p99()
                 );
-                assert!(seen.mib_per_second * 2 >= full.mib_per_second, "{what}");
+                let least = full.mib_per_second * share;
+                assert!(seen.mib_per_second * 100 >= least, "{what}");
                 assert!(seen.p99() < 2 * (DELAY + 3 * fsync), "{what}");
             }
         }
