@@ -246,15 +246,17 @@ impl Supervisor {
     }
 
     /// Ends a process, or its machine, at the disk operation of this number from now, or
-    /// soon. A loss of power that is under way takes the process with it.
+    /// soon. A loss of power that is under way takes the process with it, and so does a
+    /// crash that struck in this very step and was not seen to yet.
     fn doom(&mut self, now: u64, node: NodeId, operations: u64, crash: Crash) -> Result<bool> {
         let disk = self.cluster.disk(node).context("no such disk")?.clone();
         let control = self.control(node);
         let is_lost = control.loses_power();
         if control.is_up && !is_lost {
+            let pending = control.doom.map(|doom| doom.crashes_before);
             control.doom = Some(Doom {
                 crash,
-                crashes_before: disk.crashes(),
+                crashes_before: pending.unwrap_or_else(|| disk.crashes()),
                 deadline: now + DOOM_WAITS,
             });
             disk.crash_after(operations, crash);
@@ -389,6 +391,44 @@ mod tests {
             assert!(supervisor.begin(&mut sim, 1_000, 0, &fault).unwrap());
             supervisor.tend(&mut sim, 1_000).unwrap();
             assert_eq!(supervisor.violations, Vec::<String>::new());
+        });
+    }
+
+    #[test]
+    fn a_crash_that_struck_is_not_forgotten_for_the_next_that_waits() {
+        on_fresh_thread(|| {
+            let plan = Plan::of(1, None);
+            let cluster = Cluster::new(1, &plan.all_nodes(), Trace::new()).unwrap();
+            let mut sim = Cluster::builder(1, Duration::from_secs(9)).build();
+            for node in plan.all_nodes() {
+                let cluster = cluster.clone();
+                sim.host(ip(node), move || {
+                    let cluster = cluster.clone();
+                    async move {
+                        let host = cluster.boot(node)?;
+                        while host.env.disk.sync_directory("").await.is_ok() {
+                            tokio::time::sleep(Duration::from_millis(1)).await;
+                        }
+                        host.process.die("the data directory failed".to_owned());
+                        std::future::pending().await
+                    }
+                });
+            }
+            let mut supervisor = Supervisor::new(&cluster, &Insides::default(), &plan);
+            let kill = |operations| {
+                Fault::Process(ProcessFault::Kill {
+                    node: NODE,
+                    operations,
+                })
+            };
+            assert!(supervisor.begin(&mut sim, 1_000, 0, &kill(1)).unwrap());
+            while cluster.death(NODE).is_none() {
+                sim.step().unwrap();
+            }
+            assert!(supervisor.begin(&mut sim, 1_000, 1, &kill(99)).unwrap());
+            supervisor.tend(&mut sim, 1_000).unwrap();
+            assert_eq!(supervisor.violations, Vec::<String>::new());
+            assert_eq!(supervisor.ends, 1);
         });
     }
 
