@@ -5,7 +5,7 @@
 //! options and pushed back to the producer as `Overloaded`, data by the window that the
 //! leader keeps (a leader that ignores it loses the session).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -60,8 +60,8 @@ pub(crate) struct Work {
     pub(crate) failure: Option<LogError>,
     pub(crate) record: Option<(PartitionRecord, BTreeMap<NodeId, NodeFacts>)>,
     pub(crate) isr_answer: Option<(PartitionEpoch, Result<PartitionRecord, IsrRefusal>)>,
-    /// The link to this leader broke.
-    pub(crate) lost: Option<NodeId>,
+    /// The links to these leaders broke.
+    pub(crate) lost: BTreeSet<NodeId>,
     pub(crate) answers: VecDeque<(LeaderEpoch, Session, Answer)>,
     pub(crate) data: VecDeque<Data>,
     pub(crate) opens: BTreeMap<NodeId, (Open, Arc<Outlet>)>,
@@ -145,12 +145,19 @@ impl Inbox {
         });
     }
 
+    /// A proposal that a newer record overtook is answered too, and may be answered last:
+    /// the leader waits for the answer to the newest, so that one stays.
     pub(crate) fn isr_answer(
         &self,
         epoch: PartitionEpoch,
         answer: Result<PartitionRecord, IsrRefusal>,
     ) {
-        self.put(|work| work.isr_answer = Some((epoch, answer)));
+        self.put(|work| {
+            let known = work.isr_answer.as_ref();
+            if known.is_none_or(|(known, _)| *known <= epoch) {
+                work.isr_answer = Some((epoch, answer));
+            }
+        });
     }
 
     pub(crate) fn open(&self, from: NodeId, open: Open, outlet: Arc<Outlet>) {
@@ -178,7 +185,7 @@ impl Inbox {
             if work.data_bytes > limit {
                 work.data.clear();
                 work.data_bytes = 0;
-                work.lost = Some(from);
+                work.lost.insert(from);
             } else {
                 work.data.push_back(Data { header, batches });
             }
@@ -195,7 +202,9 @@ impl Inbox {
     }
 
     pub(crate) fn lost(&self, leader: NodeId) {
-        self.put(|work| work.lost = Some(leader));
+        self.put(|work| {
+            work.lost.insert(leader);
+        });
     }
 
     pub(crate) fn fail(&self, error: LogError) {
@@ -255,5 +264,44 @@ impl Inbox {
         for append in work.appends {
             answer(append.reply, Err(AppendError::Closed));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inbox() -> Inbox {
+        Inbox::new(ReplicationOptions::default())
+    }
+
+    #[test]
+    fn an_answer_that_was_overtaken_does_not_displace_the_one_that_is_waited_for() {
+        let ineligible = || Err(IsrRefusal::Ineligible("not yet".to_owned()));
+        for stale_comes_last in [false, true] {
+            let inbox = inbox();
+            let mut answers = [
+                (PartitionEpoch(17), Err(IsrRefusal::Stale)),
+                (PartitionEpoch(19), ineligible()),
+            ];
+            if stale_comes_last {
+                answers.reverse();
+            }
+            for (epoch, answer) in answers {
+                inbox.isr_answer(epoch, answer);
+            }
+            let kept = inbox.take(false).and_then(|work| work.isr_answer);
+            assert_eq!(kept, Some((PartitionEpoch(19), ineligible())));
+        }
+    }
+
+    #[test]
+    fn every_link_that_broke_is_told_of() {
+        let inbox = inbox();
+        for leader in [NodeId(2), NodeId(1)] {
+            inbox.lost(leader);
+        }
+        let lost = inbox.take(false).map(|work| work.lost);
+        assert_eq!(lost, Some(BTreeSet::from([NodeId(1), NodeId(2)])));
     }
 }

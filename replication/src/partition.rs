@@ -201,7 +201,8 @@ impl Partition {
         if let Some((epoch, verdict)) = work.isr_answer {
             self.on_isr_answer(epoch, verdict).await;
         }
-        if work.lost.is_some() && work.lost == self.core.leader_followed() {
+        let followed = self.core.leader_followed();
+        if followed.is_some_and(|leader| work.lost.contains(&leader)) {
             self.input(|core, now, out| core.on_lost(now, out)).await;
         }
         for (epoch, session, verdict) in work.answers {
