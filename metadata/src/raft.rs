@@ -58,6 +58,11 @@ pub(crate) type Node = openraft::EmptyNode;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Applied(pub(crate) Vec<ItemResult>);
 
+/// Time from one voter's turn to stand to the next one's: enough to ask all others.
+const ELECTION_TURN: Duration = Duration::from_millis(20);
+/// Time from the turns of all to the next ones; doubles from round to round.
+const ELECTION_ROUND: Duration = Duration::from_millis(100);
+
 /// openraft's ids are ours, widened.
 pub(crate) fn node_id(id: u64) -> NodeId {
     NodeId(u32::try_from(id).unwrap_or(u32::MAX))
@@ -294,20 +299,46 @@ impl Group {
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The leader's process is gone for certain: stands for election as soon as the
-    /// lease that the others still grant it ran out, instead of waiting for a random
-    /// timeout behind it. A wrong guess costs one election.
+    /// The leader's process is gone for certain, as every voter finds out by itself: stands
+    /// for election at once. A wrong guess costs one election.
+    ///
+    /// A voter refuses its vote while the leader's lease runs, unless it stood itself. Of
+    /// those who stand in one term the highest id wins (openraft's votes are ordered by term
+    /// and id), so voters take turns from the lowest id on: who is last gets the votes of
+    /// all before it, or one of them had a majority already. Where one noticed too late for
+    /// its turn they stand again after a while, less and less often, until the lease has run
+    /// out: where no majority lives each round is for nothing.
     pub(crate) async fn leader_is_gone(&self, leader: NodeId) {
         let heard = self.heard();
-        let jitter = self.entropy.below(100);
-        let lease = self.options.election_max + self.options.raft_heartbeat;
-        let at = heard + lease + Duration::from_millis(jitter);
-        self.env.clock.sleep_until(at).await;
-        let is_same = self.standing.borrow().leader == Some(leader);
-        if is_same
-            && self.heard() == heard
-            && let Err(error) = self.scope(self.raft.trigger().elect()).await
-        {
+        let jitter = Duration::from_millis(self.entropy.below(100));
+        let end = heard + self.options.election_max + self.options.raft_heartbeat + jitter;
+        let before = |voter: &&NodeId| **voter < self.me && **voter != leader;
+        let turn = u32::try_from(self.voters.iter().filter(before).count()).unwrap_or(0);
+        self.env.sleep(ELECTION_TURN * turn).await;
+        // With a vote given to another it knows no leader.
+        if self.standing.borrow().leader != Some(leader) {
+            return;
+        }
+        let mut standing = self.standing.clone();
+        let is_led = |now: &Standing| now.leader.is_some_and(|other| other != leader);
+        let mut round = ELECTION_ROUND;
+        while self.heard() == heard {
+            self.stand().await;
+            let left = end - self.env.clock.now();
+            if left.is_zero() {
+                return;
+            }
+            let replaced = standing.wait_for(is_led);
+            let waiting = self.env.timeout(left.min(round), replaced);
+            if waiting.await.is_some() {
+                return;
+            }
+            round *= 2;
+        }
+    }
+
+    async fn stand(&self) {
+        if let Err(error) = self.scope(self.raft.trigger().elect()).await {
             tracing::warn!(%error, "cannot stand for election");
         }
     }
