@@ -31,8 +31,10 @@ pub(crate) struct Focus {
     pub(crate) has_clerks: bool,
     /// Queues have clients.
     pub(crate) has_queues: bool,
-    /// Writers wait long between batches, and send every other one of the last again: what
-    /// the broker must know again is as old as it can be.
+    /// Writers wait this many times as long between batches.
+    pub(crate) patience: u64,
+    /// Writers send every other one of the last batches again: with long waits between them,
+    /// what the broker must know again is as old as it can be.
     pub(crate) repeats_often: bool,
     /// Messages take long after the faults too.
     pub(crate) stays_slow: bool,
@@ -55,6 +57,7 @@ const PLAIN: Focus = Focus {
     has_members: false,
     has_clerks: false,
     has_queues: false,
+    patience: 1,
     repeats_often: false,
     stays_slow: false,
     points: &[],
@@ -136,6 +139,7 @@ pub(crate) const FOCI: &[Focus] = &[
     Focus {
         name: "lost tails",
         kinds: &["power loss with a tail"],
+        patience: 5,
         repeats_often: true,
         ..PLAIN
     },
@@ -226,6 +230,7 @@ pub(crate) const FOCI: &[Focus] = &[
     Focus {
         name: "copies",
         kinds: &["isolated node", "leader transfer", "pause", "split"],
+        patience: 5,
         repeats_often: true,
         ..PLAIN
     },
@@ -268,6 +273,13 @@ pub(crate) const FOCI: &[Focus] = &[
             "split",
         ],
         has_queues: true,
+        ..PLAIN
+    },
+    // Nothing happens, and little is written: how fast the simulator is.
+    Focus {
+        name: "light",
+        kinds: &[],
+        patience: 5,
         ..PLAIN
     },
     // A disk that stands still under a node that lives.

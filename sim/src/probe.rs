@@ -38,7 +38,7 @@ pub(crate) struct NodeSeen {
     /// The term of the metadata group that a voter is in, and whom it gave its vote in it.
     pub(crate) vote: Option<(u64, Option<NodeId>)>,
     pub(crate) image: Arc<ClusterImage>,
-    pub(crate) replicas: BTreeMap<TopicPartition, ReplicaSeen>,
+    pub(crate) replicas: BTreeMap<TopicPartition, Arc<ReplicaSeen>>,
 }
 
 /// One replica as its node sees it.
@@ -54,7 +54,7 @@ pub(crate) struct ReplicaSeen {
     pub(crate) high_watermark: Offset,
     pub(crate) log_end: Offset,
     pub(crate) durable_end: Offset,
-    pub(crate) isr: Vec<NodeId>,
+    pub(crate) isr: Arc<[NodeId]>,
     /// Epochs in the log and where each ended, newest first.
     pub(crate) epochs: Vec<(LeaderEpoch, Offset)>,
     pub(crate) log_start: Offset,
@@ -65,17 +65,22 @@ pub(crate) struct ReplicaSeen {
 }
 
 impl Seen {
-    /// Looks at every node that runs.
-    pub(crate) fn look(insides: &Insides, newest: Arc<ClusterImage>) -> Self {
+    /// Looks at every node that runs; `before` is what was seen last.
+    pub(crate) fn look(insides: &Insides, before: &Self) -> Self {
         let mut nodes = BTreeMap::new();
-        let mut newest = newest;
+        let mut newest = Arc::clone(&before.newest);
         for (node, inside) in insides.lock().iter() {
             let image = inside.api.cluster.image();
             if image.version > newest.version {
                 newest = Arc::clone(&image);
             }
             let replicas = inside.broker.replicas();
-            let replicas = replicas.iter().map(|handle| (handle.at(), seen(handle)));
+            let known = before.nodes.get(node);
+            let known = known.filter(|known| known.start == inside.start);
+            let replicas = replicas.iter().map(|handle| {
+                let at = handle.at();
+                (at, seen(handle, known.and_then(|of| of.replicas.get(&at))))
+            });
             let seen = NodeSeen {
                 start: inside.start,
                 directory: inside.directory,
@@ -119,24 +124,15 @@ impl Seen {
     ) -> impl Iterator<Item = (NodeId, &ReplicaSeen)> {
         self.nodes
             .iter()
-            .filter_map(move |(node, seen)| Some((*node, seen.replicas.get(&at)?)))
+            .filter_map(move |(node, seen)| Some((*node, &**seen.replicas.get(&at)?)))
     }
 }
 
-fn seen(handle: &PartitionHandle) -> ReplicaSeen {
+/// Most replicas are as they were at the look before.
+fn seen(handle: &PartitionHandle, known: Option<&Arc<ReplicaSeen>>) -> Arc<ReplicaSeen> {
     let view = handle.view();
-    let mut epochs = Vec::new();
-    let mut asked = Some(view.leader_epoch);
-    while let Some(epoch) = asked
-        && epochs.len() < EPOCHS
-        && let Some(found) = handle.end_of_epoch(epoch)
-    {
-        epochs.push((found.epoch, found.end));
-        asked = found.epoch.0.checked_sub(1).map(LeaderEpoch);
-    }
     let tail = handle.end_of_epoch(LeaderEpoch(u32::MAX));
-    let producers = handle.producers().into_iter();
-    ReplicaSeen {
+    let mut now = ReplicaSeen {
         leader_epoch: view.leader_epoch,
         partition_epoch: view.partition_epoch,
         is_leader: view.is_leader,
@@ -146,12 +142,41 @@ fn seen(handle: &PartitionHandle) -> ReplicaSeen {
         high_watermark: view.high_watermark,
         log_end: view.log_end,
         durable_end: view.durable_end,
-        isr: view.isr.to_vec(),
-        epochs,
+        isr: view.isr,
         log_start: view.log_start,
         tail: tail.map(|tail| (tail.epoch, tail.end)),
-        producers: producers
-            .map(|known| (known.id, known.epoch, known.last_sequence))
-            .collect(),
+        epochs: Vec::new(),
+        producers: Vec::new(),
+    };
+    if let Some(known) = known.filter(|known| now.is_as(known)) {
+        return Arc::clone(known);
+    }
+    let mut asked = Some(view.leader_epoch);
+    while let Some(epoch) = asked
+        && now.epochs.len() < EPOCHS
+        && let Some(found) = handle.end_of_epoch(epoch)
+    {
+        now.epochs.push((found.epoch, found.end));
+        asked = found.epoch.0.checked_sub(1).map(LeaderEpoch);
+    }
+    let producers = handle.producers().into_iter();
+    now.producers = producers
+        .map(|known| (known.id, known.epoch, known.last_sequence))
+        .collect();
+    Arc::new(now)
+}
+
+impl ReplicaSeen {
+    /// Whether it is as another was, but for what follows from where its log ends.
+    fn is_as(&self, other: &Self) -> bool {
+        let plain = |of: &Self| {
+            (
+                (of.leader_epoch, of.partition_epoch),
+                (of.is_leader, of.is_ready, of.is_failed, of.may_answer),
+                (of.high_watermark, of.log_end, of.durable_end),
+                (of.log_start, of.tail),
+            )
+        };
+        plain(self) == plain(other) && self.isr == other.isr
     }
 }

@@ -52,7 +52,7 @@ use stranded::Membership;
 /// costs is taken by steps, whatever happens in them.
 const TICK: u64 = 2;
 /// Simulated milliseconds between two looks at the invariants.
-const LOOK_EVERY: u64 = 3 * TICK;
+const LOOK_EVERY: u64 = 5 * TICK;
 
 /// Runs a plan. Call it on a fresh thread.
 pub(crate) fn simulate(plan: &Plan, trace: &Trace) -> Outcome {
@@ -329,7 +329,7 @@ impl Run<'_> {
 
     fn look(&mut self, now: u64) -> Result<()> {
         let before = Arc::clone(&self.seen.newest);
-        self.seen = Seen::look(&self.insides, Arc::clone(&before));
+        self.seen = Seen::look(&self.insides, &self.seen);
         decisions::note(self.cluster.trace(), &before, &self.seen.newest);
         self.membership.look(&self.seen.newest, now);
         let mut told = Told::new();

@@ -35,7 +35,7 @@ impl Scene {
 
     pub(crate) fn replica(&mut self, node: u32) -> &mut ReplicaSeen {
         let inside: &mut NodeSeen = self.seen.nodes.entry(NodeId(node)).or_default();
-        inside.replicas.entry(AT).or_default()
+        Arc::make_mut(inside.replicas.entry(AT).or_default())
     }
 
     /// All at `end`: watermark, log end, durable end.

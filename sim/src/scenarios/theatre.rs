@@ -119,7 +119,7 @@ impl Theatre {
         }
         if self.now().is_multiple_of(LOOK_EVERY) {
             set_time_outside(self.sim.elapsed());
-            self.seen = Seen::look(&self.insides, Arc::clone(&self.seen.newest));
+            self.seen = Seen::look(&self.insides, &self.seen);
             let mut told = Told::new();
             if let Some(at) = self.at {
                 told.insert(at, self.ledger.acknowledged_end(0));
@@ -257,5 +257,5 @@ pub(super) fn record(seen: &Seen) -> Option<&PartitionRecord> {
 /// A node's replica of it.
 pub(super) fn replica(seen: &Seen, node: NodeId) -> Option<&ReplicaSeen> {
     let at = TopicPartition::new(seen.newest.topics.get(TOPIC)?.id, 0);
-    seen.nodes.get(&node)?.replicas.get(&at)
+    seen.nodes.get(&node)?.replicas.get(&at).map(Arc::as_ref)
 }

@@ -59,6 +59,7 @@ pub(super) fn start(
                 nodes: nodes.clone(),
                 recorder: recorder.clone(),
                 stage: stage.clone(),
+                patience: plan.focus.map_or(1, |focus| focus.patience),
                 repeats_often: plan.focus.is_some_and(|focus| focus.repeats_often),
             })
             .collect();

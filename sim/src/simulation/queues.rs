@@ -226,7 +226,7 @@ mod tests {
                 image.topic_names.insert(id, name.as_str().into());
                 image.topics.insert(name.as_str().into(), Arc::new(record));
                 let at = TopicPartition { topic: id, ..AT };
-                replicas.insert(at, replica.clone());
+                replicas.insert(at, replica.clone().into());
             }
         }
         seen.newest = Arc::new(image);

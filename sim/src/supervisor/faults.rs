@@ -407,7 +407,7 @@ mod tests {
                     async move {
                         let host = cluster.boot(node)?;
                         while host.env.disk.sync_directory("").await.is_ok() {
-                            tokio::time::sleep(Duration::from_millis(1)).await;
+                            host.env.sleep(Duration::from_millis(1)).await;
                         }
                         host.process.die("the data directory failed".to_owned());
                         std::future::pending().await

@@ -44,6 +44,7 @@ pub(crate) struct Target {
     pub(crate) recorder: Recorder,
     pub(crate) stage: Stage,
     /// As [`crate::focus::Focus`] says.
+    pub(crate) patience: u64,
     pub(crate) repeats_often: bool,
 }
 
@@ -127,8 +128,8 @@ impl Writer {
                     }
                 }
                 let (least, most) = PAUSE;
-                let longer = if self.target.repeats_often { 5 } else { 1 };
-                let pause = self.dice.magnitude(least * longer, most * longer);
+                let patience = self.target.patience;
+                let pause = self.dice.magnitude(least * patience, most * patience);
                 self.env.sleep(Duration::from_millis(pause)).await;
             }
         }
