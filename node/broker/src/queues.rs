@@ -63,7 +63,7 @@ const FIRST_USE_WAIT: Duration = Duration::from_secs(5);
 const FIRST_USE_PAUSE: Duration = Duration::from_millis(10);
 
 impl Journaled for QueueMachine {
-    const KIND: &'static str = "queue-5";
+    const KIND: &'static str = "queue-6";
     type Want = Want;
     type Parcel = QueueParcel;
     type Notice = Gate;

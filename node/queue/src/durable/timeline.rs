@@ -1,11 +1,20 @@
-//! Delayed messages in the order they are due: 20 bytes each, in sorted leaves.
+//! Delayed messages in the order they are due, some 11 bytes each, in sorted leaves.
 //!
-//! A leaf holds up to 1,024 packed entries: 6 bytes deadline, 6 number, 6 place of the
-//! payload in the journal (its top bit says whether the message is in the log too), 2 size. Inserting costs a search and moves at most 10 KiB;
-//! taking the first moves nothing. Leaves grow by 64 entries at a time, so that little of
-//! what they hold is room.
+//! A leaf holds up to 1,024 rows of four columns: deadline, number, place of the payload in
+//! the journal and size. Neighbours are alike in the high bytes of a column, so a leaf keeps
+//! these once and of each row only as many low bytes as differ in it:
+//!
+//! ```text
+//!            deadline, ms     number      place * 2 + logged   size / 64
+//! common     0x0193_7c..     0x00_0001..       0x..             0x00..
+//! row              4f a1        8e 03 77      2a 11 9c 05           02
+//! ```
+//! Inserting costs a search and moves at most 11 KiB, or writes the leaf anew where a column
+//! has to be wider; taking the first moves nothing. Leaves grow by 64 rows at a time, so
+//! that little of what they hold is room.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde::de::Error;
@@ -15,15 +24,18 @@ use weir_base::{Offset, Timestamp};
 use crate::ids::EntryNumber;
 
 const LEAF_MAX: usize = 1024;
-/// Entries for which a leaf makes room at once.
+/// Rows for which a leaf makes room at once.
 const LEAF_STEP: usize = 64;
 /// Sizes are kept in units of this many bytes, rounded up.
 const SIZE_UNIT: usize = 64;
-/// Set in the place of what is in the log too.
-const LOGGED: u64 = 1 << 47;
+/// Deadline, number, place and whether it is in the log, size.
+const COLUMNS: usize = 4;
+/// The column of numbers, which no two rows share.
+const NUMBER: usize = 1;
 
-type Packed = [u8; 20];
-type Key = [u8; 12];
+type Row = [u64; COLUMNS];
+/// Deadline and number.
+type Key = (u64, u64);
 
 /// One delayed message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,60 +52,181 @@ pub(crate) struct Pending {
 /// All of them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Timeline {
-    /// By a lower bound of its entries. No leaf is empty.
-    leaves: BTreeMap<Key, VecDeque<Packed>>,
+    /// By a lower bound of its rows. No leaf is empty.
+    leaves: BTreeMap<Key, Leaf>,
     len: usize,
 }
 
-fn six(value: u64) -> [u8; 6] {
-    let bytes = value.min((1 << 48) - 1).to_be_bytes();
-    [bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7]]
+/// Rows in order.
+#[derive(Debug, Clone)]
+struct Leaf {
+    /// The low bytes that are kept of each row, by column.
+    widths: [u8; COLUMNS],
+    /// One of the rows: above their low bytes all are like it.
+    common: Row,
+    /// The rows' low bytes, little end first, behind those of `taken` rows that are gone.
+    bytes: Vec<u8>,
+    taken: usize,
 }
 
-fn number(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+fn key(deliver_at: Timestamp, number: EntryNumber) -> Key {
+    (u64::try_from(deliver_at.0).unwrap_or(0), number.0)
 }
 
-fn key(deliver_at: Timestamp, entry: EntryNumber) -> Key {
-    let mut key = [0; 12];
-    let millis = u64::try_from(deliver_at.0).unwrap_or(0);
-    key[..6].copy_from_slice(&six(millis));
-    key[6..].copy_from_slice(&six(entry.0));
-    key
-}
-
-fn pack(pending: &Pending) -> Packed {
-    let mut packed = [0; 20];
-    packed[..12].copy_from_slice(&key(pending.deliver_at, pending.number));
-    let place = pending.payload_at.0.min(LOGGED - 1);
-    let place = if pending.is_logged {
-        place | LOGGED
-    } else {
-        place
-    };
-    packed[12..18].copy_from_slice(&six(place));
+fn pack(pending: &Pending) -> Row {
+    let (deliver_at, number) = key(pending.deliver_at, pending.number);
+    let place = pending.payload_at.0 << 1 | u64::from(pending.is_logged);
     let units = u16::try_from(pending.bytes.div_ceil(SIZE_UNIT)).unwrap_or(u16::MAX);
-    packed[18..].copy_from_slice(&units.to_be_bytes());
-    packed
+    [deliver_at, number, place, u64::from(units)]
 }
 
-fn unpack(packed: &Packed) -> Pending {
-    let units = usize::try_from(number(&packed[18..])).unwrap_or(usize::MAX);
-    let place = number(&packed[12..18]);
+fn unpack([deliver_at, number, place, units]: Row) -> Pending {
     Pending {
-        deliver_at: Timestamp(number(&packed[..6]).cast_signed()),
-        number: EntryNumber(number(&packed[6..12])),
-        payload_at: Offset(place & !LOGGED),
-        is_logged: place & LOGGED != 0,
-        bytes: units * SIZE_UNIT,
+        deliver_at: Timestamp(deliver_at.cast_signed()),
+        number: EntryNumber(number),
+        payload_at: Offset(place >> 1),
+        is_logged: place & 1 != 0,
+        bytes: usize::try_from(units).unwrap_or(usize::MAX) * SIZE_UNIT,
     }
 }
 
-/// Where the first entry not below `key` is, or would be.
-fn place(leaf: &VecDeque<Packed>, key: &Key) -> usize {
-    leaf.partition_point(|entry| entry[..12] < key[..])
+fn key_of(row: &Row) -> Key {
+    (row[0], row[NUMBER])
+}
+
+/// The bits of a value that its low `width` bytes hold.
+fn low(width: u8) -> u64 {
+    u64::MAX.checked_shr(64 - 8 * u32::from(width)).unwrap_or(0)
+}
+
+impl Leaf {
+    fn of(rows: &[Row]) -> Leaf {
+        let mut leaf = Leaf {
+            widths: [0; COLUMNS],
+            common: rows.first().copied().unwrap_or_default(),
+            bytes: Vec::new(),
+            taken: 0,
+        };
+        leaf.widths[NUMBER] = 1;
+        for row in rows {
+            leaf.widths = leaf.widths_with(row);
+        }
+        leaf.bytes.reserve_exact((rows.len() + 1) * leaf.stride());
+        for row in rows {
+            leaf.bytes.extend(leaf.low_bytes(row));
+        }
+        leaf
+    }
+
+    /// Bytes of a row; not 0.
+    fn stride(&self) -> usize {
+        self.widths.iter().map(|width| usize::from(*width)).sum()
+    }
+
+    fn len(&self) -> usize {
+        self.bytes.len() / self.stride() - self.taken
+    }
+
+    /// How wide columns must be for `row` too.
+    fn widths_with(&self, row: &Row) -> [u8; COLUMNS] {
+        std::array::from_fn(|column| {
+            let differs = u64::BITS - (row[column] ^ self.common[column]).leading_zeros();
+            let bytes = u8::try_from(differs.div_ceil(8)).unwrap_or(8);
+            bytes.max(self.widths[column])
+        })
+    }
+
+    fn low_bytes(&self, row: &Row) -> impl Iterator<Item = u8> + use<> {
+        let columns = row.map(u64::to_le_bytes).into_iter().zip(self.widths);
+        columns.flat_map(|(value, width)| value.into_iter().take(usize::from(width)))
+    }
+
+    /// The row of these low bytes.
+    fn row(&self, mut bytes: &[u8]) -> Row {
+        std::array::from_fn(|column| {
+            let width = self.widths[column];
+            let mut value = [0; 8];
+            let Some((own, rest)) = bytes.split_at_checked(usize::from(width)) else {
+                return 0;
+            };
+            bytes = rest;
+            value[..own.len()].copy_from_slice(own);
+            self.common[column] & !low(width) | u64::from_le_bytes(value)
+        })
+    }
+
+    fn get(&self, at: usize) -> Option<Row> {
+        let stride = self.stride();
+        let start = (self.taken + at) * stride;
+        self.bytes
+            .get(start..start + stride)
+            .map(|own| self.row(own))
+    }
+
+    fn rows(&self) -> impl Iterator<Item = Row> {
+        self.rows_from(0)
+    }
+
+    fn rows_from(&self, at: usize) -> impl Iterator<Item = Row> {
+        let stride = self.stride();
+        let bytes = self.bytes.get((self.taken + at) * stride..).unwrap_or(&[]);
+        bytes.chunks_exact(stride).map(|own| self.row(own))
+    }
+
+    /// Where the first row not below `key` is, or would be, and whether it has that key.
+    fn place(&self, key: Key) -> (usize, bool) {
+        let (mut first, mut end) = (0, self.len());
+        while first < end {
+            let middle = usize::midpoint(first, end);
+            let found = self.get(middle).map(|row| key_of(&row).cmp(&key));
+            match found {
+                Some(Ordering::Less) => first = middle + 1,
+                Some(Ordering::Equal) => return (middle, true),
+                Some(Ordering::Greater) | None => end = middle,
+            }
+        }
+        (first, false)
+    }
+
+    fn insert(&mut self, at: usize, row: &Row) {
+        let widths = self.widths_with(row);
+        if widths != self.widths {
+            let mut rows: Vec<Row> = self.rows().collect();
+            rows.insert(at, *row);
+            *self = Leaf::of(&rows);
+            return;
+        }
+        let stride = self.stride();
+        if self.bytes.len() + stride > self.bytes.capacity() {
+            self.bytes.reserve_exact(LEAF_STEP * stride);
+        }
+        let start = (self.taken + at) * stride;
+        self.bytes.splice(start..start, self.low_bytes(row));
+    }
+
+    fn remove(&mut self, at: usize) {
+        let stride = self.stride();
+        if at == 0 {
+            self.taken += 1;
+        } else {
+            let start = (self.taken + at) * stride;
+            self.bytes.drain(start..start + stride);
+        }
+        let room = self.bytes.capacity() / stride - self.len();
+        if room > 4 * LEAF_STEP {
+            self.bytes.drain(..self.taken * stride);
+            self.taken = 0;
+            self.bytes.shrink_to(self.bytes.len() + LEAF_STEP * stride);
+        }
+    }
+
+    /// Keeps the lower half and gives the upper one.
+    fn split(&mut self) -> Leaf {
+        let rows: Vec<Row> = self.rows().collect();
+        let (lower, upper) = rows.split_at(rows.len() / 2);
+        *self = Leaf::of(lower);
+        Leaf::of(upper)
+    }
 }
 
 impl Timeline {
@@ -102,99 +235,91 @@ impl Timeline {
     }
 
     pub(crate) fn insert(&mut self, pending: Pending) {
-        let (key, packed) = (key(pending.deliver_at, pending.number), pack(&pending));
-        let Some(bound) = self.bound_of(&key) else {
+        let row = pack(&pending);
+        let key = key_of(&row);
+        let Some(bound) = self.bound_of(key) else {
             // Below all leaves: the first one's bound is lowered to it.
-            let (_, mut leaf) = self.leaves.pop_first().unwrap_or_default();
-            if leaf.len() == leaf.capacity() {
-                leaf.reserve_exact(LEAF_STEP);
+            match self.leaves.pop_first() {
+                Some((_, mut leaf)) => {
+                    leaf.insert(0, &row);
+                    self.put(key, leaf);
+                }
+                None => self.put(key, Leaf::of(&[row])),
             }
-            leaf.push_front(packed);
             self.len += 1;
-            self.put(key, leaf);
             return;
         };
         let Some(leaf) = self.leaves.get_mut(&bound) else {
             return;
         };
-        let at = place(leaf, &key);
-        if leaf.get(at).is_some_and(|entry| entry[..12] == key[..]) {
-            leaf[at] = packed;
-            return;
+        let (at, is_known) = leaf.place(key);
+        if is_known {
+            leaf.remove(at);
+            self.len -= 1;
         }
         self.len += 1;
         if at == leaf.len() && leaf.len() == LEAF_MAX {
-            self.leaves.insert(key, VecDeque::from([packed]));
+            self.leaves.insert(key, Leaf::of(&[row]));
             return;
         }
-        if leaf.len() == leaf.capacity() {
-            leaf.reserve_exact(LEAF_STEP);
-        }
-        leaf.insert(at, packed);
+        leaf.insert(at, &row);
         if leaf.len() > LEAF_MAX {
-            let upper = leaf.split_off(LEAF_MAX / 2);
-            leaf.shrink_to(leaf.len() + LEAF_STEP);
+            let upper = leaf.split();
             self.put_new(upper);
         }
     }
 
-    fn put(&mut self, bound: Key, mut leaf: VecDeque<Packed>) {
+    fn put(&mut self, bound: Key, mut leaf: Leaf) {
         if leaf.len() > LEAF_MAX {
-            let upper = leaf.split_off(LEAF_MAX / 2);
+            let upper = leaf.split();
             self.put_new(upper);
         }
         self.leaves.insert(bound, leaf);
     }
 
-    fn put_new(&mut self, leaf: VecDeque<Packed>) {
-        if let Some(first) = leaf.front() {
-            let mut bound = [0; 12];
-            bound.copy_from_slice(&first[..12]);
-            self.leaves.insert(bound, leaf);
+    fn put_new(&mut self, leaf: Leaf) {
+        if let Some(first) = leaf.get(0) {
+            self.leaves.insert(key_of(&first), leaf);
         }
     }
 
     /// The bound of the leaf that holds `key` if any does.
-    fn bound_of(&self, key: &Key) -> Option<Key> {
-        self.leaves
-            .range(..=*key)
-            .next_back()
-            .map(|(bound, _)| *bound)
+    fn bound_of(&self, key: Key) -> Option<Key> {
+        let mut below = self.leaves.range(..=key);
+        below.next_back().map(|(bound, _)| *bound)
     }
 
     pub(crate) fn get(&self, deliver_at: Timestamp, number: EntryNumber) -> Option<Pending> {
         let key = key(deliver_at, number);
         let (_, leaf) = self.leaves.range(..=key).next_back()?;
-        let entry = leaf.get(place(leaf, &key))?;
-        (entry[..12] == key[..]).then(|| unpack(entry))
+        let (at, is_known) = leaf.place(key);
+        is_known.then(|| leaf.get(at).map(unpack))?
     }
 
     /// Whether it was there.
     pub(crate) fn remove(&mut self, deliver_at: Timestamp, number: EntryNumber) -> bool {
         let key = key(deliver_at, number);
-        let Some(bound) = self.bound_of(&key) else {
+        let Some(bound) = self.bound_of(key) else {
             return false;
         };
         let Some(leaf) = self.leaves.get_mut(&bound) else {
             return false;
         };
-        let at = place(leaf, &key);
-        if leaf.get(at).is_none_or(|entry| entry[..12] != key[..]) {
+        let (at, is_known) = leaf.place(key);
+        if !is_known {
             return false;
         }
         leaf.remove(at);
         self.len -= 1;
-        if leaf.is_empty() {
+        if leaf.len() == 0 {
             self.leaves.remove(&bound);
-        } else if leaf.len() + 4 * LEAF_STEP < leaf.capacity() {
-            leaf.shrink_to(leaf.len() + LEAF_STEP);
         }
         true
     }
 
     /// In the order they are due.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Pending> {
-        self.leaves.values().flatten().map(unpack)
+        self.leaves.values().flat_map(Leaf::rows).map(unpack)
     }
 
     /// Those behind one, which need not be there.
@@ -204,12 +329,10 @@ impl Timeline {
         number: EntryNumber,
     ) -> impl Iterator<Item = Pending> {
         let key = key(at, number);
-        let first = self.bound_of(&key).unwrap_or(key);
+        let first = self.bound_of(key).unwrap_or(key);
         let leaves = self.leaves.range(first..).map(|(_, leaf)| leaf);
-        let entries = leaves.flat_map(move |leaf| leaf.range(place(leaf, &key)..));
-        entries
-            .filter(move |entry| entry[..12] != key[..])
-            .map(unpack)
+        let rows = leaves.flat_map(move |leaf| leaf.rows_from(leaf.place(key).0));
+        rows.filter(move |row| key_of(row) != key).map(unpack)
     }
 }
 
@@ -222,12 +345,16 @@ impl PartialEq for Timeline {
 
 impl Eq for Timeline {}
 
+/// A leaf in a snapshot: its columns' widths, what is common, and its rows' low bytes.
+type Saved = ([u8; COLUMNS], Row, Bytes);
+
 impl Serialize for Timeline {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let leaves = self.leaves.values();
-        serializer.collect_seq(leaves.map(|leaf| {
-            let bytes: Vec<u8> = leaf.iter().flatten().copied().collect();
-            Bytes::from(bytes)
+        serializer.collect_seq(self.leaves.values().map(|leaf| {
+            let gone = leaf.taken * leaf.stride();
+            let bytes = leaf.bytes.get(gone..).unwrap_or(&[]);
+            let saved: Saved = (leaf.widths, leaf.common, Bytes::copy_from_slice(bytes));
+            saved
         }))
     }
 }
@@ -235,13 +362,19 @@ impl Serialize for Timeline {
 impl<'de> Deserialize<'de> for Timeline {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut timeline = Self::default();
-        for bytes in Vec::<Bytes>::deserialize(deserializer)? {
-            let (entries, rest) = bytes.as_chunks::<20>();
-            if !rest.is_empty() || entries.is_empty() {
-                return Err(Error::custom("a leaf of delayed messages is cut"));
+        for (widths, common, bytes) in Vec::<Saved>::deserialize(deserializer)? {
+            let leaf = Leaf {
+                widths,
+                common,
+                bytes: bytes.into(),
+                taken: 0,
+            };
+            let is_wide = widths.iter().any(|width| *width > 8) || widths[NUMBER] == 0;
+            if is_wide || leaf.bytes.is_empty() || !leaf.bytes.len().is_multiple_of(leaf.stride()) {
+                return Err(Error::custom("a leaf of delayed messages is damaged"));
             }
-            timeline.len += entries.len();
-            timeline.put_new(entries.iter().copied().collect());
+            timeline.len += leaf.len();
+            timeline.put_new(leaf);
         }
         Ok(timeline)
     }
@@ -251,6 +384,7 @@ impl<'de> Deserialize<'de> for Timeline {
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
+    use std::iter;
 
     fn pending(at: u64, number: u64) -> Pending {
         Pending {
@@ -310,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hundred_thousand_take_little_more_than_20_bytes_each() {
+    fn a_hundred_thousand_take_little_more_than_11_bytes_each() {
         let mut random = 1u64;
         for in_order in [true, false] {
             let mut timeline = Timeline::default();
@@ -318,12 +452,69 @@ mod tests {
                 random = random
                     .wrapping_mul(6_364_136_223_846_793_005)
                     .wrapping_add(1);
-                let at = if in_order { number } else { random >> 20 };
+                // Within two days, if not as they come.
+                let day = 86_400_000;
+                let at = if in_order {
+                    number
+                } else {
+                    (random >> 20) % (2 * day)
+                };
                 timeline.insert(pending(at, number));
             }
             let leaves = timeline.leaves.values();
-            let bytes: usize = leaves.map(|leaf| leaf.capacity() * 20 + 64).sum();
-            assert!(bytes / timeline.len() <= 23, "{}", bytes / timeline.len());
+            let bytes: usize = leaves.map(|leaf| leaf.bytes.capacity() + 128).sum();
+            assert!(bytes / timeline.len() <= 12, "{}", bytes / timeline.len());
+        }
+    }
+
+    /// Each column at its greatest, beside its least.
+    #[test]
+    fn every_value_comes_back() {
+        let deadlines = [0, 1, 255, 256, 1_732_000_000_000, i64::MAX];
+        let numbers = [0, 1, 0xffff, 0x1_0000, u64::MAX];
+        let places = [0, 1, (1 << 40) - 1, 1 << 40, u64::MAX >> 1];
+        let sizes = [0, 64, 255 * 64, 256 * 64, 65_535 * 64];
+        let mut all: Vec<Pending> = Vec::new();
+        for (at, number) in deadlines
+            .iter()
+            .flat_map(|at| iter::repeat(at).zip(numbers))
+        {
+            let turn = all.len();
+            all.push(Pending {
+                deliver_at: Timestamp(*at),
+                number: EntryNumber(number),
+                payload_at: Offset(places[turn % places.len()]),
+                is_logged: turn.is_multiple_of(2),
+                bytes: sizes[turn / 2 % sizes.len()],
+            });
+        }
+        for order in 0..3 {
+            let mut timeline = Timeline::default();
+            match order {
+                0 => all.iter().for_each(|one| timeline.insert(*one)),
+                1 => all.iter().rev().for_each(|one| timeline.insert(*one)),
+                _ => (0..all.len()).for_each(|turn| timeline.insert(all[turn * 7 % all.len()])),
+            }
+            assert!(timeline.iter().eq(all.iter().copied()), "{order}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_leaf_is_refused() {
+        let good: Saved = ([1, 1, 1, 1], [0; 4], Bytes::from_static(&[1; 8]));
+        let bad: [Saved; 4] = [
+            ([9, 1, 1, 1], [0; 4], Bytes::from_static(&[1; 12])),
+            ([1, 0, 1, 1], [0; 4], Bytes::from_static(&[1; 3])),
+            ([1, 1, 1, 1], [0; 4], Bytes::from_static(&[1; 7])),
+            ([1, 1, 1, 1], [0; 4], Bytes::new()),
+        ];
+        let read = |leaf: Saved| {
+            let bytes = postcard::to_stdvec(&vec![leaf]).unwrap();
+            postcard::from_bytes::<Timeline>(&bytes)
+        };
+        assert_eq!(read(good).unwrap().len(), 2);
+        for leaf in bad {
+            read(leaf.clone()).expect_err(&format!("{leaf:?}"));
         }
     }
 }
