@@ -102,6 +102,8 @@ pub(crate) struct Heartbeat {
     pub(crate) fsync_age_ms: u32,
     /// 99th percentile of the fsyncs that ended lately, in microseconds, if any did.
     pub(crate) fsync_p99_us: Option<u32>,
+    /// What it would lead from now on would have to wait.
+    pub(crate) reads_journals: bool,
 }
 
 /// A request.

@@ -430,6 +430,7 @@ async fn carry_facts(env: Env, storage: Arc<Storage>, metadata: Metadata, broker
         metadata.report_disk(DiskFacts {
             fsync_age: storage.fsync_age(),
             fsync_p99: storage.fsync_p99(),
+            reads_journals: broker.reads_journals(),
         });
         let until = metadata.lease_until();
         broker.set_lease(until.unwrap_or(Monotonic(0)));

@@ -94,6 +94,7 @@ impl Metadata {
             applied: self.image().version,
             fsync_age_ms: bounded(disk.fsync_age.as_millis()),
             fsync_p99_us: disk.fsync_p99.map(|p99| bounded(p99.as_micros())),
+            reads_journals: disk.reads_journals,
         };
         let limit = self.inner().options.session / 2;
         match self.ask(Ask::Heartbeat(heartbeat), limit).await? {

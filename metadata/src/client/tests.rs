@@ -532,7 +532,7 @@ async fn a_node_whose_disk_stalls_leads_nothing() {
     assert!(led(&cluster.on(1).image(), slow) > 0);
     let stalled = DiskFacts {
         fsync_age: Duration::from_secs(6),
-        fsync_p99: None,
+        ..DiskFacts::default()
     };
     cluster.on(slow).report_disk(stalled);
     let took = cluster.wait(|image| led(image, slow) == 0).await;
@@ -552,8 +552,8 @@ async fn a_node_whose_disk_is_slower_than_the_others_leads_nothing() {
     let cluster = Cluster::start(3).await;
     cluster.topic(1, "t", 12).await;
     let p99 = |millis: u64| DiskFacts {
-        fsync_age: Duration::ZERO,
         fsync_p99: Some(Duration::from_millis(millis)),
+        ..DiskFacts::default()
     };
     for node in VOTERS {
         cluster.on(node).report_disk(p99(80));
@@ -579,6 +579,27 @@ async fn a_node_whose_disk_is_slower_than_the_others_leads_nothing() {
     cluster.on(slow).report_disk(p99(2));
     pause(65_000).await;
     assert!(led(&cluster.on(1).image(), slow) > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_still_reads_its_journals_is_given_nothing_back() {
+    let cluster = Cluster::start(3).await;
+    cluster.topic(1, "t", 12).await;
+    let reader = 3;
+    cluster.on(reader).report_disk(DiskFacts {
+        fsync_age: Duration::from_secs(6),
+        ..DiskFacts::default()
+    });
+    cluster.wait(|image| led(image, reader) == 0).await;
+    cluster.on(reader).report_disk(DiskFacts {
+        reads_journals: true,
+        ..DiskFacts::default()
+    });
+    pause(65_000).await;
+    assert_eq!(led(&cluster.on(1).image(), reader), 0);
+    cluster.on(reader).report_disk(DiskFacts::default());
+    pause(65_000).await;
+    assert!(led(&cluster.on(1).image(), reader) > 0);
 }
 
 #[tokio::test(start_paused = true)]

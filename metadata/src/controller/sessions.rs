@@ -160,6 +160,7 @@ mod tests {
         let facts = DiskFacts {
             fsync_age: Duration::from_secs(2),
             fsync_p99: Some(LIMIT),
+            reads_journals: false,
         };
         sessions.on_heartbeat(at(900), N, NodeEpoch(3), 7, facts);
         assert_eq!(sessions.disk(at(1900), N, NodeEpoch(3), LIMIT), Some(facts));

@@ -18,7 +18,7 @@ use weir_base::{Monotonic, NodeId};
 
 use crate::options::MetadataOptions;
 
-/// What a node tells of its data directory.
+/// What a node tells of its data directory, and of what it reads from there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DiskFacts {
     /// How long the oldest fsync or append under way lasts; zero if there is none.
@@ -26,6 +26,9 @@ pub struct DiskFacts {
     /// 99th percentile of the fsyncs that ended within the last few seconds; `None` if
     /// none did.
     pub fsync_p99: Option<Duration>,
+    /// Its groups and queues still read their journals, as after a start: callers would wait
+    /// for what it leads from now on. In peace it is given nothing to lead.
+    pub reads_journals: bool,
 }
 
 /// From when on a disk counts as slow.
@@ -149,6 +152,7 @@ mod tests {
         let facts = DiskFacts {
             fsync_age: millis(age).unwrap(),
             fsync_p99: millis(p99),
+            reads_journals: false,
         };
         (NodeId(node.parse().unwrap()), facts)
     }

@@ -189,6 +189,7 @@ impl Controller {
                     fsync_p99: heartbeat
                         .fsync_p99_us
                         .map(|micros| Duration::from_micros(u64::from(micros))),
+                    reads_journals: heartbeat.reads_journals,
                 },
             ),
             None => return self.not_controller(),

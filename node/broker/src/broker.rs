@@ -131,6 +131,13 @@ impl Broker {
         self.0.replication.set_lease(until);
     }
 
+    /// Whether groups or queues of this node still read their journals: callers would wait
+    /// for what it leads from now on. It reads them whoever leads.
+    #[must_use]
+    pub fn reads_journals(&self) -> bool {
+        self.0.groups.are_behind() || self.0.queues.are_behind()
+    }
+
     /// The replicas on this node, to look at: each tells where it stands.
     #[must_use]
     pub fn replicas(&self) -> Vec<PartitionHandle> {

@@ -78,6 +78,11 @@ impl Groups {
         self.lock().get(&at).cloned()
     }
 
+    /// Whether a machine here still reads its journal ([`MachineHost::is_behind`]).
+    pub(crate) fn are_behind(&self) -> bool {
+        self.lock().values().any(|host| host.is_behind())
+    }
+
     fn all(&self) -> Vec<Arc<MachineHost<GroupMachine>>> {
         self.lock().values().cloned().collect()
     }

@@ -42,6 +42,7 @@ mod snapshot;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -219,6 +220,9 @@ pub(crate) struct HostOptions {
     pub(crate) batch_bytes_max: usize,
     /// Bytes a replay reads at once.
     pub(crate) read_bytes_max: usize,
+    /// With more unread records than these a machine is behind: some hundredths of a second
+    /// of work.
+    pub(crate) unread_max: u64,
     /// Pause before a refused append or read is tried again.
     pub(crate) retry_after: Duration,
     /// A snapshot is due after this many bytes of records, or four times the size of the
@@ -239,6 +243,7 @@ impl Default for HostOptions {
             callers_max: 256 * 1024,
             batch_bytes_max: 1024 * 1024,
             read_bytes_max: 1024 * 1024,
+            unread_max: 10_000,
             retry_after: Duration::from_millis(50),
             snapshot_after_bytes: 8 * 1024 * 1024,
             snapshot_age_max: Duration::from_secs(12 * 3600),
@@ -257,6 +262,7 @@ struct Call<M: Machine> {
 pub(crate) struct MachineHost<M: Journaled> {
     caller: Caller<M>,
     desk: Arc<Desk<M>>,
+    is_behind: Arc<AtomicBool>,
     /// Aborted when dropped.
     _task: TaskHandle,
 }
@@ -285,9 +291,10 @@ impl<M: Journaled> MachineHost<M> {
     ) -> Self {
         let (mailbox, calls) = mpsc::channel(options.mailbox_max);
         let desk = Arc::new(Desk::new());
+        let is_behind = Arc::new(AtomicBool::new(true));
         let driver = Driver::<M>::new(
             env.clone(),
-            (journal, Arc::clone(&desk)),
+            (journal, Arc::clone(&desk), Arc::clone(&is_behind)),
             id,
             options,
             Box::new(volatile),
@@ -296,6 +303,7 @@ impl<M: Journaled> MachineHost<M> {
         Self {
             caller: Caller { mailbox },
             desk,
+            is_behind,
             _task: env.tasks.spawn_owned("machine-host", driver.run()),
         }
     }
@@ -309,6 +317,12 @@ impl<M: Journaled> MachineHost<M> {
     #[cfg(test)]
     pub(crate) fn is_finished(&self) -> bool {
         self._task.is_finished()
+    }
+
+    /// Whether so much of the journal is still to be read that callers would wait for it if
+    /// this node led it now.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.is_behind.load(Ordering::Relaxed)
     }
 
     /// What the machine wants done outside.

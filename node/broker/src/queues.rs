@@ -135,6 +135,11 @@ impl Queues {
         }
     }
 
+    /// Whether a machine here still reads its journal ([`MachineHost::is_behind`]).
+    pub(crate) fn are_behind(&self) -> bool {
+        self.lock().values().any(|hosted| hosted.host.is_behind())
+    }
+
     fn hosted(&self, journal: TopicPartition) -> Option<Arc<Hosted>> {
         self.lock().get(&journal).cloned()
     }

@@ -223,12 +223,12 @@ impl Controller {
         for command in moving {
             draft.add_own(vec![command]);
         }
-        let mut item = elect::plan_rebalance(&draft.image, REBALANCE_MAX);
-        self.keep_from_slow(&mut item);
-        draft.add_own(item);
-        let mut item = companion::plan_align_all(&draft.image, REBALANCE_MAX);
-        self.keep_from_slow(&mut item);
-        draft.add_own(item);
+        for plan in [elect::plan_rebalance, companion::plan_align_all] {
+            let mut item = plan(&draft.image, REBALANCE_MAX);
+            self.keep_from_slow(&mut item);
+            self.keep_from_readers(&draft.image, &mut item);
+            draft.add_own(item);
+        }
     }
 
     /// Takes what the living nodes told of their disks.
@@ -263,13 +263,28 @@ impl Controller {
 
     /// Leaves out what would make a node lead whose disk is slow.
     fn keep_from_slow(&self, item: &mut Item) {
-        item.retain(|command| {
-            let Command::ChangePartition(change) = command else {
-                return true;
-            };
-            !change.leader.is_some_and(|node| self.is_slow(node))
-        });
+        item.retain(|command| !leader_in(command).is_some_and(|node| self.is_slow(node)));
     }
+
+    /// Leaves out what would make a node lead that still reads its journals.
+    fn keep_from_readers(&self, image: &ClusterImage, item: &mut Item) {
+        let (now, limit) = (self.env.clock.now(), self.options.session);
+        let office = self.office();
+        let reads = |node: NodeId| {
+            let epoch = image.nodes.get(&node)?.epoch;
+            let told = office.as_ref()?.sessions.disk(now, node, epoch, limit)?;
+            Some(told.reads_journals)
+        };
+        item.retain(|command| leader_in(command).and_then(reads) != Some(true));
+    }
+}
+
+/// Whom a command makes the leader of a partition.
+fn leader_in(command: &Command) -> Option<NodeId> {
+    let Command::ChangePartition(change) = command else {
+        return None;
+    };
+    change.leader
 }
 
 fn is_validation(ask: &Ask) -> bool {

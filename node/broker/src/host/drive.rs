@@ -2,6 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use tokio::sync::{mpsc, watch};
@@ -27,6 +28,8 @@ pub(super) struct Driver<M: Journaled> {
     env: Env,
     journal: Arc<dyn Journal>,
     desk: Arc<Desk<M>>,
+    /// For others: whether much of the journal is still to be read.
+    is_behind: Arc<AtomicBool>,
     state: watch::Receiver<JournalState>,
     options: HostOptions,
     make_volatile: Box<dyn Fn() -> M::Volatile + Send>,
@@ -96,7 +99,7 @@ enum Event<M: Journaled> {
 impl<M: Journaled> Driver<M> {
     pub(super) fn new(
         env: Env,
-        (journal, desk): (Arc<dyn Journal>, Arc<Desk<M>>),
+        (journal, desk, is_behind): (Arc<dyn Journal>, Arc<Desk<M>>, Arc<AtomicBool>),
         id: TopicPartition,
         options: HostOptions,
         make_volatile: Box<dyn Fn() -> M::Volatile + Send>,
@@ -107,6 +110,7 @@ impl<M: Journaled> Driver<M> {
             env,
             journal,
             desk,
+            is_behind,
             options,
             make_volatile,
             calls,
@@ -176,6 +180,9 @@ impl<M: Journaled> Driver<M> {
         if self.serving.is_none() {
             self.follow(state);
         }
+        let unread = state.committed.0.saturating_sub(self.fold.applied.0);
+        let is_behind = self.loading.is_some() || unread > self.options.unread_max;
+        self.is_behind.store(is_behind, Ordering::Relaxed);
         self.maybe_snapshot();
         if let Some(serving) = &mut self.serving {
             self.desk

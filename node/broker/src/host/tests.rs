@@ -156,6 +156,23 @@ async fn a_follower_is_warm() {
 }
 
 #[tokio::test]
+async fn a_machine_is_behind_until_it_read_its_journal() {
+    let cluster = Shared::new(1);
+    let mut node = with_snapshot(&cluster).await;
+    assert!(!node.host().is_behind());
+    node.disk.files().clear();
+    node.options.snapshot_after_bytes = u64::MAX;
+    node.options.unread_max = 20;
+    cluster.get().reads.clear();
+    node.start();
+    while node.host().is_behind() {
+        tokio::task::yield_now().await;
+    }
+    let first = cluster.get().reads.len();
+    assert!(first >= 79, "{first} of 100 were read");
+}
+
+#[tokio::test]
 async fn a_refused_batch_is_sent_again_in_its_place() {
     let (cluster, node, _) = pair();
     cluster.get().lead(0, true);
