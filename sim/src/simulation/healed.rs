@@ -42,7 +42,9 @@ impl Run<'_> {
         self.supervisor.heal()?;
         let victim = self.plan.victim;
         // A node with a new disk under its old id is turned away until an operator acts.
-        let is_spared = self.plan.victim_stays_away && self.standing().can_do_without(victim);
+        let is_known = !self.has_undecided();
+        let is_spared =
+            self.plan.victim_stays_away && is_known && self.standing().can_do_without(victim);
         if self.supervisor.was_wiped(victim) || is_spared {
             self.cluster
                 .trace()
@@ -52,7 +54,7 @@ impl Run<'_> {
             self.points.reach("core without one node");
         }
         let stalls = self.plan.focus.is_some_and(|focus| focus.victim_stalls);
-        if stalls && self.standing().can_do_without(victim) {
+        if stalls && is_known && self.standing().can_do_without(victim) {
             self.cluster
                 .trace()
                 .note(&victim, format_args!("its disk stands still"));
@@ -118,6 +120,15 @@ impl Run<'_> {
             waiting.join(", "),
             self.standing().describe()
         )
+    }
+
+    /// Whether a voter has what nobody applied yet: who is in sync may be decided otherwise
+    /// already, and be seen when the metadata group has a leader again.
+    fn has_undecided(&self) -> bool {
+        let insides = self.insides.lock();
+        let voters = || insides.values().filter_map(|i| i.metadata.raft_progress());
+        let applied = voters().map(|voter| voter.applied).max();
+        voters().any(|voter| Some(voter.last) > applied)
     }
 
     /// Reads what every member of an ISR holds (C23).
