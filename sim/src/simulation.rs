@@ -329,6 +329,9 @@ impl Run<'_> {
 
     fn look(&mut self, now: u64) -> Result<()> {
         let before = Arc::clone(&self.seen.newest);
+        if self.supervisor.last_image.version > before.version {
+            self.seen.newest = Arc::clone(&self.supervisor.last_image);
+        }
         self.seen = Seen::look(&self.insides, &self.seen);
         decisions::note(self.cluster.trace(), &before, &self.seen.newest);
         self.membership.look(&self.seen.newest, now);

@@ -57,6 +57,9 @@ pub(crate) struct Supervisor {
     pub(crate) power_losses: Vec<(u64, NodeId)>,
     /// When processes ended, in any way.
     pub(crate) ends: u64,
+    /// The newest image of a process that ended: others may act on it already, and nobody
+    /// that runs has to have it.
+    pub(crate) last_image: Arc<ClusterImage>,
     pub(crate) violations: Vec<String>,
     pub(crate) points: Vec<&'static str>,
 }
@@ -128,6 +131,7 @@ impl Supervisor {
             steps: Steps::default(),
             power_losses: Vec::new(),
             ends: 0,
+            last_image: Arc::default(),
             violations: Vec::new(),
             points: Vec::new(),
         };
@@ -381,7 +385,11 @@ impl Supervisor {
             control.ended_at = now;
             self.ends += 1;
             let inside = self.insides.lock().remove(&node);
-            drop(inside);
+            if let Some(image) = inside.map(|inside| inside.api.cluster.image())
+                && image.version > self.last_image.version
+            {
+                self.last_image = image;
+            }
         }
         if loses_power {
             let ended_at = self.control(node).ended_at;
