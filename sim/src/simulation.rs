@@ -52,7 +52,7 @@ use stranded::Membership;
 /// costs is taken by steps, whatever happens in them.
 const TICK: u64 = 2;
 /// Simulated milliseconds between two looks at the invariants.
-const LOOK_EVERY: u64 = 5 * TICK;
+const LOOK_EVERY: u64 = 3 * TICK;
 
 /// Runs a plan. Call it on a fresh thread.
 pub(crate) fn simulate(plan: &Plan, trace: &Trace) -> Outcome {
