@@ -255,9 +255,9 @@ impl Timeline {
         let (at, is_known) = leaf.place(key);
         if is_known {
             leaf.remove(at);
-            self.len -= 1;
+        } else {
+            self.len += 1;
         }
-        self.len += 1;
         if at == leaf.len() && leaf.len() == LEAF_MAX {
             self.leaves.insert(key, Leaf::of(&[row]));
             return;
