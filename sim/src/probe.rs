@@ -169,14 +169,28 @@ fn seen(handle: &PartitionHandle, known: Option<&Arc<ReplicaSeen>>) -> Arc<Repli
 impl ReplicaSeen {
     /// Whether it is as another was, but for what follows from where its log ends.
     fn is_as(&self, other: &Self) -> bool {
-        let plain = |of: &Self| {
-            (
-                (of.leader_epoch, of.partition_epoch),
-                (of.is_leader, of.is_ready, of.is_failed, of.may_answer),
-                (of.high_watermark, of.log_end, of.durable_end),
-                (of.log_start, of.tail),
-            )
-        };
-        plain(self) == plain(other) && self.isr == other.isr
+        // Named one by one, so that no field is forgotten.
+        let Self {
+            leader_epoch,
+            partition_epoch,
+            is_leader,
+            is_ready,
+            is_failed,
+            may_answer,
+            high_watermark,
+            log_end,
+            durable_end,
+            isr,
+            epochs: _,
+            log_start,
+            tail,
+            producers: _,
+        } = self;
+        (*leader_epoch, *partition_epoch) == (other.leader_epoch, other.partition_epoch)
+            && (*is_leader, *is_ready) == (other.is_leader, other.is_ready)
+            && (*is_failed, *may_answer) == (other.is_failed, other.may_answer)
+            && (*high_watermark, *log_end) == (other.high_watermark, other.log_end)
+            && (*durable_end, *log_start) == (other.durable_end, other.log_start)
+            && (tail, isr) == (&other.tail, &other.isr)
     }
 }

@@ -42,9 +42,8 @@ impl Run<'_> {
         self.supervisor.heal()?;
         let victim = self.plan.victim;
         // A node with a new disk under its old id is turned away until an operator acts.
-        let is_known = !self.has_undecided();
-        let is_spared =
-            self.plan.victim_stays_away && is_known && self.standing().can_do_without(victim);
+        let is_dispensable = !self.has_undecided() && self.standing().can_do_without(victim);
+        let is_spared = self.plan.victim_stays_away && is_dispensable;
         if self.supervisor.was_wiped(victim) || is_spared {
             self.cluster
                 .trace()
@@ -54,7 +53,7 @@ impl Run<'_> {
             self.points.reach("core without one node");
         }
         let stalls = self.plan.focus.is_some_and(|focus| focus.victim_stalls);
-        if stalls && is_known && self.standing().can_do_without(victim) {
+        if stalls && is_dispensable {
             self.cluster
                 .trace()
                 .note(&victim, format_args!("its disk stands still"));

@@ -305,12 +305,33 @@ mod tests {
     use weir_base::OpenMode;
 
     use super::*;
-    use crate::cluster::{Cluster, ip, on_fresh_thread};
+    use crate::cluster::{Cluster, Host, ip, on_fresh_thread};
     use crate::plan::Plan;
     use crate::trace::Trace;
     use crate::whole_node::Insides;
 
     const NODE: NodeId = NodeId(1);
+
+    /// Boots all nodes of a plan, each with this to do and nothing after it.
+    fn run_everywhere<F>(
+        sim: &mut turmoil::Sim<'_>,
+        cluster: &Cluster,
+        plan: &Plan,
+        software: impl Fn(NodeId, Host) -> F + Clone + 'static,
+    ) where
+        F: Future<Output = std::io::Result<()>> + 'static,
+    {
+        for node in plan.all_nodes() {
+            let (cluster, software) = (cluster.clone(), software.clone());
+            sim.host(ip(node), move || {
+                let (cluster, software) = (cluster.clone(), software.clone());
+                async move {
+                    software(node, cluster.boot(node)?).await?;
+                    std::future::pending().await
+                }
+            });
+        }
+    }
 
     /// What a machine has of a file that was written and not synced, when its process was
     /// killed and it then lost its power or not. And when it says that it lost it.
@@ -320,22 +341,20 @@ mod tests {
         let cluster = Cluster::new(seed, &nodes, Trace::new()).unwrap();
         let mut sim = Cluster::builder(seed, Duration::from_secs(9)).build();
         let is_written = Arc::new(Mutex::new(false));
-        for node in &nodes {
-            let (cluster, node, is_written) = (cluster.clone(), *node, Arc::clone(&is_written));
-            sim.host(ip(node), move || {
-                let (cluster, is_written) = (cluster.clone(), Arc::clone(&is_written));
-                async move {
-                    let disk = cluster.boot(node)?.env.disk;
-                    if node == NODE && !*is_written.lock().unwrap() {
-                        let file = disk.open("f", OpenMode::Create).await?;
-                        disk.sync_directory("").await?;
-                        file.write_at(0, vec![vec![7; 1 << 12].into()]).await?;
-                        *is_written.lock().unwrap() = true;
-                    }
-                    std::future::pending().await
+        let has_written = Arc::clone(&is_written);
+        run_everywhere(&mut sim, &cluster, &plan, move |node, host| {
+            let is_written = Arc::clone(&has_written);
+            async move {
+                let disk = host.env.disk;
+                if node == NODE && !*is_written.lock().unwrap() {
+                    let file = disk.open("f", OpenMode::Create).await?;
+                    disk.sync_directory("").await?;
+                    file.write_at(0, vec![vec![7; 1 << 12].into()]).await?;
+                    *is_written.lock().unwrap() = true;
                 }
-            });
-        }
+                Ok(())
+            }
+        });
         let mut supervisor = Supervisor::new(&cluster, &Insides::default(), &plan);
         while !*is_written.lock().unwrap() {
             sim.step().unwrap();
@@ -366,19 +385,12 @@ mod tests {
             let cluster = Cluster::new(1, &plan.all_nodes(), Trace::new()).unwrap();
             cluster.contain_panics();
             let mut sim = Cluster::builder(1, Duration::from_secs(9)).build();
-            for node in plan.all_nodes() {
-                let cluster = cluster.clone();
-                sim.host(ip(node), move || {
-                    let cluster = cluster.clone();
-                    async move {
-                        let host = cluster.boot(node)?;
-                        if node == NODE && host.start == 1 {
-                            host.process.die("the disk is gone".to_owned());
-                        }
-                        std::future::pending().await
-                    }
-                });
-            }
+            run_everywhere(&mut sim, &cluster, &plan, |node, host| async move {
+                if node == NODE && host.start == 1 {
+                    host.process.die("the disk is gone".to_owned());
+                }
+                Ok(())
+            });
             let mut supervisor = Supervisor::new(&cluster, &Insides::default(), &plan);
             sim.step().unwrap();
             assert!(cluster.death(NODE).is_some());
@@ -400,20 +412,13 @@ mod tests {
             let plan = Plan::of(1, None);
             let cluster = Cluster::new(1, &plan.all_nodes(), Trace::new()).unwrap();
             let mut sim = Cluster::builder(1, Duration::from_secs(9)).build();
-            for node in plan.all_nodes() {
-                let cluster = cluster.clone();
-                sim.host(ip(node), move || {
-                    let cluster = cluster.clone();
-                    async move {
-                        let host = cluster.boot(node)?;
-                        while host.env.disk.sync_directory("").await.is_ok() {
-                            host.env.sleep(Duration::from_millis(1)).await;
-                        }
-                        host.process.die("the data directory failed".to_owned());
-                        std::future::pending().await
-                    }
-                });
-            }
+            run_everywhere(&mut sim, &cluster, &plan, |_, host| async move {
+                while host.env.disk.sync_directory("").await.is_ok() {
+                    host.env.sleep(Duration::from_millis(1)).await;
+                }
+                host.process.die("the data directory failed".to_owned());
+                Ok(())
+            });
             let mut supervisor = Supervisor::new(&cluster, &Insides::default(), &plan);
             let kill = |operations| {
                 Fault::Process(ProcessFault::Kill {
