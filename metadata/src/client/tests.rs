@@ -603,6 +603,30 @@ async fn a_node_that_still_reads_its_journals_is_given_nothing_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_dead_node_led_goes_to_one_that_reads_no_journals() {
+    let mut cluster = Cluster::start(3).await;
+    let controller = cluster.controller();
+    let mut others = VOTERS.into_iter().filter(|id| *id != controller);
+    let (reader, dead) = (others.next().unwrap(), others.next().unwrap());
+    let topic = NewTopic {
+        name: "t".to_owned(),
+        assignment: Some(vec![[dead, reader, controller].map(NodeId).to_vec()]),
+        ..NewTopic::default()
+    };
+    let on = cluster.on(controller);
+    on.create_topic(topic, false, SECOND).await.unwrap();
+    cluster.on(reader).report_disk(DiskFacts {
+        reads_journals: true,
+        ..DiskFacts::default()
+    });
+    pause(2_000).await;
+    cluster.kill(dead);
+    cluster.wait(|image| led(image, dead) == 0).await;
+    let image = cluster.on(controller).image();
+    assert_eq!([led(&image, reader), led(&image, controller)], [0, 1]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_leaders_isr_proposal_is_agreed_or_refused() {
     let cluster = Cluster::start(3).await;
     let id = cluster.topic(1, "t", 1).await;

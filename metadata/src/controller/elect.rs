@@ -29,12 +29,9 @@ pub fn elect(
     elr: &[NodeId],
 ) -> Option<Elected> {
     let state = |node: NodeId| image.nodes.get(&node).map(|n| n.state);
-    let favourites = favourites(image, at);
     let first = |set: &[NodeId], wanted: NodeState| {
-        let nodes = record.replicas.iter().map(|r| r.node);
-        let mut able = nodes.filter(|node| set.contains(node) && state(*node) == Some(wanted));
-        let favourite = able.clone().find(|node| favourites.contains(node));
-        favourite.or_else(|| able.next())
+        let is_able = |node: NodeId| set.contains(&node) && state(node) == Some(wanted);
+        first_able(image, at, record, is_able)
     };
     let elr: Vec<NodeId> = elr
         .iter()
@@ -46,6 +43,50 @@ pub fn elect(
     best(isr)
         .map(Elected::InSync)
         .or_else(|| best(&elr).map(Elected::Eligible))
+}
+
+/// The first in replica order, and of those who can also lead the partition that goes with
+/// this one if there are any.
+fn first_able(
+    image: &ClusterImage,
+    at: TopicPartition,
+    record: &PartitionRecord,
+    is_able: impl Fn(NodeId) -> bool,
+) -> Option<NodeId> {
+    let nodes = record.replicas.iter().map(|replica| replica.node);
+    let mut able = nodes.filter(|node| is_able(*node));
+    let favourites = favourites(image, at);
+    let favourite = able.clone().find(|node| favourites.contains(node));
+    favourite.or_else(|| able.next())
+}
+
+/// Where `item` elects a node that is hindered, an active in-sync replica that is not is
+/// taken instead, if there is one: whoever of the ISR leads, nothing is lost. Never the
+/// leader that the item takes away.
+pub(super) fn spare(
+    image: &ClusterImage,
+    item: &mut [Command],
+    is_hindered: impl Fn(NodeId) -> bool,
+) {
+    for command in item {
+        let Command::ChangePartition(change) = command else {
+            continue;
+        };
+        let Some(record) = image.partition(change.at) else {
+            continue;
+        };
+        let is_new = change.leader != record.leader;
+        if !is_new || !change.leader.is_some_and(&is_hindered) {
+            continue;
+        }
+        let is_able = |node: NodeId| {
+            let state = image.nodes.get(&node).map(|known| known.state);
+            let is_choice = change.isr.contains(&node) && record.leader != Some(node);
+            is_choice && state == Some(NodeState::Active) && !is_hindered(node)
+        };
+        let other = first_able(image, change.at, record, is_able);
+        change.leader = other.or(change.leader);
+    }
 }
 
 /// A change to `record` with these sets, electing anew if the leader is not in the ISR.
@@ -200,6 +241,34 @@ mod tests {
         let p = record(&image, at);
         assert_eq!(p.leader, Some(NodeId(3)));
         assert_eq!((p.isr, p.elr), (nodes(&[3]), nodes(&[1, 2])));
+    }
+
+    #[test]
+    fn a_hindered_node_is_elected_only_where_nobody_else_is() {
+        let mut image = cluster(4);
+        let many = topic(&mut image, "many", &[1, 2, 3], &[]);
+        let shrunk = topic(&mut image, "shrunk", &[1, 2, 3], &[]);
+        let led = topic(&mut image, "led", &[2, 1, 3], &[]);
+        let shrink = Command::AlterPartition(proposal(&image, shrunk, &[1, 2]));
+        run(&mut image, vec![shrink]).unwrap();
+        let leaders = |image: &ClusterImage| [many, shrunk, led].map(|at| record(image, at).leader);
+        let fenced = |hindered: &[NodeId]| {
+            let mut image = image.clone();
+            let mut item = plan_fence(&image, NodeId(1));
+            spare(&image, &mut item, |node| hindered.contains(&node));
+            run(&mut image, item).unwrap();
+            assert_eq!(record(&image, many).isr, nodes(&[2, 3]));
+            leaders(&image).map(|leader| leader.unwrap().0)
+        };
+        assert_eq!(fenced(&[]), [2, 2, 2]);
+        // It keeps what it leads: that is no election.
+        assert_eq!(fenced(&nodes(&[2])), [3, 2, 2]);
+        assert_eq!(fenced(&nodes(&[2, 3])), [2, 2, 2]);
+        // Nor does what moves away from a node move back to it.
+        let mut item = plan_hand_over(&image, NodeId(2), 10);
+        spare(&image, &mut item, |node| node != NodeId(2));
+        run(&mut image, item).unwrap();
+        assert_eq!(leaders(&image), [1, 1, 1].map(|id| Some(NodeId(id))));
     }
 
     #[test]

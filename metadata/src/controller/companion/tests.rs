@@ -82,6 +82,19 @@ fn the_companion_is_led_where_its_parent_is() {
 }
 
 #[test]
+fn of_those_who_are_not_hindered_one_that_can_lead_both_is_elected() {
+    let mut image = cluster(4);
+    let parent = topic(&mut image, "t", &[1, 2, 3, 4], &[]);
+    step(&mut image, vec![make_companion(parent.topic)]).unwrap();
+    let journal = TopicPartition::new(JOURNAL, 0);
+    set_isr(&mut image, journal, &[1, 2, 4]);
+    let mut item = fence::plan_fence(&image, NodeId(1));
+    elect::spare(&image, &mut item, |node| node == NodeId(2));
+    step(&mut image, item).unwrap();
+    assert_eq!(leaders(&image, [parent, journal]), [4, 4]);
+}
+
+#[test]
 fn it_is_made_grown_moved_and_deleted_with_its_parent() {
     let (mut image, parent, journal) = pair(4);
     let topic = parent.topic;

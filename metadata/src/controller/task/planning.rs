@@ -67,7 +67,10 @@ impl Controller {
                 Ok(outcome) => self.seen(outcome),
                 Err(refusal) => Answer::Refused(refusal),
             },
-            Ok(item) => {
+            Ok(mut item) => {
+                if !matches!(ask, Ask::ElectPreferred(_)) {
+                    self.spare_hindered(&draft.image, &mut item);
+                }
                 if let Ask::Leave { node, epoch } = ask
                     && let Some(office) = self.office().as_mut()
                 {
@@ -138,7 +141,8 @@ impl Controller {
             let record = draft.image.nodes.get(&node);
             office.fencing.extend(record.map(|n| (n.id, n.epoch)));
         }
-        let item = fence::plan_fence(&draft.image, node);
+        let mut item = fence::plan_fence(&draft.image, node);
+        self.spare_hindered(&draft.image, &mut item);
         draft.add_own(item);
     }
 
@@ -192,13 +196,15 @@ impl Controller {
                 self.suspect(node.id, node.epoch, None);
             }
             if node.state == NodeState::Draining {
-                let item = fence::plan_drain(&draft.image, node.id);
+                let mut item = fence::plan_drain(&draft.image, node.id);
+                self.spare_hindered(&draft.image, &mut item);
                 draft.add_own(item);
             }
             if self.is_slow(node.id) && !weir_base::mutant!(L4) {
                 // Its heartbeats are fine, its disk is not (S-47): it may follow.
                 let mut item = elect::plan_hand_over(&draft.image, node.id, REBALANCE_MAX);
-                self.keep_from_slow(&mut item);
+                self.spare_hindered(&draft.image, &mut item);
+                self.keep_from_hindered(&draft.image, &mut item);
                 draft.add_own(item);
             }
         }
@@ -225,8 +231,7 @@ impl Controller {
         }
         for plan in [elect::plan_rebalance, companion::plan_align_all] {
             let mut item = plan(&draft.image, REBALANCE_MAX);
-            self.keep_from_slow(&mut item);
-            self.keep_from_readers(&draft.image, &mut item);
+            self.keep_from_hindered(&draft.image, &mut item);
             draft.add_own(item);
         }
     }
@@ -261,21 +266,28 @@ impl Controller {
             .is_some_and(|office| office.slow.is_slow(node))
     }
 
-    /// Leaves out what would make a node lead whose disk is slow.
-    fn keep_from_slow(&self, item: &mut Item) {
-        item.retain(|command| !leader_in(command).is_some_and(|node| self.is_slow(node)));
-    }
-
-    /// Leaves out what would make a node lead that still reads its journals.
-    fn keep_from_readers(&self, image: &ClusterImage, item: &mut Item) {
+    /// Whether a node could lead and would serve badly: its disk is far slower than the
+    /// others', or it still reads its journals.
+    fn is_hindered(&self, image: &ClusterImage, node: NodeId) -> bool {
         let (now, limit) = (self.env.clock.now(), self.options.session);
-        let office = self.office();
-        let reads = |node: NodeId| {
+        let reads_journals = || {
             let epoch = image.nodes.get(&node)?.epoch;
+            let office = self.office();
             let told = office.as_ref()?.sessions.disk(now, node, epoch, limit)?;
             Some(told.reads_journals)
         };
-        item.retain(|command| leader_in(command).and_then(reads) != Some(true));
+        self.is_slow(node) || reads_journals() == Some(true)
+    }
+
+    /// Elects others where there are any: a leader is needed now.
+    fn spare_hindered(&self, image: &ClusterImage, item: &mut Item) {
+        elect::spare(image, item, |node| self.is_hindered(image, node));
+    }
+
+    /// Leaves out what would make a hindered node lead: what moves in peace can wait.
+    fn keep_from_hindered(&self, image: &ClusterImage, item: &mut Item) {
+        let is_hindered = |node| self.is_hindered(image, node);
+        item.retain(|command| !leader_in(command).is_some_and(is_hindered));
     }
 }
 
