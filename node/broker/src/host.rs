@@ -218,7 +218,8 @@ pub(crate) struct HostOptions {
     pub(crate) callers_max: usize,
     /// A pending batch this large takes no more commands (one may exceed it).
     pub(crate) batch_bytes_max: usize,
-    /// Bytes a replay reads at once.
+    /// Bytes a replay reads at once, and folds in one go: about a millisecond of work, so that
+    /// the node's partitions follow their leaders meanwhile.
     pub(crate) read_bytes_max: usize,
     /// With more unread records than these a machine is behind: some hundredths of a second
     /// of work.
@@ -242,7 +243,7 @@ impl Default for HostOptions {
             parked_max: 16 * 1024,
             callers_max: 256 * 1024,
             batch_bytes_max: 1024 * 1024,
-            read_bytes_max: 1024 * 1024,
+            read_bytes_max: 128 * 1024,
             unread_max: 10_000,
             retry_after: Duration::from_millis(50),
             snapshot_after_bytes: 8 * 1024 * 1024,
