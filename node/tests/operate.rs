@@ -123,9 +123,13 @@ impl Node {
 
     /// What a person sees, and the line on standard error if it failed.
     fn run(&self, line: &str) -> (String, Option<String>) {
+        Node::run_at(&self.admin(), line)
+    }
+
+    /// The same, with these nodes to ask.
+    fn run_at(admins: &str, line: &str) -> (String, Option<String>) {
         let words = ["weir"].into_iter().chain(line.split_whitespace());
-        let admin = self.admin();
-        let words = words.chain(["--admin", &admin]);
+        let words = words.chain(["--admin", admins]);
         let command = match Weir::try_parse_from(words) {
             Ok(command) => command,
             Err(error) => return (String::new(), Some(error.to_string())),

@@ -19,7 +19,7 @@ pub use kept::{DecideHalf, DelayedLine, HalfView, SendOn, UndeliverableLine};
 pub use letters::{
     BeginReplay, ChangeReplay, DeadLettersView, LettersWanted, ReplayLine, ReplayStepView,
 };
-pub use nodes::{ClusterView, Done, Health, NodeView, Problem};
+pub use nodes::{ClusterView, Done, Health, NOT_READY, NodeView, Problem};
 pub use queues::{
     AlterQueueGroup, AlteredQueueGroup, DelaysView, QueueLine, QueueStep, QueueStoreLine,
     SeekQueueGroup,

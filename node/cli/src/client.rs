@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::{Method, Request, StatusCode};
 use ureq::{Agent, Error};
-use weir_api::console::{ClusterView, Problem, SILENT_HEADER};
+use weir_api::console::{ClusterView, NOT_READY, Problem, SILENT_HEADER};
 
 use crate::Session;
 
@@ -66,7 +66,7 @@ impl Client {
         read(address, answer)
     }
 
-    /// Sends a request to the first node that can be reached, and on to the one that it
+    /// Sends a request to the first node that can be reached and has started, and on to the one that it
     /// names.
     pub(crate) fn send<T: DeserializeOwned>(
         &self,
@@ -96,13 +96,17 @@ impl Client {
     }
 
     fn first(&self, method: &Method, path: &str, body: &[u8]) -> Result<(String, Answer)> {
-        let mut failed = Vec::new();
+        let (mut failed, mut starting) = (Vec::new(), None);
         for address in &self.addresses {
             match self.exchange(address, method, path, body.to_vec()) {
+                Ok(answer) if answer.is_starting() => starting = Some((address.clone(), answer)),
                 Ok(answer) => return Ok((address.clone(), answer)),
                 Err(error) if surely_not_sent(&error) => failed.push(format!("{error:#}")),
                 Err(error) => return Err(error),
             }
+        }
+        if let Some(found) = starting {
+            return Ok(found);
         }
         bail!(
             "no node answers: {}; start one with `weir dev`, or name one with --admin host:port",
@@ -152,6 +156,12 @@ struct Answer {
 }
 
 impl Answer {
+    /// Whether the node does nothing yet, so that another may be asked.
+    fn is_starting(&self) -> bool {
+        self.status == StatusCode::SERVICE_UNAVAILABLE
+            && serde_json::from_slice::<Problem>(&self.body).is_ok_and(|p| p.error == NOT_READY)
+    }
+
     fn redirect(&self) -> Option<String> {
         if self.status != StatusCode::TEMPORARY_REDIRECT {
             return None;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use weir_api::console::Problem;
+use weir_api::console::{NOT_READY, Problem};
 use weir_api::groups::GroupError;
 use weir_api::queues::{QueueError, ReplayError};
 use weir_api::{AdminError, GroupCallError, QueueCallError, ReadError};
@@ -43,7 +43,7 @@ impl Failure {
     pub(crate) fn not_ready() -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
-            "not_ready",
+            NOT_READY,
             "the node is starting",
             "ask /healthz what it waits for",
         )

@@ -294,7 +294,14 @@ async fn check_all_of(
 
 fn the_one(at: TopicPartition, report: &ReplayReport) -> Result<ReplayLine, Failure> {
     let line = report.replays.first().map(|replay| line(at, replay));
-    line.ok_or_else(Failure::not_ready)
+    line.ok_or_else(|| {
+        Failure::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "no_replay",
+            "the replay is not in the answer; it may have changed all the same",
+            "look at `weir dlq replays`",
+        )
+    })
 }
 
 fn line(at: TopicPartition, view: &ReplayView) -> ReplayLine {

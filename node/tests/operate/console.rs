@@ -39,6 +39,20 @@ fn the_cluster_is_shown_and_measured() {
 }
 
 #[test]
+fn another_node_is_asked_while_one_starts() {
+    let (starting, node) = (Node::start(), Node::attached());
+    node.weir("topic create t").unwrap();
+    let problem = starting.weir("topic list").unwrap_err();
+    assert!(problem.contains("the node is starting"), "{problem}");
+    for admins in [[&starting, &node], [&node, &starting]] {
+        let admins = admins.map(Node::admin).join(",");
+        let (topics, failed) = Node::run_at(&admins, "topic list");
+        assert_eq!(failed, None);
+        assert!(topics.contains('t'), "{topics}");
+    }
+}
+
+#[test]
 fn bad_requests_get_typed_answers() {
     let starting = Node::start();
     assert_eq!(starting.raw("GET", "/healthz", "").0, 200);

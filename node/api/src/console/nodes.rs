@@ -15,6 +15,9 @@ pub struct Health {
     pub reasons: Vec<String>,
 }
 
+/// The [`Problem::error`] of a node that is starting and has done nothing of what was asked.
+pub const NOT_READY: &str = "not_ready";
+
 /// Why a request was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
