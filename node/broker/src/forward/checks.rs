@@ -12,7 +12,7 @@ use weir_api::queues::{Check, HalfHandle, MemberName, Payload};
 use weir_api::{QueueApi, QueueCallError};
 use weir_base::{NodeId, TopicPartition};
 
-use super::queue_calls::{QueueAnswer, QueueRequest};
+use super::queue_calls::{ODD_ANSWER, QueueAnswer, QueueRequest};
 use crate::Broker;
 
 /// Partitions with undecided half messages that one request waits at, a moment each.
@@ -32,23 +32,18 @@ impl Broker {
             member,
             producers,
         };
-        match self.ask_queue_of(leader, request, timeout).await? {
-            QueueAnswer::Check(None) => Ok(None),
-            QueueAnswer::Check(Some((at, handle, payload))) => {
-                let handle = HalfHandle::parse(&handle).ok_or(QueueCallError::Indeterminate)?;
-                Ok(Some(CheckElsewhere {
-                    at,
-                    handle,
-                    payload,
-                }))
-            }
-            QueueAnswer::Standings(_)
-            | QueueAnswer::Resolve(_)
-            | QueueAnswer::Kept(_)
-            | QueueAnswer::Missed
-            | QueueAnswer::Receive(_)
-            | QueueAnswer::Settle(_) => Err(QueueCallError::Indeterminate),
-        }
+        let answer = self.ask_queue_of(leader, request, timeout).await?;
+        let QueueAnswer::Check(check) = answer else {
+            return Err(ODD_ANSWER);
+        };
+        let Some((at, handle, payload)) = check else {
+            return Ok(None);
+        };
+        Ok(Some(CheckElsewhere {
+            at,
+            handle: HalfHandle::parse(&handle).ok_or(ODD_ANSWER)?,
+            payload,
+        }))
     }
 
     /// See [`QueueApi::missed_elsewhere`].

@@ -20,7 +20,7 @@ use weir_base::limits::PEER_FRAME_BYTES_MAX;
 use weir_base::{NodeId, Offset, Timestamp, TopicPartition};
 
 use super::Undone;
-use super::queue_calls::{QueueAnswer, QueueRequest};
+use super::queue_calls::{ODD_ANSWER, QueueAnswer, QueueRequest};
 use crate::Broker;
 
 /// Receives under way to other nodes; further ones wait for one of them.
@@ -261,18 +261,12 @@ impl Broker {
         let asked = Box::new(Asked::of(receive, settings));
         let request = QueueRequest::Receive { at, asked };
         let left = until.since(self.0.env.clock.now());
-        match self.ask_queue_of(leader, request, left).await? {
-            QueueAnswer::Receive(answer) => {
-                let leased = answer.map_err(|declined| declined.error(group))?;
-                Ok(leased.into_iter().filter_map(Leased::delivered).collect())
-            }
-            QueueAnswer::Standings(_)
-            | QueueAnswer::Resolve(_)
-            | QueueAnswer::Kept(_)
-            | QueueAnswer::Check(_)
-            | QueueAnswer::Missed
-            | QueueAnswer::Settle(_) => Err(QueueCallError::Indeterminate),
-        }
+        let answer = self.ask_queue_of(leader, request, left).await?;
+        let QueueAnswer::Receive(answer) = answer else {
+            return Err(ODD_ANSWER);
+        };
+        let leased = answer.map_err(|declined| declined.error(group))?;
+        Ok(leased.into_iter().filter_map(Leased::delivered).collect())
     }
 
     /// Receives for a client of another node.
@@ -329,15 +323,11 @@ impl Broker {
             group: group.clone(),
             settling: Settling::of(&settlement),
         };
-        match self.ask_queue_of(leader, request, timeout).await? {
-            QueueAnswer::Settle(answer) => answer.map_err(|declined| declined.error(group)),
-            QueueAnswer::Standings(_)
-            | QueueAnswer::Resolve(_)
-            | QueueAnswer::Kept(_)
-            | QueueAnswer::Check(_)
-            | QueueAnswer::Missed
-            | QueueAnswer::Receive(_) => Err(QueueCallError::Indeterminate),
-        }
+        let answer = self.ask_queue_of(leader, request, timeout).await?;
+        let QueueAnswer::Settle(answer) = answer else {
+            return Err(ODD_ANSWER);
+        };
+        answer.map_err(|declined| declined.error(group))
     }
 
     /// Settles for a client of another node.

@@ -13,7 +13,7 @@ use weir_api::{QueueApi, QueueCallError};
 use weir_base::{Timestamp, TopicPartition};
 
 use super::Undone;
-use super::queue_calls::{QueueAnswer, QueueRequest};
+use super::queue_calls::{ODD_ANSWER, QueueAnswer, QueueRequest};
 use crate::Broker;
 
 /// What became of a message. Goes over the wire: append-only. Handles in their text form.
@@ -253,15 +253,11 @@ impl Broker {
         let Ok(_permit) = self.0.forwarding.kib.try_acquire_many(kib) else {
             return Err(QueueCallError::Overloaded);
         };
-        match self.ask_queue_of(leader, ask.request, timeout).await? {
-            QueueAnswer::Kept(answer) => read(answer),
-            QueueAnswer::Standings(_)
-            | QueueAnswer::Resolve(_)
-            | QueueAnswer::Check(_)
-            | QueueAnswer::Missed
-            | QueueAnswer::Receive(_)
-            | QueueAnswer::Settle(_) => Err(QueueCallError::Indeterminate),
-        }
+        let answer = self.ask_queue_of(leader, ask.request, timeout).await?;
+        let QueueAnswer::Kept(answer) = answer else {
+            return Err(ODD_ANSWER);
+        };
+        read(answer)
     }
 
     /// Keeps a message for another node, if this one leads.

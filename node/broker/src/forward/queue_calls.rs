@@ -86,6 +86,9 @@ pub(super) enum QueueAnswer {
     Settle(Result<Vec<Result<(), ReceiptError>>, Declined>),
 }
 
+/// What an answer to another question comes to: something was done, or not.
+pub(super) const ODD_ANSWER: QueueCallError = QueueCallError::Indeterminate;
+
 /// What became of a decision. Goes over the wire: append-only.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum ResolveAnswer {
@@ -167,16 +170,7 @@ impl Broker {
         let request = QueueRequest::Standings { at, group };
         match self.ask_queue_of(leader, request, timeout).await {
             Ok(QueueAnswer::Standings(told)) if told.len() == unknown.len() => told,
-            Ok(
-                QueueAnswer::Standings(_)
-                | QueueAnswer::Resolve(_)
-                | QueueAnswer::Kept(_)
-                | QueueAnswer::Check(_)
-                | QueueAnswer::Missed
-                | QueueAnswer::Receive(_)
-                | QueueAnswer::Settle(_),
-            )
-            | Err(_) => unknown,
+            Ok(_) | Err(_) => unknown,
         }
     }
 
@@ -216,15 +210,11 @@ impl Broker {
             decision,
             source,
         };
-        match self.ask_queue_of(leader, request, timeout).await? {
-            QueueAnswer::Resolve(answer) => answer.result(),
-            QueueAnswer::Standings(_)
-            | QueueAnswer::Kept(_)
-            | QueueAnswer::Check(_)
-            | QueueAnswer::Missed
-            | QueueAnswer::Receive(_)
-            | QueueAnswer::Settle(_) => Err(QueueCallError::Indeterminate),
-        }
+        let answer = self.ask_queue_of(leader, request, timeout).await?;
+        let QueueAnswer::Resolve(answer) = answer else {
+            return Err(ODD_ANSWER);
+        };
+        answer.result()
     }
 
     /// Answers another node.
