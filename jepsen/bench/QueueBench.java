@@ -303,6 +303,7 @@ public class QueueBench {
             Thread.sleep(seconds * 500L);
             System.out.printf("pace=%.1f/s%n", (got.get() - before) / ((System.nanoTime() - began) / 1e9));
         }
+        meet("to end");
         over.set(true);
     }
 
