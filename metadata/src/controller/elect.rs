@@ -1,5 +1,7 @@
 //! Who leads.
 
+use std::collections::BTreeSet;
+
 use weir_base::image::{ClusterImage, NodeState, PartitionRecord};
 use weir_base::{NodeId, TopicPartition};
 
@@ -63,11 +65,7 @@ fn first_able(
 /// Where `item` elects a node that is hindered, an active in-sync replica that is not is
 /// taken instead, if there is one: whoever of the ISR leads, nothing is lost. Never the
 /// leader that the item takes away.
-pub(super) fn spare(
-    image: &ClusterImage,
-    item: &mut [Command],
-    is_hindered: impl Fn(NodeId) -> bool,
-) {
+pub(super) fn spare(image: &ClusterImage, item: &mut [Command], hindered: &BTreeSet<NodeId>) {
     for command in item {
         let Command::ChangePartition(change) = command else {
             continue;
@@ -76,13 +74,13 @@ pub(super) fn spare(
             continue;
         };
         let is_new = change.leader != record.leader;
-        if !is_new || !change.leader.is_some_and(&is_hindered) {
+        if !is_new || !change.leader.is_some_and(|node| hindered.contains(&node)) {
             continue;
         }
         let is_able = |node: NodeId| {
             let state = image.nodes.get(&node).map(|known| known.state);
             let is_choice = change.isr.contains(&node) && record.leader != Some(node);
-            is_choice && state == Some(NodeState::Active) && !is_hindered(node)
+            is_choice && state == Some(NodeState::Active) && !hindered.contains(&node)
         };
         let other = first_able(image, change.at, record, is_able);
         change.leader = other.or(change.leader);
@@ -255,7 +253,7 @@ mod tests {
         let fenced = |hindered: &[NodeId]| {
             let mut image = image.clone();
             let mut item = plan_fence(&image, NodeId(1));
-            spare(&image, &mut item, |node| hindered.contains(&node));
+            spare(&image, &mut item, &hindered.iter().copied().collect());
             run(&mut image, item).unwrap();
             assert_eq!(record(&image, many).isr, nodes(&[2, 3]));
             leaders(&image).map(|leader| leader.unwrap().0)
@@ -266,7 +264,8 @@ mod tests {
         assert_eq!(fenced(&nodes(&[2, 3])), [2, 2, 2]);
         // Nor does what moves away from a node move back to it.
         let mut item = plan_hand_over(&image, NodeId(2), 10);
-        spare(&image, &mut item, |node| node != NodeId(2));
+        let all_others = nodes(&[1, 3, 4]).into_iter().collect();
+        spare(&image, &mut item, &all_others);
         run(&mut image, item).unwrap();
         assert_eq!(leaders(&image), [1, 1, 1].map(|id| Some(NodeId(id))));
     }

@@ -218,8 +218,8 @@ pub(crate) struct HostOptions {
     pub(crate) callers_max: usize,
     /// A pending batch this large takes no more commands (one may exceed it).
     pub(crate) batch_bytes_max: usize,
-    /// Bytes a replay reads at once, and folds in one go: about a millisecond of work, so that
-    /// the node's partitions follow their leaders meanwhile.
+    /// Bytes a replay reads at once and folds in one go, or one batch that is larger: little,
+    /// so that the node's partitions follow their leaders meanwhile.
     pub(crate) read_bytes_max: usize,
     /// With more unread records than these a machine is behind: some hundredths of a second
     /// of work.

@@ -66,8 +66,8 @@ impl Client {
         read(address, answer)
     }
 
-    /// Sends a request to the first node that can be reached and has started, and on to the one that it
-    /// names.
+    /// Sends a request to the first node that can be reached and has started, and on to
+    /// the one that it names.
     pub(crate) fn send<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -156,17 +156,21 @@ struct Answer {
 }
 
 impl Answer {
+    fn problem(&self) -> Option<Problem> {
+        serde_json::from_slice(&self.body).ok()
+    }
+
     /// Whether the node does nothing yet, so that another may be asked.
     fn is_starting(&self) -> bool {
         self.status == StatusCode::SERVICE_UNAVAILABLE
-            && serde_json::from_slice::<Problem>(&self.body).is_ok_and(|p| p.error == NOT_READY)
+            && self.problem().is_some_and(|p| p.error == NOT_READY)
     }
 
     fn redirect(&self) -> Option<String> {
         if self.status != StatusCode::TEMPORARY_REDIRECT {
             return None;
         }
-        serde_json::from_slice::<Problem>(&self.body).ok()?.redirect
+        self.problem()?.redirect
     }
 }
 
@@ -176,9 +180,9 @@ fn read<T: DeserializeOwned>(address: &str, answer: Answer) -> Result<T> {
             format!("{address}: its answer is not understood; is it another version?")
         });
     }
-    match serde_json::from_slice::<Problem>(&answer.body) {
-        Ok(problem) => Err(Refused(problem).into()),
-        Err(_) => bail!("{address} answers {} and is no node of weir", answer.status),
+    match answer.problem() {
+        Some(problem) => Err(Refused(problem).into()),
+        None => bail!("{address} answers {} and is no node of weir", answer.status),
     }
 }
 

@@ -89,7 +89,7 @@ fn of_those_who_are_not_hindered_one_that_can_lead_both_is_elected() {
     let journal = TopicPartition::new(JOURNAL, 0);
     set_isr(&mut image, journal, &[1, 2, 4]);
     let mut item = fence::plan_fence(&image, NodeId(1));
-    elect::spare(&image, &mut item, |node| node == NodeId(2));
+    elect::spare(&image, &mut item, &[NodeId(2)].into());
     step(&mut image, item).unwrap();
     assert_eq!(leaders(&image, [parent, journal]), [4, 4]);
 }

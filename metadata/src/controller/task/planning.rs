@@ -1,5 +1,6 @@
 //! From what came in, and from what time brings, to items on a draft.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -266,28 +267,31 @@ impl Controller {
             .is_some_and(|office| office.slow.is_slow(node))
     }
 
-    /// Whether a node could lead and would serve badly: its disk is far slower than the
-    /// others', or it still reads its journals.
-    fn is_hindered(&self, image: &ClusterImage, node: NodeId) -> bool {
+    /// Nodes that could lead and would serve badly: their disk is far slower than the
+    /// others', or they still read their journals.
+    fn hindered(&self, image: &ClusterImage) -> BTreeSet<NodeId> {
         let (now, limit) = (self.env.clock.now(), self.options.session);
-        let reads_journals = || {
-            let epoch = image.nodes.get(&node)?.epoch;
-            let office = self.office();
-            let told = office.as_ref()?.sessions.disk(now, node, epoch, limit)?;
-            Some(told.reads_journals)
+        let office = self.office();
+        let Some(office) = office.as_ref() else {
+            return BTreeSet::new();
         };
-        self.is_slow(node) || reads_journals() == Some(true)
+        let is_hindered = |node: &&NodeRecord| {
+            let told = office.sessions.disk(now, node.id, node.epoch, limit);
+            office.slow.is_slow(node.id) || told.is_some_and(|facts| facts.reads_journals)
+        };
+        let hindered = image.nodes.values().filter(is_hindered);
+        hindered.map(|node| node.id).collect()
     }
 
     /// Elects others where there are any: a leader is needed now.
     fn spare_hindered(&self, image: &ClusterImage, item: &mut Item) {
-        elect::spare(image, item, |node| self.is_hindered(image, node));
+        elect::spare(image, item, &self.hindered(image));
     }
 
     /// Leaves out what would make a hindered node lead: what moves in peace can wait.
     fn keep_from_hindered(&self, image: &ClusterImage, item: &mut Item) {
-        let is_hindered = |node| self.is_hindered(image, node);
-        item.retain(|command| !leader_in(command).is_some_and(is_hindered));
+        let hindered = self.hindered(image);
+        item.retain(|command| !leader_in(command).is_some_and(|node| hindered.contains(&node)));
     }
 }
 
