@@ -38,7 +38,7 @@ pub(crate) struct Focus {
     pub(crate) repeats_often: bool,
     /// Messages take long after the faults too.
     pub(crate) stays_slow: bool,
-    /// States that only its own clients reach: what they are there for.
+    /// States that only its own clients or faults reach: what they are there for.
     pub(crate) points: &'static [&'static str],
 }
 
@@ -119,6 +119,14 @@ pub(crate) const FOCI: &[Focus] = &[
             "power loss",
             "power loss of all",
         ],
+        ..PLAIN
+    },
+    // One disk rots, and its node comes back to where nobody hears what it finds.
+    Focus {
+        name: "rot alone",
+        kinds: &["bit rot", "cut off at its return"],
+        rots: &["logs/"],
+        points: &["bad copy kept for now", "cut off at its return"],
         ..PLAIN
     },
     // One disk holds batches that are bad wherever it has them, and its node is killed and

@@ -149,7 +149,7 @@ impl Points {
             .chain(Self::of_foci())
     }
 
-    /// The states that only the clients of some focus reach.
+    /// The states that only the clients or the faults of some focus reach for sure.
     fn of_foci() -> impl Iterator<Item = &'static str> {
         let all = FOCI.iter().flat_map(|focus| focus.points);
         all.copied()

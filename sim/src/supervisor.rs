@@ -8,6 +8,7 @@ mod ambush;
 mod cuts;
 mod failed_syncs;
 mod faults;
+mod returns;
 mod shrinks;
 mod steps;
 
@@ -16,7 +17,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use weir_base::NodeId;
-use weir_base::image::ClusterImage;
+use weir_base::image::{ClusterImage, NodeState};
 use weir_storage::Crash;
 
 use crate::cluster::Cluster;
@@ -28,6 +29,7 @@ use crate::whole_node::{Insides, STOPPED, STOPPED_LATE};
 use ambush::{Ambushes, Strike};
 use cuts::{Cuts, LogEnds};
 use failed_syncs::FailedSyncs;
+use returns::Returns;
 use shrinks::Shrinks;
 use steps::Steps;
 
@@ -51,6 +53,7 @@ pub(crate) struct Supervisor {
     shrinks: Shrinks,
     cuts: Cuts,
     ambushes: Ambushes,
+    returns: Returns,
     steps: Steps,
     /// When machines lost their power, in milliseconds; and, of those on which no process
     /// ran, when the last one had ended.
@@ -128,6 +131,7 @@ impl Supervisor {
             shrinks: Shrinks::default(),
             cuts: Cuts::default(),
             ambushes: Ambushes::default(),
+            returns: Returns::default(),
             steps: Steps::default(),
             power_losses: Vec::new(),
             ends: 0,
@@ -220,6 +224,7 @@ impl Supervisor {
             self.control(leader).restart_at = now + down;
         }
         self.tend_ambushes(sim, now)?;
+        self.tend_returns(now);
         for struck in self.steps.look(&self.insides) {
             self.points.push(struck.blow.step.point(struck.blow.moment));
             self.end_now(sim, now, struck.node, Crash::Process)?;
@@ -295,9 +300,31 @@ impl Supervisor {
         Ok(())
     }
 
-    /// What is cut for an ambush.
+    /// Sees to who came back.
+    fn tend_returns(&mut self, now: u64) {
+        if !self.returns.is_on() {
+            return;
+        }
+        let insides = self.insides.lock();
+        // And knows that others count on it: then it opens its logs.
+        let is_back = |node: NodeId| {
+            insides.get(&node).is_some_and(|inside| {
+                let image = inside.api.cluster.image();
+                image.nodes.get(&node).is_some_and(|record| {
+                    record.state == NodeState::Active
+                        && Some(record.epoch) == *inside.metadata.node_epoch().borrow()
+                })
+            })
+        };
+        if self.returns.look(now, is_back) {
+            self.points.push("cut off at its return");
+        }
+    }
+
+    /// What is cut for an ambush, or to keep who came back to itself.
     pub(crate) fn severed(&self) -> Vec<Way> {
-        self.ambushes.severed()
+        let all: Vec<NodeId> = self.controls.keys().copied().collect();
+        [self.ambushes.severed(), self.returns.severed(&all)].concat()
     }
 
     /// The newest image that any running node has.

@@ -23,6 +23,9 @@ pub(crate) enum ProcessFault {
     /// The leader of a partition whose ISR becomes smaller is killed so many milliseconds
     /// later, and stays down for so many.
     KillAtShrink { after: u64, down: u64 },
+    /// Killed, and cut off from all others as soon as they count on it again, for so many
+    /// milliseconds: what it finds on its disk then it can tell nobody.
+    CutOffAtReturn { node: NodeId, away: u64 },
     /// A follower whose leader counts what it has not flushed loses its power, and is back
     /// after so many milliseconds without that leader seeing it.
     PowerLossWithTail { down: u64 },
@@ -60,6 +63,7 @@ impl ProcessFault {
             Self::PowerLossAtVote { .. } => "power loss at a vote",
             Self::KillAtCut => "kill at a cut",
             Self::KillAtShrink { .. } => "kill at a shrink",
+            Self::CutOffAtReturn { .. } => "cut off at its return",
             Self::PowerLossWithTail { .. } => "power loss with a tail",
             Self::KillAhead => "kill of who is ahead",
             Self::KillAtStep { .. } => "kill at a step of a queue",
@@ -143,6 +147,18 @@ pub(super) fn plan(setting: &Setting<'_>) -> Vec<Event> {
             (dice.between(5_000, 15_000), Fault::Process(fault))
         });
     }
+    let mut at_return = Vec::new();
+    if setting.is_about("cut off at its return") {
+        at_return = setting.some(2, |dice| {
+            let fault = ProcessFault::CutOffAtReturn {
+                // The one whose disk may be bad.
+                node: setting.victim,
+                // Longer than a node waits for the controller to answer.
+                away: dice.between(5_500, 9_000),
+            };
+            (dice.between(8_000, 12_000), Fault::Process(fault))
+        });
+    }
     let mut with_tail = Vec::new();
     if setting.is_about("power loss with a tail") {
         with_tail = setting.some(4, |dice| {
@@ -170,7 +186,7 @@ pub(super) fn plan(setting: &Setting<'_>) -> Vec<Event> {
     }
     [
         kill, power, long, all, pause, recovery, rolling, wiped, at_vote, at_cut, at_shrink,
-        with_tail, ahead,
+        at_return, with_tail, ahead,
     ]
     .concat()
 }

@@ -76,6 +76,11 @@ impl Supervisor {
                 self.shrinks.arm(Blow { after, down });
                 Ok(true)
             }
+            ProcessFault::CutOffAtReturn { node, away } => {
+                self.end_now(sim, now, node, Crash::Process)?;
+                self.returns.arm(node, away);
+                Ok(true)
+            }
             ProcessFault::PowerLossWithTail { down } => {
                 self.ambushes.arm(Ambush::Tail { down });
                 Ok(true)
@@ -181,6 +186,7 @@ impl Supervisor {
             }
             Fault::Process(ProcessFault::KillAtCut) => self.cuts.disarm(),
             Fault::Process(ProcessFault::KillAtShrink { .. }) => self.shrinks.disarm(),
+            Fault::Process(ProcessFault::CutOffAtReturn { .. }) => self.returns.disarm(),
             Fault::Process(ProcessFault::PowerLossWithTail { .. } | ProcessFault::KillAhead) => {
                 self.ambushes.disarm();
             }
@@ -229,6 +235,7 @@ impl Supervisor {
         self.rolling.clear();
         self.shrinks.disarm();
         self.ambushes.end();
+        self.returns.end();
         self.steps.end();
         self.cuts.disarm();
         for node in self.controls.keys().copied().collect::<Vec<_>>() {
