@@ -18,6 +18,7 @@ pub(crate) mod runtime;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -98,6 +99,8 @@ pub(crate) struct Group {
     voters: BTreeSet<NodeId>,
     /// When this voter last heard from a leader.
     heard: Arc<Mutex<Monotonic>>,
+    /// How often its vote went to another in this life, with what is being decided.
+    granted: AtomicU64,
     /// When, leading, it last asked something that a majority answered; `None` before that:
     /// clocks begin with the process, and a restarted leader leads at once.
     acknowledged: Arc<Mutex<Option<Monotonic>>>,
@@ -151,6 +154,7 @@ impl Group {
             links,
             voters,
             heard,
+            granted: AtomicU64::new(0),
             acknowledged,
             standing,
             options,
@@ -308,22 +312,28 @@ impl Group {
     /// all before it, or one of them had a majority already. Where one noticed too late for
     /// its turn they stand again after a while, less and less often, until the lease has run
     /// out: where no majority lives each round is for nothing.
+    ///
+    /// Whoever's vote went to another since its last turn lets one pass: that one leads by
+    /// then, or is about to, and would be deposed at once by who stands against it.
     pub(crate) async fn leader_is_gone(&self, leader: NodeId) {
         let heard = self.heard();
         let jitter = Duration::from_millis(self.entropy.below(100));
         let end = heard + self.options.election_max + self.options.raft_heartbeat + jitter;
         let before = |voter: &&NodeId| **voter < self.me && **voter != leader;
         let turn = u32::try_from(self.voters.iter().filter(before).count()).unwrap_or(0);
+        let mut granted = self.granted();
         self.env.sleep(ELECTION_TURN * turn).await;
-        // With a vote given to another it knows no leader.
-        if self.standing.borrow().leader != Some(leader) {
-            return;
-        }
         let mut standing = self.standing.clone();
         let is_led = |now: &Standing| now.leader.is_some_and(|other| other != leader);
         let mut round = ELECTION_ROUND;
-        while self.heard() == heard {
-            self.stand().await;
+        // With a vote given to another it knows no leader.
+        let mut passes = standing.borrow().leader != Some(leader);
+        while self.heard() == heard && !is_led(&standing.borrow()) {
+            let before = std::mem::replace(&mut granted, self.granted());
+            if !passes && granted <= before {
+                self.stand().await;
+            }
+            passes = false;
             let left = end - self.env.clock.now();
             if left.is_zero() {
                 return;
@@ -335,6 +345,10 @@ impl Group {
             }
             round *= 2;
         }
+    }
+
+    fn granted(&self) -> u64 {
+        self.granted.load(Ordering::Acquire)
     }
 
     async fn stand(&self) {
@@ -403,7 +417,15 @@ impl Group {
                 }
                 Response::Append(response)
             }
-            Request::Vote(rpc) => Response::Vote(self.raft.vote(rpc).await?),
+            Request::Vote(rpc) => {
+                // From now on: it may be granted before it is on the disk and told.
+                self.granted.fetch_add(1, Ordering::AcqRel);
+                let response = self.raft.vote(rpc).await?;
+                if !response.vote_granted {
+                    self.granted.fetch_sub(1, Ordering::AcqRel);
+                }
+                Response::Vote(response)
+            }
             Request::Snapshot { vote, meta, image } => {
                 let snapshot = openraft::Snapshot {
                     meta,

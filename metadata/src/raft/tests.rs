@@ -146,6 +146,48 @@ async fn the_leaders_death_costs_an_election_and_nothing_else() {
     assert_eq!(cluster.keys(old), ["test/a", "test/b"]);
 }
 
+/// The terms that were led after a death which the two survivors notice one after the other,
+/// and how long after the second noticed the last of them began. `late` is by how many
+/// milliseconds the one with the lower id is later than the other, or earlier.
+async fn led_after_a_death(late: i64) -> (Vec<u64>, Duration) {
+    let mut cluster = Cluster::start(MetadataOptions::default()).await;
+    let old = cluster.leader(&ALL).await;
+    pause(300).await;
+    cluster.kill(old);
+    let rest: Vec<u32> = ALL.into_iter().filter(|id| *id != old).collect();
+    let waits = [late.max(0), -late.min(0)].map(i64::unsigned_abs);
+    for (id, wait) in rest.iter().zip(waits) {
+        let group = Arc::clone(&cluster.voters[id].group);
+        let tasks = group.env.tasks.clone();
+        tasks.spawn("notices", async move {
+            pause(wait).await;
+            group.leader_is_gone(NodeId(old)).await;
+        });
+    }
+    pause(late.unsigned_abs()).await;
+    let (mut terms, mut took) = (Vec::new(), 0);
+    for millis in 0..1_500 {
+        let standing = rest.iter().map(|id| cluster.voters[id].group.standing());
+        let term = standing.filter_map(|now| now.borrow().leads).max();
+        if let Some(term) = term.filter(|term| !terms.contains(term)) {
+            terms.push(term);
+            took = millis;
+        }
+        pause(1).await;
+    }
+    rest.into_iter().for_each(|id| cluster.kill(id));
+    (terms, Duration::from_millis(took))
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_notices_a_death_late_deposes_nobody() {
+    for late in (-150..=150).step_by(2) {
+        let (terms, took) = led_after_a_death(late).await;
+        assert_eq!(terms.len(), 1, "{late} ms: terms {terms:?} were led");
+        assert!(took < Duration::from_millis(150), "{late} ms: {took:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_minority_commits_nothing() {
     let cluster = Cluster::start(MetadataOptions::default()).await;
