@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,6 +30,14 @@ def cpu_seconds(pids):
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
         total += int(fields[11]) + int(fields[12])
     return total / TICKS
+
+
+def loop_ms():
+    """A loop of fixed length: whether the machine is as fast as a minute ago."""
+    began, total = time.monotonic(), 0
+    for number in range(2_000_000):
+        total += number
+    return (time.monotonic() - began) * 1e3
 
 
 def resident_mib(pids):
@@ -51,6 +60,7 @@ class Weir:
         self.nodes = nodes
         self.options = options
         self.data = None
+        self.own = []
         self.configs = [f"weir.flush={mode}", f"min.insync.replicas={min(nodes, 2)}"]
 
     def start(self):
@@ -68,6 +78,7 @@ class Weir:
         self.rocketmq = ";".join(node["rocketmq"] for node in nodes)
         self.admin = ",".join(node["admin"] for node in nodes)
         self.pids = [node["pid"] for node in nodes]
+        self.directories = [Path(node["data"]).parent for node in nodes]
 
     def cluster(self):
         return json.loads(Path(self.data, "cluster.json").read_text())["nodes"]
@@ -77,10 +88,16 @@ class Weir:
         self.pids = [node["pid"] for node in self.cluster()]
         return self.pids
 
-    def weir(self, *arguments, quiet=False):
+    def weir(self, *arguments):
         """One of the operator's commands."""
         command = [BINARY, *arguments, "--admin", self.admin]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL if quiet else None)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+    def answers(self, *arguments):
+        """Whether such a command is answered, by all nodes whose part is needed."""
+        command = [BINARY, *arguments, "--admin", self.admin]
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        return done.returncode == 0 and "is missing" not in done.stderr
 
     def create(self, topic, *configs):
         """A topic of three partitions, each on all nodes."""
@@ -101,7 +118,24 @@ class Weir:
             select.select([node], [], [])
             os.close(node)
 
+    def kill_node(self, number):
+        """Ends one node as `kill -9` does. Started with `--no-restart`, it stays away."""
+        node = os.pidfd_open(self.pids[number - 1])
+        signal.pidfd_send_signal(node, signal.SIGKILL)
+        select.select([node], [], [])
+        os.close(node)
+
+    def start_node(self, number):
+        """Starts one that was killed, as a process of our own; gives its id."""
+        node = subprocess.Popen([BINARY, "serve", "--config", self.directories[number - 1] / "weir.toml"])
+        self.own.append(node)
+        self.pids[number - 1] = node.pid
+        return node.pid
+
     def stop(self):
+        for node in self.own:
+            node.send_signal(signal.SIGTERM)
+            node.wait(timeout=60)
         self.process.send_signal(signal.SIGINT)
         self.process.wait(timeout=60)
         self.wipe()
@@ -122,8 +156,19 @@ class Peer:
     def start(self):
         command = self.script + ["start", str(self.nodes)] + self.options
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        files = re.findall(r"pidfile=(\S+)", output)
-        self.pids = [int(Path(file).read_text().split()[0]) for file in files]
+        self.files = re.findall(r"pidfile=(\S+)", output)
+        self.pids = [self.pid(number) for number in range(1, len(self.files) + 1)]
+
+    def pid(self, number):
+        return int(Path(self.files[number - 1]).read_text().split()[0])
+
+    def kill_node(self, number):
+        subprocess.run([*self.script, "kill", str(number)], check=True, capture_output=True)
+
+    def start_node(self, number):
+        subprocess.run([*self.script, "restart", str(number)], check=True, capture_output=True)
+        self.pids[number - 1] = self.pid(number)
+        return self.pids[number - 1]
 
     def stop(self):
         for verb in ["stop", "wipe"]:

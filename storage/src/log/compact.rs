@@ -17,11 +17,12 @@ mod latest;
 mod rewrite;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use weir_base::batch::{Compression, Record, compress, decompress, read_records};
 use weir_base::limits::DECOMPRESSED_BYTES_CEILING;
-use weir_base::{Offset, RecordBatch, Timestamp};
+use weir_base::{Clock, Monotonic, Offset, RecordBatch, Timestamp};
 
 use super::LogError;
 use super::disk::{DiskLog, SegmentEntry};
@@ -57,6 +58,35 @@ pub(crate) fn plan(segments: &[SegmentSummary], compacted_to: Offset, below: Off
     if new * 3 >= all && new > 0 { count } else { 0 }
 }
 
+/// How long a round works at a stretch, and how many times as long it then rests. Millions of
+/// records are seconds of work, and all replicas are due at about the same time: at full speed
+/// everything else would wait for those who are in no hurry.
+const STRETCH: Duration = Duration::from_millis(2);
+const REST: u32 = 3;
+
+/// Keeps a round to its share of a core and of the disk.
+struct Pace {
+    clock: Arc<dyn Clock>,
+    since: Monotonic,
+}
+
+impl Pace {
+    fn new(clock: Arc<dyn Clock>) -> Self {
+        let since = clock.now();
+        Self { clock, since }
+    }
+
+    /// Between two batches: rests if it is time to.
+    async fn rest(&mut self) {
+        let now = self.clock.now();
+        let worked = now - self.since;
+        if worked >= STRETCH {
+            self.clock.sleep_until(now + worked * REST).await;
+            self.since = self.clock.now();
+        }
+    }
+}
+
 impl DiskLog {
     /// One round, for records below `below`.
     pub(crate) async fn compact(&self, below: Offset) -> Result<CompactionReport, LogError> {
@@ -80,10 +110,11 @@ impl DiskLog {
         }
         // The stored state must be past the segments that are about to change.
         self.checkpoint().await?;
-        let latest = self.latest_keys(&segments, from).await?;
+        let mut pace = Pace::new(Arc::clone(&self.shared.env.clock));
+        let latest = self.latest_keys(&segments, from, &mut pace).await?;
         let covered = latest.covered();
         for entry in segments.iter().filter(|e| e.summary.base < covered) {
-            let freed = self.compact_segment(entry, &latest).await?;
+            let freed = self.compact_segment(entry, &latest, &mut pace).await?;
             report.segments += u64::from(freed > 0);
             report.bytes_freed += freed;
         }
@@ -98,11 +129,12 @@ impl DiskLog {
         &self,
         segments: &[SegmentEntry],
         from: Offset,
+        pace: &mut Pace,
     ) -> Result<Latest, LogError> {
         let mut latest = Latest::new(from, self.config().compaction_bytes_max);
         for entry in segments.iter().filter(|e| e.summary.end > from) {
             let mut walk = self.walk_of(entry).await?;
-            while let Some((frame, batch)) = self.next_batch(&mut walk, entry).await? {
+            while let Some((frame, batch)) = self.next_batch(&mut walk, entry, pace).await? {
                 if latest.is_full() {
                     return Ok(latest);
                 }
@@ -131,7 +163,9 @@ impl DiskLog {
         &self,
         walk: &mut Walk,
         entry: &SegmentEntry,
+        pace: &mut Pace,
     ) -> Result<Option<(Frame, RecordBatch)>, LogError> {
+        pace.rest().await;
         if walk.position() >= entry.summary.bytes {
             return Ok(None);
         }
@@ -151,6 +185,7 @@ impl DiskLog {
         &self,
         entry: &SegmentEntry,
         latest: &Latest,
+        pace: &mut Pace,
     ) -> Result<u64, LogError> {
         let tombstones_from = {
             let keep = i64::try_from(self.config().tombstone_retention.as_millis());
@@ -162,7 +197,7 @@ impl DiskLog {
         };
         let mut walk = self.walk_of(entry).await?;
         loop {
-            let Some((frame, batch)) = self.next_batch(&mut walk, entry).await? else {
+            let Some((frame, batch)) = self.next_batch(&mut walk, entry, pace).await? else {
                 return Ok(0);
             };
             if compacted(&frame, &batch)?.is_some() {
@@ -171,7 +206,7 @@ impl DiskLog {
         }
         let mut rewrite = Rewrite::begin(self, entry).await?;
         let mut walk = self.walk_of(entry).await?;
-        while let Some((frame, batch)) = self.next_batch(&mut walk, entry).await? {
+        while let Some((frame, batch)) = self.next_batch(&mut walk, entry, pace).await? {
             let batch = compacted(&frame, &batch)?.unwrap_or(batch);
             rewrite.push(&frame, batch).await?;
         }
@@ -313,11 +348,45 @@ fn join(left: &RecordBatch, right: &RecordBatch) -> Option<RecordBatch> {
 
 #[cfg(test)]
 mod tests {
-    use weir_base::LeaderEpoch;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use weir_base::batch::BatchBuilder;
+    use weir_base::{BoxFuture, LeaderEpoch};
 
     use super::*;
     use crate::state::NEVER;
+
+    /// Nanoseconds that passed: by work, or by rests.
+    #[derive(Default)]
+    struct Time(AtomicU64);
+
+    impl Clock for Time {
+        fn now(&self) -> Monotonic {
+            Monotonic(self.0.load(Ordering::Relaxed))
+        }
+
+        fn wall(&self) -> Timestamp {
+            Timestamp(0)
+        }
+
+        fn sleep_until(&self, at: Monotonic) -> BoxFuture<'static, ()> {
+            self.0.store(at.0, Ordering::Relaxed);
+            Box::pin(async {})
+        }
+    }
+
+    #[tokio::test]
+    async fn a_round_takes_a_quarter_of_the_time_and_short_ones_no_rest() {
+        let time = Arc::new(Time::default());
+        let mut pace = Pace::new(time.clone());
+        let mut spent = Vec::new();
+        for micros in [0, 500, 1_499, 1, 9_000, 1_000] {
+            time.0.fetch_add(micros * 1_000, Ordering::Relaxed);
+            pace.rest().await;
+            spent.push(time.0.load(Ordering::Relaxed) / 1_000);
+        }
+        assert_eq!(spent, [0, 500, 1_999, 8_000, 44_000, 45_000]);
+    }
 
     fn batch(base: u64, records: &[(&str, Option<&str>)]) -> RecordBatch {
         records
