@@ -51,6 +51,20 @@ def anonymous_mib(pids):
     return sum(int(kib) for kib in re.findall(r"RssAnon:\s+(\d+)", status)) / 1024
 
 
+def end(nodes):
+    """Kills processes, by their open ids, and comes back when they are gone."""
+    for node in nodes:
+        signal.pidfd_send_signal(node, signal.SIGKILL)
+    for node in nodes:
+        select.select([node], [], [])
+        os.close(node)
+
+
+def franz(bootstrap, verb, *arguments):
+    """The command that runs one verb of the Go client."""
+    return [ROOT / "jepsen/clients/run", "exec", "franz-go", verb, bootstrap, *arguments]
+
+
 class Weir:
     """`weir dev` with `options`; `mode` is the flush mode of its topics, sync or async."""
 
@@ -112,18 +126,11 @@ class Weir:
         nodes = [os.pidfd_open(pid) for pid in self.pids]
         self.process.kill()
         self.process.wait()
-        for node in nodes:
-            signal.pidfd_send_signal(node, signal.SIGKILL)
-        for node in nodes:
-            select.select([node], [], [])
-            os.close(node)
+        end(nodes)
 
     def kill_node(self, number):
         """Ends one node as `kill -9` does. Started with `--no-restart`, it stays away."""
-        node = os.pidfd_open(self.pids[number - 1])
-        signal.pidfd_send_signal(node, signal.SIGKILL)
-        select.select([node], [], [])
-        os.close(node)
+        end([os.pidfd_open(self.pids[number - 1])])
 
     def start_node(self, number):
         """Starts one that was killed, as a process of our own; gives its id."""

@@ -306,7 +306,7 @@ impl Supervisor {
             return;
         }
         let insides = self.insides.lock();
-        // And knows that others count on it: then it opens its logs.
+        // Once it knows that the others count on it, it opens its logs.
         let is_back = |node: NodeId| {
             insides.get(&node).is_some_and(|inside| {
                 let image = inside.api.cluster.image();
@@ -323,8 +323,8 @@ impl Supervisor {
 
     /// What is cut for an ambush, or to keep who came back to itself.
     pub(crate) fn severed(&self) -> Vec<Way> {
-        let all: Vec<NodeId> = self.controls.keys().copied().collect();
-        [self.ambushes.severed(), self.returns.severed(&all)].concat()
+        let all = self.controls.keys().copied();
+        [self.ambushes.severed(), self.returns.severed(all)].concat()
     }
 
     /// The newest image that any running node has.

@@ -144,7 +144,8 @@ pub(super) fn plan(setting: &Setting<'_>) -> Vec<Event> {
     [weather, delay, slow, far, clog, cuts].concat()
 }
 
-fn both(ways: impl Iterator<Item = Way>) -> Vec<Way> {
+/// These ways and the ways back.
+pub(crate) fn both(ways: impl Iterator<Item = Way>) -> Vec<Way> {
     ways.flat_map(|(a, b)| [(a, b), (b, a)]).collect()
 }
 

@@ -3,7 +3,7 @@
 
 use weir_base::NodeId;
 
-use crate::nemesis::network::Way;
+use crate::nemesis::network::{Way, both};
 
 #[derive(Default)]
 pub(super) struct Returns {
@@ -44,14 +44,12 @@ impl Returns {
     }
 
     /// What is cut of the ways between these nodes.
-    pub(super) fn severed(&self, nodes: &[NodeId]) -> Vec<Way> {
+    pub(super) fn severed(&self, nodes: impl Iterator<Item = NodeId>) -> Vec<Way> {
         let Some((caught, _)) = self.caught else {
             return Vec::new();
         };
-        let others = nodes.iter().filter(|node| **node != caught);
-        others
-            .flat_map(|other| [(caught, *other), (*other, caught)])
-            .collect()
+        let others = nodes.filter(|node| *node != caught);
+        both(others.map(|other| (caught, other)))
     }
 }
 
@@ -70,7 +68,7 @@ mod tests {
             let is_back = |node| node != NODE || *now != looks[0];
             let is_new = returns.look(*now, is_back);
             assert_eq!(is_new, *now == looks[1], "at {now}");
-            returns.severed(&NODES).len()
+            returns.severed(NODES.into_iter()).len()
         });
         looked.collect()
     }
@@ -89,9 +87,9 @@ mod tests {
         let mut returns = Returns::default();
         cut_after(&mut returns, &[2, 4]);
         returns.disarm();
-        assert_eq!(returns.severed(&NODES).len(), 4);
+        assert_eq!(returns.severed(NODES.into_iter()).len(), 4);
         returns.end();
-        assert!(!returns.is_on() && returns.severed(&NODES).is_empty());
+        assert!(!returns.is_on() && returns.severed(NODES.into_iter()).is_empty());
         returns.arm(NODE, 9);
         returns.disarm();
         assert!(!returns.look(6, |_| true), "it is waited for no more");
