@@ -3,9 +3,12 @@
 //!
 //! Each keeps what it has to remember from look to look. Those about logs speak of
 //! partitions with sync flush and sync replication alone: what the weaker modes may lose
-//! is judged at the end of a run, by what was acknowledged (`oracle`). I8 is checked where
-//! data is read (`workload/reader.rs`, and an assert in the product), I12 by the storage's
-//! own model; I13 and I14 have nothing to hold yet.
+//! is judged at the end of a run, by what was acknowledged (`oracle`). Four are judged elsewhere:
+//! I8 where data is read (`workload/reader.rs`, and an assert in the product); I12 by the
+//! storage's own model; I13, of which half messages are the only kind there is, by C18, to which a
+//! half message that was decided both ways is an anomaly; I14 by the model of the queue machine
+//! (`node/queue/tests/model`), which at every change of leader folds the journal anew, whole,
+//! compacted and from a snapshot, and compares all that is pending.
 
 mod i01_one_leader;
 mod i01_terms;
