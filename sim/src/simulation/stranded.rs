@@ -20,10 +20,10 @@ use std::sync::Arc;
 use weir_base::image::{ClusterImage, FlushMode, PartitionRecord};
 use weir_base::{NodeId, TopicPartition, Uuid};
 
-/// How late the newest image of any node may be, in milliseconds: who is seen to join may
-/// have joined that long ago. While nobody leads the metadata group it is later: what was
-/// decided before is seen when somebody does, so who is seen to join may have joined as soon
-/// as the image changed before.
+/// How late the newest image of any node may be, in milliseconds, as long as somebody leads the
+/// metadata group. While nobody does it is later: what was decided before is seen when somebody
+/// does. But it was decided behind what was seen before it, so who is seen to join may have
+/// joined as much earlier than the image changed the last time.
 const LATE_MS: u64 = 2_000;
 
 /// Since when copies are counted on, in simulated milliseconds, by the newest image.
@@ -64,8 +64,8 @@ impl Membership {
         self.image = Some(Arc::clone(newest));
         let before = std::mem::take(&mut self.since);
         let copies = std::mem::take(&mut self.copies);
-        let late = now.saturating_sub(LATE_MS);
-        let joined_now = self.changed_at.replace(now).unwrap_or(late).min(late);
+        let changed_at = self.changed_at.replace(now).unwrap_or(now);
+        let joined_now = changed_at.saturating_sub(LATE_MS);
         for (at, record) in newest.partitions() {
             let in_sync = u32::try_from(record.isr.len()).unwrap_or(u32::MAX);
             if record.leader.is_some() && in_sync >= record.min_isr {
@@ -302,22 +302,22 @@ mod tests {
         assert_eq!(look(4_000, &[1], &[], old), (None, false));
         assert_eq!(
             look(5_000, &[1, 2], &[], old),
-            (Some((3_000, 1_000)), false)
+            (Some((2_000, 1_000)), false)
         );
         // Dropped with its copy, and the look-alike that gave its copy up, until it joins.
-        assert_eq!(look(6_000, &[1], &[2], old), (Some((3_000, 1_000)), false));
-        assert_eq!(look(7_000, &[1], &[2], new), (Some((3_000, 1_000)), true));
+        assert_eq!(look(6_000, &[1], &[2], old), (Some((2_000, 1_000)), false));
+        assert_eq!(look(7_000, &[1], &[2], new), (Some((2_000, 1_000)), true));
         assert_eq!(
             look(8_000, &[1, 2], &[], new),
-            (Some((6_000, 5_000)), false)
+            (Some((5_000, 4_000)), false)
         );
-        assert_eq!(look(9_000, &[1], &[2], new), (Some((6_000, 5_000)), false));
+        assert_eq!(look(9_000, &[1], &[2], new), (Some((5_000, 4_000)), false));
         // Renewed and back between two looks.
         let back = look(10_000, &[1, 2], &[], old);
-        assert_eq!(back, (Some((8_000, 8_000)), false));
+        assert_eq!(back, (Some((7_000, 7_000)), false));
         assert_eq!(
             look(11_000, &[1, 2], &[], new),
-            (Some((9_000, 9_000)), false)
+            (Some((8_000, 8_000)), false)
         );
     }
 
@@ -336,16 +336,16 @@ mod tests {
         assert_eq!(look(4_000, &[1, 2], &[]), Some(1_000));
         let former = look(5_000, &[1], &[2]);
         assert_eq!(former, Some(1_000), "still known as a former one");
-        assert_eq!(look(6_000, &[1, 2], &[]), Some(4_000));
+        assert_eq!(look(6_000, &[1, 2], &[]), Some(3_000));
         assert_eq!(look(7_000, &[1], &[]), None);
         let unseen = look(8_000, &[1], &[2]);
-        assert_eq!(unseen, Some(6_000), "it joined between two images");
+        assert_eq!(unseen, Some(5_000), "it joined between two images");
         assert_eq!(look(9_000, &[1], &[]), None);
         let late = look(20_000, &[1, 2], &[]);
         assert_eq!(
             late,
-            Some(9_000),
-            "decided before nobody led the metadata group"
+            Some(7_000),
+            "decided when the image was seen that was before it, which is late itself"
         );
     }
 }
