@@ -134,6 +134,14 @@ impl Segment {
         Ok(SegmentHead::decode(&bytes))
     }
 
+    /// A walk over the frames from the first on, to `limit`. If the head is intact the first has
+    /// to name what it says.
+    pub(crate) async fn walk(&self, limit: u64, step: usize) -> io::Result<Walk> {
+        let chain = self.head().await?.map(|head| head.previous);
+        let file = self.file().await?.clone();
+        Ok(Walk::new(file, SEGMENT_HEAD_BYTES, limit, step).after(chain))
+    }
+
     pub(crate) fn index(&self) -> MutexGuard<'_, SegmentIndex> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }

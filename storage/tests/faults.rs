@@ -317,6 +317,51 @@ async fn read_on(storage: &Storage, from: Offset) -> Expect {
     }
 }
 
+/// A disk may put a write where another frame was: it is intact, and a reader that goes on
+/// behind it misses all between.
+#[tokio::test(start_paused = true)]
+async fn a_frame_in_the_place_of_another_is_corrupt_and_nothing_is_passed_over() {
+    const BATCHES: u64 = 6;
+    // To whose place, and whose frame: the first of the segment, one that the index does not
+    // know, forwards and back.
+    for (place, frame) in [(0, 3), (1, 3), (1, 5), (3, 1), (5, 4)] {
+        for is_closed in [false, true] {
+            let disk = disk();
+            let mut storage = open(&disk).await;
+            let (mut log, _) = open_log(&storage).await.unwrap();
+            for _ in 0..BATCHES {
+                append(&*log, FlushMode::Sync).await.unwrap();
+            }
+            durable(&*log).await;
+            if is_closed {
+                storage.shutdown_clean().await.unwrap();
+            }
+            let file = disk.handle(None).open(&segment(), OpenMode::Existing);
+            let (file, at) = (file.await.unwrap(), |n| 64 + n * frame_bytes());
+            let len = usize::try_from(frame_bytes()).unwrap();
+            let displaced = file.read_at(at(frame), len).await.unwrap();
+            file.write_at(at(place), vec![displaced]).await.unwrap();
+            if is_closed {
+                storage = open(&disk).await;
+                (log, _) = open_log(&storage).await.unwrap();
+            }
+            for from in 0..BATCHES {
+                let read = log.read(Offset(3 * from), ALL, 1 << 20).await;
+                let case = format!("{frame} at {place}, read from {from}: {read:?}");
+                match read {
+                    Ok(chunk) if from < place => {
+                        assert_eq!((chunk.base.0, chunk.end.0), (3 * from, 3 * place), "{case}");
+                    }
+                    Err(LogError::Corrupt { near, .. }) => {
+                        assert_eq!((near, from >= place), (Offset(3 * place), true), "{case}");
+                    }
+                    Ok(_) | Err(_) => panic!("{case}"),
+                }
+            }
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_the_write_ahead_log_holds_mends_the_segment() {
     let disk = disk();

@@ -28,7 +28,7 @@ use super::LogError;
 use super::disk::{DiskLog, SegmentEntry};
 use super::read::{BadFrame, WALK_BYTES, corrupt};
 use crate::segment::frame::Frame;
-use crate::segment::{SEGMENT_HEAD_BYTES, Segment, Walk};
+use crate::segment::{Segment, Walk};
 use crate::state::SegmentSummary;
 use latest::Latest;
 use rewrite::Rewrite;
@@ -148,15 +148,8 @@ impl DiskLog {
     }
 
     async fn walk_of(&self, entry: &SegmentEntry) -> Result<Walk, LogError> {
-        let health = &self.shared.health;
-        let file = health.judge_read(entry.segment.file().await, entry.summary.base)?;
-        let limit = entry.summary.bytes;
-        Ok(Walk::new(
-            file.clone(),
-            SEGMENT_HEAD_BYTES,
-            limit,
-            WALK_BYTES,
-        ))
+        let walk = entry.segment.walk(entry.summary.bytes, WALK_BYTES).await;
+        self.shared.health.judge_read(walk, entry.summary.base)
     }
 
     async fn next_batch(
@@ -176,7 +169,7 @@ impl DiskLog {
             let position = walk.position();
             return Err(corrupt(entry, &BadFrame { near, position }));
         };
-        walk.skip(frame.size());
+        walk.pass(&frame);
         Ok(Some((frame, batch)))
     }
 

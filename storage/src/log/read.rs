@@ -1,7 +1,9 @@
 //! Reading: from the cached tail if it is there, else from the segment that holds it.
 //!
-//! A frame read from the disk is checked whole before any of it is served (S-16). The
-//! index only says where to start; if that proves wrong it is rebuilt, and only a bad
+//! A frame read from the disk is checked whole before any of it is served (S-16), and that it
+//! follows the one before it: a write that the disk put elsewhere leaves an intact frame in the
+//! place of another, behind which a reader would go on and miss all between. The index only says
+//! where to start, and what frame begins there; if that proves wrong it is rebuilt, and only a bad
 //! frame found by walking from the segment's own beginning counts as corruption. A cut
 //! that comes between is noticed by the view's edition, and the read begins again.
 
@@ -11,6 +13,7 @@ use super::disk::{DiskLog, SegmentEntry};
 use super::{LogError, ReadChunk};
 use crate::record_time::first_record_at;
 use crate::segment::frame::FRAME_HEAD_BYTES;
+use crate::segment::index::IndexEntry;
 use crate::segment::{SEGMENT_HEAD_BYTES, Walk, Walked};
 
 /// Bytes read at a time when looking for a place.
@@ -123,7 +126,7 @@ impl DiskLog {
             }
             chunk.note(frame.base, frame.end, frame.length as usize);
             chunk.chunks.push(found.bytes.slice(FRAME_HEAD_BYTES..));
-            walk.skip(frame.size());
+            walk.pass(&frame);
             next = match self.next_frame(&mut walk, entry, frame.end).await? {
                 Ok(next) => next,
                 Err(bad) => return Ok(Err(bad)),
@@ -157,40 +160,47 @@ impl DiskLog {
         let hint = {
             let index = entry.segment.index();
             match wanted {
-                Wanted::Offset(offset) => index.position_of(offset),
-                Wanted::Time(time) => index.position_at_time(time),
+                Wanted::Offset(offset) => index.entry_of(offset),
+                Wanted::Time(time) => index.entry_at_time(time),
             }
         };
-        let start = hint.unwrap_or(SEGMENT_HEAD_BYTES);
-        let first = self.walk_to(entry, start, wanted, step).await?;
-        if first.is_ok() || start == SEGMENT_HEAD_BYTES {
-            return Ok(first);
+        if hint.is_some() {
+            let found = self.walk_to(entry, hint, wanted, step).await?;
+            if found.is_ok() {
+                return Ok(found);
+            }
+            // The index may be at fault: it goes, and the frames decide.
+            entry.segment.index().truncate_to(SEGMENT_HEAD_BYTES);
         }
-        // The index may be at fault: it goes, and the frames decide.
-        entry.segment.index().truncate_to(SEGMENT_HEAD_BYTES);
-        self.walk_to(entry, SEGMENT_HEAD_BYTES, wanted, WALK_BYTES)
-            .await
+        self.walk_to(entry, None, wanted, WALK_BYTES).await
     }
 
     async fn walk_to(
         &self,
         entry: &SegmentEntry,
-        start: u64,
+        from: Option<IndexEntry>,
         wanted: Wanted,
         step: usize,
     ) -> Result<Result<(Walk, Option<Walked>), BadFrame>, LogError> {
-        let file = self
-            .shared
-            .health
-            .judge_read(entry.segment.file().await, entry.summary.base)?;
-        let mut walk = Walk::new(file.clone(), start, entry.summary.bytes, step);
-        let mut near = entry.summary.base;
+        let (health, mut near) = (&self.shared.health, entry.summary.base);
+        let limit = entry.summary.bytes;
+        let mut walk = match from {
+            Some(from) => {
+                let file = health.judge_read(entry.segment.file().await, near)?;
+                Walk::new(file.clone(), from.position, limit, step)
+            }
+            None => health.judge_read(entry.segment.walk(limit, step).await, near)?,
+        };
+        let start = walk.position();
         loop {
             let found = match self.next_frame(&mut walk, entry, near).await? {
                 Ok(Some(found)) => found,
                 Ok(None) => return Ok(Ok((walk, None))),
                 Err(bad) => return Ok(Err(bad)),
             };
+            if walk.position() == start && from.is_some_and(|from| from.base != found.frame.base) {
+                return Ok(Err(bad_at(near, start)));
+            }
             let there = match wanted {
                 Wanted::Offset(offset) => found.frame.end > offset,
                 Wanted::Time(time) => match found.frame.batch(&found.bytes) {
@@ -198,19 +208,11 @@ impl DiskLog {
                     None => return Ok(Err(bad_at(near, found.position))),
                 },
             };
-            // An index that points behind what is wanted is as wrong as any.
-            let behind = match wanted {
-                Wanted::Offset(offset) => found.frame.base > offset,
-                Wanted::Time(_) => false,
-            };
-            if behind && walk.position() == start && start > SEGMENT_HEAD_BYTES {
-                return Ok(Err(bad_at(near, start)));
-            }
             if there {
                 return Ok(Ok((walk, Some(found))));
             }
             near = found.frame.end;
-            walk.skip(found.frame.size());
+            walk.pass(&found.frame);
         }
     }
 
@@ -224,12 +226,12 @@ impl DiskLog {
         if from >= entry.summary.bytes {
             return Ok(());
         }
-        let file = self
-            .shared
-            .health
-            .judge_read(entry.segment.file().await, entry.summary.base)?;
-        let mut walk = Walk::new(file.clone(), from, entry.summary.bytes, WALK_BYTES);
-        let near = entry.summary.base;
+        let (health, near) = (&self.shared.health, entry.summary.base);
+        let walk = entry.segment.walk(entry.summary.bytes, WALK_BYTES).await;
+        let mut walk = health.judge_read(walk, near)?;
+        if from > walk.position() {
+            walk.seek(from);
+        }
         while let Some(found) = self.shared.health.judge_read(walk.here().await, near)? {
             // A bad frame ends it; whoever reads there will find out.
             let Some(batch) = found.frame.batch(&found.bytes) else {
@@ -241,7 +243,7 @@ impl DiskLog {
                 .segment
                 .index()
                 .on_frame(found.frame.base, found.position, size, newest);
-            walk.skip(found.frame.size());
+            walk.pass(&found.frame);
         }
         Ok(())
     }
@@ -296,7 +298,7 @@ impl DiskLog {
                 if let Some(hit) = first_record_at(&batch, timestamp, start)? {
                     return Ok(Ok(Some(hit).filter(|(at, _)| *at < below)));
                 }
-                walk.skip(frame.size());
+                walk.pass(&frame);
                 next = match self.next_frame(&mut walk, entry, frame.end).await? {
                     Ok(next) => next,
                     Err(bad) => return Ok(Err((entry.clone(), bad))),

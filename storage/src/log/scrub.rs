@@ -79,7 +79,7 @@ impl DiskLog {
             if bytes >= STEP_BYTES {
                 return Ok((next, bytes));
             }
-            walk.skip(here.frame.size());
+            walk.pass(&here.frame);
             found = self
                 .next_frame(&mut walk, entry, next)
                 .await?

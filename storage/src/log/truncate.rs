@@ -424,7 +424,7 @@ impl DiskLog {
                 .summary
                 .on_frame(frame.end, size, newest_in(&batch), at);
             place.chain = frame.crc;
-            walk.skip(frame.size());
+            walk.pass(&frame);
         }
         // The cut lies exactly at the segment's end: it stays whole, and written to.
         Ok(place.summary.end >= to)

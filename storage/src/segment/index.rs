@@ -69,22 +69,22 @@ impl SegmentIndex {
 
     /// Where to start walking to find the frame that holds `offset`.
     #[must_use]
-    pub fn position_of(&self, offset: Offset) -> Option<u64> {
+    pub fn entry_of(&self, offset: Offset) -> Option<IndexEntry> {
         let after = self.entries.partition_point(|entry| entry.base <= offset);
-        self.entries.get(after.checked_sub(1)?).map(|e| e.position)
+        self.entries.get(after.checked_sub(1)?).copied()
     }
 
     /// Where to start walking to find the first frame that reaches `timestamp`; `None`
     /// if what it covers holds none.
     #[must_use]
-    pub fn position_at_time(&self, timestamp: Timestamp) -> Option<u64> {
+    pub fn entry_at_time(&self, timestamp: Timestamp) -> Option<IndexEntry> {
         if self.newest < timestamp {
             return None;
         }
         let after = self
             .entries
             .partition_point(|entry| entry.newest_before < timestamp);
-        self.entries.get(after.checked_sub(1)?).map(|e| e.position)
+        self.entries.get(after.checked_sub(1)?).copied()
     }
 
     /// Forgets what lies at or above `position`. The maximum may then be too high, which
@@ -117,16 +117,17 @@ mod tests {
         }
         assert_eq!(index.entries.len(), 15);
         for frame in 0..100u64 {
-            let position = index.position_of(Offset(frame * 5 + 4)).unwrap();
+            let IndexEntry { base, position, .. } = index.entry_of(Offset(frame * 5 + 4)).unwrap();
             let frame_position = 64 + frame * 10_000;
             assert!(position <= frame_position, "{frame}");
+            assert_eq!(64 + base.0 / 5 * 10_000, position);
             assert!(frame_position - position <= INDEX_INTERVAL_BYTES + 10_000);
             let time = Timestamp(i64::try_from(frame).unwrap() * 10);
-            assert!(index.position_at_time(time).unwrap() <= frame_position);
+            assert!(index.entry_at_time(time).unwrap().position <= frame_position);
         }
-        assert_eq!(index.position_at_time(Timestamp(991)), None);
+        assert_eq!(index.entry_at_time(Timestamp(991)), None);
         index.truncate_to(64 + 50 * 10_000);
         assert_eq!(index.covered_to(), 64 + 50 * 10_000);
-        assert!(index.position_of(Offset(499)).unwrap() < 64 + 50 * 10_000);
+        assert!(index.entry_of(Offset(499)).unwrap().position < 64 + 50 * 10_000);
     }
 }

@@ -1,4 +1,7 @@
 //! Walks the frames of a segment file, reading it in large pieces.
+//!
+//! Each frame names the one before it. A disk may put a write where it does not belong, and a
+//! frame so displaced is intact: only that chain tells it from the one that was there.
 
 use std::io;
 use std::sync::Arc;
@@ -18,6 +21,9 @@ pub(crate) struct Walk {
     step: usize,
     /// No byte at or beyond this position is read.
     limit: u64,
+    /// Checksum of the frame before the position, which the one there must name; `None` if that
+    /// is not known.
+    chain: Option<u32>,
 }
 
 /// What is at the walk's position.
@@ -37,7 +43,14 @@ impl Walk {
             window: Bytes::new(),
             step: step.max(FRAME_PROBE_BYTES),
             limit,
+            chain: None,
         }
+    }
+
+    /// The frame at the position must name `chain` as its predecessor's checksum, if that is
+    /// known.
+    pub(crate) fn after(self, chain: Option<u32>) -> Walk {
+        Walk { chain, ..self }
     }
 
     pub(crate) fn file(&self) -> Arc<dyn DiskFile> {
@@ -48,7 +61,7 @@ impl Walk {
         self.position
     }
 
-    /// Moves to `position`.
+    /// Moves to `position`, whatever is before it.
     pub(crate) fn seek(&mut self, position: u64) {
         let inside = position
             .checked_sub(self.position)
@@ -56,6 +69,7 @@ impl Walk {
             .filter(|ahead| *ahead <= self.window.len());
         self.window = inside.map_or_else(Bytes::new, |ahead| self.window.slice(ahead..));
         self.position = position;
+        self.chain = None;
     }
 
     /// The intact frame at the position, head only: the batch is not read for it.
@@ -64,11 +78,15 @@ impl Walk {
         Ok(Frame::probe(&self.window))
     }
 
-    /// The frame at the position, whole, if its head is intact and all of it is there.
+    /// The frame at the position, whole, if its head is intact, all of it is there, and it
+    /// follows the one that was passed.
     pub(crate) async fn here(&mut self) -> io::Result<Option<Walked>> {
         let Some(frame) = self.probe().await? else {
             return Ok(None);
         };
+        if self.chain.is_some_and(|chain| chain != frame.previous) {
+            return Ok(None);
+        }
         self.fill(frame.size()).await?;
         if self.window.len() < frame.size() {
             return Ok(None);
@@ -80,9 +98,15 @@ impl Walk {
         }))
     }
 
-    /// Moves behind a frame of `size` bytes.
+    /// Moves `size` bytes on, whatever they are.
     pub(crate) fn skip(&mut self, size: usize) {
         self.seek(self.position + size as u64);
+    }
+
+    /// Moves behind `frame`, which is at the position.
+    pub(crate) fn pass(&mut self, frame: &Frame) {
+        self.skip(frame.size());
+        self.chain = Some(frame.crc);
     }
 
     /// The next intact frame head at or behind the position, at whatever byte it begins;
