@@ -191,15 +191,16 @@ impl DiskLog {
             }
             None => health.judge_read(entry.segment.walk(limit, step).await, near)?,
         };
-        let start = walk.position();
         loop {
             let found = match self.next_frame(&mut walk, entry, near).await? {
                 Ok(Some(found)) => found,
                 Ok(None) => return Ok(Ok((walk, None))),
                 Err(bad) => return Ok(Err(bad)),
             };
-            if walk.position() == start && from.is_some_and(|from| from.base != found.frame.base) {
-                return Ok(Err(bad_at(near, start)));
+            let is_other =
+                |from: IndexEntry| from.position == found.position && from.base != found.frame.base;
+            if from.is_some_and(is_other) {
+                return Ok(Err(bad_at(near, found.position)));
             }
             let there = match wanted {
                 Wanted::Offset(offset) => found.frame.end > offset,
@@ -227,12 +228,14 @@ impl DiskLog {
             return Ok(());
         }
         let (health, near) = (&self.shared.health, entry.summary.base);
-        let walk = entry.segment.walk(entry.summary.bytes, WALK_BYTES).await;
-        let mut walk = health.judge_read(walk, near)?;
-        if from > walk.position() {
-            walk.seek(from);
-        }
-        while let Some(found) = self.shared.health.judge_read(walk.here().await, near)? {
+        let limit = entry.summary.bytes;
+        let mut walk = if from == SEGMENT_HEAD_BYTES {
+            health.judge_read(entry.segment.walk(limit, WALK_BYTES).await, near)?
+        } else {
+            let file = health.judge_read(entry.segment.file().await, near)?;
+            Walk::new(file.clone(), from, limit, WALK_BYTES)
+        };
+        while let Some(found) = health.judge_read(walk.here().await, near)? {
             // A bad frame ends it; whoever reads there will find out.
             let Some(batch) = found.frame.batch(&found.bytes) else {
                 break;
