@@ -13,6 +13,7 @@ use crate::inbox::Inbox;
 use crate::options::ReplicationOptions;
 use crate::partition::PartitionHandle;
 use crate::stream::uplink::Uplink;
+use crate::stream::window::CatchUpWindow;
 
 /// Shared by everything on a node.
 pub(crate) struct Node {
@@ -23,6 +24,7 @@ pub(crate) struct Node {
     pub(crate) options: ReplicationOptions,
     pub(crate) entropy: Entropy,
     pub(crate) catch_up_budget: Arc<Semaphore>,
+    catch_up_windows: Mutex<BTreeMap<NodeId, Arc<CatchUpWindow>>>,
     pub(crate) partitions: RwLock<BTreeMap<TopicPartition, PartitionHandle>>,
     uplinks: Mutex<BTreeMap<(NodeId, u32), Arc<Uplink>>>,
     /// Until when this node may act as leader without asking anybody.
@@ -49,6 +51,7 @@ impl Node {
             agreement,
             options,
             catch_up_budget: Arc::new(Semaphore::new(options.catch_up_reads_max.max(1))),
+            catch_up_windows: Mutex::default(),
             partitions: RwLock::default(),
             uplinks: Mutex::default(),
             lease: AtomicU64::new(u64::MAX),
@@ -83,6 +86,23 @@ impl Node {
             .entry((leader, shard))
             .or_insert_with(|| Arc::new(Uplink::new(leader)));
         Arc::clone(uplink)
+    }
+
+    /// What `follower` catches up with from here, over all of its streams.
+    pub(crate) fn catch_up_window(&self, follower: NodeId) -> Arc<CatchUpWindow> {
+        let options = &self.options;
+        let mut windows = self
+            .catch_up_windows
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let window = windows.entry(follower).or_insert_with(|| {
+            Arc::new(CatchUpWindow::new(
+                options.catch_up_window_bytes,
+                options.catch_up_read_bytes,
+                options.catch_up_delay,
+            ))
+        });
+        Arc::clone(window)
     }
 
     pub(crate) fn set_lease(&self, until: Monotonic) {

@@ -26,8 +26,8 @@ pub struct ReplicationOptions {
     pub frame_bytes_max: usize,
     /// Bytes read from the disk at once for a follower that is behind. Default 1 MiB.
     pub catch_up_read_bytes: usize,
-    /// Bytes so read, of all partitions of one stream together, that the follower has not on its
-    /// disk yet, at most. Default 2 MiB, at least 1.
+    /// Bytes so read, of all partitions of one follower together, that it has not on its disk
+    /// yet, at most. Default 8 MiB, at least 1.
     pub catch_up_window_bytes: usize,
     /// How long they may wait on that way for one another, as what is appended now waits for
     /// them: there are fewer of them if they wait longer. Default 2 ms.
@@ -56,7 +56,7 @@ impl Default for ReplicationOptions {
             window_bytes: 8 * 1024 * 1024,
             frame_bytes_max: 1024 * 1024,
             catch_up_read_bytes: 1024 * 1024,
-            catch_up_window_bytes: 2 * 1024 * 1024,
+            catch_up_window_bytes: 8 * 1024 * 1024,
             catch_up_delay: Duration::from_millis(2),
             catch_up_reads_max: 4,
             connect_deadline: Duration::from_secs(3),

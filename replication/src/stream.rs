@@ -14,6 +14,7 @@ pub(crate) mod outlet;
 mod pace;
 pub(crate) mod serve;
 pub(crate) mod uplink;
+pub(crate) mod window;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};

@@ -228,8 +228,8 @@ section! {
         streams_per_peer: u32 = "4", bounds "1 to 64", change "upwards on nodes with many cores";
         /// Bytes on their way to one follower of one partition.
         window_bytes: ByteSize = "8MiB", bounds "64KiB to 1GiB", change "to bandwidth times round trip on long links";
-        /// Bytes on their way from a leader's disk to a follower's, of one stream, at most.
-        catch_up_window_bytes: ByteSize = "2MiB", bounds "64KiB to 1GiB", change "upwards to catch up faster where an fsync takes long";
+        /// Bytes on their way from a leader's disk to a follower's, of all partitions of one follower together, at most.
+        catch_up_window_bytes: ByteSize = "8MiB", bounds "64KiB to 1GiB", change "upwards to catch up faster where an fsync takes long";
         /// How long these may wait on that way for one another: what is appended now waits with
         /// them. If they wait longer, there are fewer of them.
         catch_up_delay: Duration = "2ms", bounds "1ms to 1m", change "downwards for steadier latencies while a follower catches up, upwards where it catches up too slowly";

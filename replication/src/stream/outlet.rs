@@ -7,9 +7,9 @@
 //!
 //! Bounded: queued and unclaimed bytes of a cursor together stay within its window, but
 //! for one batch; what does not fit is not queued at all and read from the log later.
-//! What was read so, by all cursors of the stream together, counts until the follower has
-//! it on its disk, since what is appended now stands behind it in one write-ahead log there;
-//! `pace.rs` says how much it may be.
+//! What was read so counts until the follower has it on its disk, since what is appended now
+//! stands behind it in one write-ahead log there; `window.rs` says how much it may be, of all
+//! streams to the follower together.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,7 +21,7 @@ use weir_base::image::FlushMode;
 use weir_base::{LeaderEpoch, Monotonic, Offset, RecordBatch, TopicPartition};
 use weir_storage::{PartitionLog, ReadChunk};
 
-use super::pace::Pace;
+use super::window::{CatchUpWindow, Member};
 use super::{ToFollower, encode_to_follower};
 use crate::core::effect::{Answer, DataHeader, Progress, Session};
 use crate::inbox::Inbox;
@@ -65,6 +65,13 @@ impl Piece {
     }
 }
 
+/// A session that holds up others is over if nothing is heard of it for so long: its replica
+/// may have failed, and then nobody will ever say that what was sent is on the disk.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// How often it is looked at how catching up goes.
+pub(crate) const LOOK_BACK_EVERY: Duration = Duration::from_secs(1);
+
 /// Where a partition stands, as its frames tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Standing {
@@ -102,6 +109,8 @@ struct Cursor {
     fetched_bytes: usize,
     /// Bytes reserved for that read; zero if there is none.
     reading: usize,
+    /// When the follower last said where it stands, or was first sent what it is behind with.
+    heard: Monotonic,
     /// In `State::ready`,
     is_listed: bool,
     /// ... and in `State::waiting`.
@@ -114,10 +123,9 @@ struct State {
     ready: VecDeque<TopicPartition>,
     /// Those behind, which wait for a read, in turn.
     waiting: VecDeque<TopicPartition>,
-    /// The cursors' fetched bytes.
-    fetched_bytes: usize,
-    /// How many these may be.
-    pace: Pace,
+    /// Whether the stream has a place in its window's line.
+    is_in_line: bool,
+    looked_back: Monotonic,
     answers: VecDeque<ToFollower>,
     is_closed: bool,
 }
@@ -125,21 +133,17 @@ struct State {
 /// The sending side of one stream.
 pub(crate) struct Outlet {
     state: Mutex<State>,
-    pub(crate) wake: Notify,
+    pub(crate) wake: Arc<Notify>,
+    window: Arc<CatchUpWindow>,
+    member: Member,
     limits: Limits,
 }
 
-/// Bounds of one stream, in bytes but for one.
+/// Bounds of one stream, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     /// Of one cursor: queued and unclaimed.
     pub(crate) window: usize,
-    /// Of all cursors: read from the log, and not on the follower's disk.
-    pub(crate) catch_up: usize,
-    /// How long these may wait; fewer are under way if they would wait longer.
-    pub(crate) catch_up_delay: Duration,
-    /// Of one read.
-    pub(crate) read: usize,
     /// Of one frame.
     pub(crate) frame: usize,
 }
@@ -166,18 +170,22 @@ pub(crate) struct Behind {
 }
 
 impl Outlet {
-    pub(crate) fn new(limits: Limits) -> Outlet {
+    /// A stream that shares `window` with all others to its follower.
+    pub(crate) fn new(limits: Limits, window: Arc<CatchUpWindow>) -> Outlet {
+        let wake = Arc::new(Notify::new());
         Outlet {
+            member: window.join(Arc::clone(&wake)),
             state: Mutex::new(State {
                 cursors: BTreeMap::new(),
                 ready: VecDeque::new(),
                 waiting: VecDeque::new(),
-                fetched_bytes: 0,
-                pace: Pace::new(limits.catch_up, limits.catch_up_delay),
+                is_in_line: false,
+                looked_back: Monotonic::default(),
                 answers: VecDeque::new(),
                 is_closed: false,
             }),
-            wake: Notify::new(),
+            wake,
+            window,
             limits,
         }
     }
@@ -187,28 +195,20 @@ impl Outlet {
     }
 
     /// Changes a session's cursor and gives it a turn.
-    fn with(
-        &self,
-        at: TopicPartition,
-        session: Session,
-        change: impl FnOnce(&mut Cursor, &mut Pace),
-    ) {
+    fn with(&self, at: TopicPartition, session: Session, change: impl FnOnce(&mut Cursor)) {
         let mut state = self.state();
-        let State {
-            cursors,
-            fetched_bytes,
-            pace,
-            ..
-        } = &mut *state;
-        let Some(cursor) = cursors.get_mut(&at) else {
+        let Some(cursor) = state.cursors.get_mut(&at) else {
             return;
         };
         if cursor.session != session {
             return;
         }
         let before = cursor.fetched_bytes;
-        change(cursor, pace);
-        *fetched_bytes = *fetched_bytes - before + cursor.fetched_bytes;
+        change(cursor);
+        let after = cursor.fetched_bytes;
+        if after != before {
+            self.window.change(self.member, before, after);
+        }
         state.list(at);
         drop(state);
         self.wake.notify_one();
@@ -239,6 +239,7 @@ impl Outlet {
             fetched: VecDeque::new(),
             fetched_bytes: 0,
             reading: 0,
+            heard: Monotonic::default(),
             is_listed: false,
             is_waiting: false,
         };
@@ -247,19 +248,27 @@ impl Outlet {
             if state.is_closed {
                 return;
             }
-            state.remove(at);
+            self.remove(&mut state, at);
             state.cursors.insert(at, cursor);
         }
-        self.with(at, session, |_, _| {});
+        self.with(at, session, |_| {});
     }
 
     /// Stops sending a partition.
     pub(crate) fn stop(&self, at: TopicPartition, session: Session) {
         let mut state = self.state();
         if state.cursors.get(&at).is_some_and(|c| c.session == session) {
-            state.remove(at);
+            self.remove(&mut state, at);
             drop(state);
             self.wake.notify_one();
+        }
+    }
+
+    fn remove(&self, state: &mut State, at: TopicPartition) {
+        state.ready.retain(|listed| *listed != at);
+        state.waiting.retain(|listed| *listed != at);
+        if let Some(cursor) = state.cursors.remove(&at) {
+            self.window.change(self.member, cursor.fetched_bytes, 0);
         }
     }
 
@@ -272,7 +281,7 @@ impl Outlet {
         piece: Option<&Piece>,
     ) {
         let window = self.limits.window;
-        self.with(at, session, |cursor, _| {
+        self.with(at, session, |cursor| {
             cursor.standing = standing;
             if let Some(piece) = piece.filter(|piece| piece.base == cursor.next) {
                 let used = cursor.queued_bytes + cursor.unclaimed_bytes;
@@ -286,7 +295,8 @@ impl Outlet {
     /// The follower claims everything below its end: its window opens. Below the durable
     /// end it is on its disk, and makes room for more that is to be caught up with.
     pub(crate) fn on_progress(&self, at: TopicPartition, progress: &Progress, now: Monotonic) {
-        self.with(at, progress.session, |cursor, pace| {
+        self.with(at, progress.session, |cursor| {
+            cursor.heard = now;
             let claimed = |(end, _): &(Offset, usize)| *end <= progress.end;
             for (_, bytes) in passed(&mut cursor.unclaimed, claimed) {
                 cursor.unclaimed_bytes -= bytes;
@@ -299,11 +309,44 @@ impl Outlet {
             cursor.fetched_bytes -= bytes;
             match (since, cursor.standing.flush) {
                 (None, _) => {}
-                (Some(since), FlushMode::Sync) => pace.on_stored(now, since, bytes),
-                (Some(_), FlushMode::Async) => pace.grow(bytes),
+                (Some(since), FlushMode::Sync) => self.window.on_stored(now, since, bytes),
+                (Some(_), FlushMode::Async) => self.window.grow(bytes),
             }
         });
-        self.state().look_back(now);
+        self.look_back(now);
+    }
+
+    /// Now and then, tells the window how much is left, and ends sessions that hold it up and
+    /// are silent.
+    pub(crate) fn look_back(&self, now: Monotonic) {
+        let (mut left, mut silent) = (0, vec![]);
+        let mut state = self.state();
+        if now.since(state.looked_back) < LOOK_BACK_EVERY {
+            return;
+        }
+        state.looked_back = now;
+        for (at, cursor) in &state.cursors {
+            left += cursor.standing.end.0.saturating_sub(cursor.next.0);
+            if !cursor.fetched.is_empty() && now.since(cursor.heard) > SILENCE_MAX {
+                silent.push((*at, cursor.leader_epoch, cursor.session));
+            }
+        }
+        drop(state);
+        for (at, epoch, session) in silent {
+            self.refuse(at, epoch, session);
+        }
+        self.window.look_back(self.member, now, left);
+    }
+
+    /// Ends a session: the follower opens another.
+    fn refuse(&self, at: TopicPartition, epoch: LeaderEpoch, session: Session) {
+        self.stop(at, session);
+        self.answer(at, epoch, session, Answer::Refused);
+    }
+
+    /// Whether something that was read is not on the follower's disk, or waits to be read.
+    pub(crate) fn is_catching_up(&self) -> bool {
+        self.state().is_in_line || self.window.holds(self.member)
     }
 
     /// What a read for a cursor found. One that leads nowhere ends the session: asked
@@ -316,9 +359,12 @@ impl Outlet {
         now: Monotonic,
     ) {
         let mut stuck = None;
-        self.with(at, session, |cursor, _| {
+        self.with(at, session, |cursor| {
             cursor.fetched_bytes -= std::mem::take(&mut cursor.reading);
             if chunk.bytes > 0 && chunk.base == cursor.next {
+                if cursor.fetched.is_empty() {
+                    cursor.heard = now;
+                }
                 cursor.fetched.push_back(Fetched {
                     end: chunk.end,
                     bytes: chunk.bytes,
@@ -336,8 +382,7 @@ impl Outlet {
             }
         });
         if let Some(epoch) = stuck {
-            self.stop(at, session);
-            self.answer(at, epoch, session, Answer::Refused);
+            self.refuse(at, epoch, session);
         }
     }
 
@@ -373,10 +418,33 @@ impl Outlet {
             state.answers.clear();
             state.ready.clear();
             state.waiting.clear();
-            state.fetched_bytes = 0;
             std::mem::take(&mut state.cursors)
         };
+        self.window.leave(self.member);
         drop(cursors);
+    }
+
+    /// The read whose turn it is, if there is room for it.
+    fn next_read(&self, state: &mut State) -> Option<Behind> {
+        while let Some(&at) = state.waiting.front() {
+            let cursor = state.cursors.get_mut(&at);
+            if let Some(cursor) = cursor.filter(|c| c.is_behind(self.limits.window)) {
+                let bytes = self.window.take(self.member);
+                state.is_in_line = bytes.is_none();
+                cursor.is_waiting = bytes.is_none();
+                let behind = cursor.read(at, bytes?);
+                state.waiting.pop_front();
+                return Some(behind);
+            }
+            state.waiting.pop_front();
+            if let Some(cursor) = state.cursors.get_mut(&at) {
+                cursor.is_waiting = false;
+            }
+        }
+        if std::mem::take(&mut state.is_in_line) {
+            self.window.pass(self.member);
+        }
+        None
     }
 
     /// The writer's next step.
@@ -387,7 +455,7 @@ impl Outlet {
         }
         loop {
             // Reads first: they run beside what is sent, and are few.
-            if let Some(behind) = state.next_read(self.limits) {
+            if let Some(behind) = self.next_read(&mut state) {
                 return Next::Read(behind);
             }
             let Some(at) = state.ready.pop_front() else {
@@ -419,40 +487,6 @@ impl Outlet {
 }
 
 impl State {
-    fn remove(&mut self, at: TopicPartition) {
-        self.ready.retain(|listed| *listed != at);
-        self.waiting.retain(|listed| *listed != at);
-        if let Some(cursor) = self.cursors.remove(&at) {
-            self.fetched_bytes -= cursor.fetched_bytes;
-        }
-    }
-
-    /// The read whose turn it is, if there is room for it.
-    fn next_read(&mut self, limits: Limits) -> Option<Behind> {
-        let bytes = self.pace.read_bytes(limits.read);
-        while self.fetched_bytes == 0 || self.fetched_bytes + bytes <= self.pace.window() {
-            let at = self.waiting.pop_front()?;
-            let Some(cursor) = self.cursors.get_mut(&at) else {
-                continue;
-            };
-            cursor.is_waiting = false;
-            if cursor.is_behind(limits.window) {
-                self.fetched_bytes += bytes;
-                return Some(cursor.read(at, bytes));
-            }
-        }
-        None
-    }
-
-    /// Now and then, whether catching up gets anywhere.
-    fn look_back(&mut self, now: Monotonic) {
-        if self.pace.is_due(now) {
-            let left = |cursor: &Cursor| cursor.standing.end.0.saturating_sub(cursor.next.0);
-            let left = self.cursors.values().map(left).sum();
-            self.pace.on_period(now, left);
-        }
-    }
-
     /// Gives a cursor a turn.
     fn list(&mut self, at: TopicPartition) {
         if let Some(cursor) = self.cursors.get_mut(&at)
@@ -532,6 +566,8 @@ impl Cursor {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use weir_base::Uuid;
     use weir_storage::MemLog;
 
@@ -552,14 +588,18 @@ mod tests {
 
     /// An outlet for which two reads may be on their way, and `partitions` that are behind.
     fn outlet(partitions: u32) -> Outlet {
-        let outlet = Outlet::new(Limits {
+        let window = CatchUpWindow::new(2 * READ, READ, Duration::from_millis(10));
+        outlet_over(&Arc::new(window), 0..partitions)
+    }
+
+    /// One of several that share a window.
+    fn outlet_over(window: &Arc<CatchUpWindow>, partitions: Range<u32>) -> Outlet {
+        let limits = Limits {
             window: 10 * READ,
-            catch_up: 2 * READ,
-            catch_up_delay: Duration::from_millis(10),
-            read: READ,
             frame: READ,
-        });
-        for index in 0..partitions {
+        };
+        let outlet = Outlet::new(limits, Arc::clone(window));
+        for index in partitions {
             let standing = Standing {
                 high_watermark: Offset(0),
                 log_start: Offset(0),
@@ -724,5 +764,69 @@ mod tests {
         assert_eq!(serve(&outlet), [0, 1]);
         outlet.stop(at(0), session());
         assert_eq!(serve(&outlet), [2]);
+    }
+
+    #[test]
+    fn streams_to_one_follower_share_what_it_catches_up_with_and_take_turns() {
+        let window = Arc::new(CatchUpWindow::new(
+            2 * READ,
+            READ,
+            Duration::from_millis(10),
+        ));
+        let [one, two] = [outlet_over(&window, 0..3), outlet_over(&window, 3..5)];
+        assert_eq!(serve(&one), [0, 1]);
+        assert_eq!(serve(&two), [], "no room is left");
+        progress(&one, 0, 10, 10);
+        assert_eq!(serve(&two), [], "the other was first in line");
+        assert_eq!(serve(&one), [2]);
+        progress(&one, 1, 10, 10);
+        assert_eq!(serve(&one), [], "now it is the other's turn");
+        assert_eq!(serve(&two), [3]);
+        assert_eq!(serve(&one), []);
+        two.close();
+        assert_eq!(serve(&one), [0], "what a stream had is void when it ends");
+    }
+
+    #[test]
+    fn who_has_nothing_to_read_any_more_lets_the_next_one_pass() {
+        let window = Arc::new(CatchUpWindow::new(
+            2 * READ,
+            READ,
+            Duration::from_millis(10),
+        ));
+        let outlets = [0..2, 2..3, 3..4].map(|range| outlet_over(&window, range));
+        assert_eq!(serve(&outlets[0]), [0, 1]);
+        assert_eq!(serve(&outlets[1]), []);
+        assert_eq!(serve(&outlets[2]), []);
+        progress(&outlets[0], 0, 10, 10);
+        assert_eq!(serve(&outlets[0]), [0]);
+        outlets[1].stop(at(2), session());
+        progress(&outlets[0], 1, 10, 10);
+        assert_eq!(serve(&outlets[2]), [], "it is not told yet");
+        assert_eq!(serve(&outlets[1]), []);
+        assert_eq!(serve(&outlets[2]), [3]);
+    }
+
+    #[test]
+    fn a_silent_session_that_holds_up_others_is_over() {
+        let outlet = outlet(3);
+        assert_eq!(serve(&outlet), [0, 1]);
+        outlet.look_back(NOW + SILENCE_MAX);
+        assert_eq!(serve(&outlet), [], "not yet");
+        let late = NOW + SILENCE_MAX + Duration::from_secs(2);
+        let progress = Progress {
+            leader_epoch: EPOCH,
+            session: session(),
+            end: Offset(10),
+            durable_end: Offset(0),
+        };
+        outlet.on_progress(at(1), &progress, late.before(Duration::from_secs(1)));
+        outlet.look_back(late);
+        let Next::Frame(answer) = outlet.next() else {
+            panic!("no answer");
+        };
+        let refused = ToFollower::Answer(at(0), EPOCH, session(), Answer::Refused);
+        assert_eq!(answer, [encode_to_follower(&refused)]);
+        assert_eq!(serve(&outlet), [2], "who is heard keeps what it has");
     }
 }

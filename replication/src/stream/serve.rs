@@ -6,7 +6,7 @@ use std::sync::Arc;
 use weir_base::NodeId;
 use weir_peer::{FrameSink, FrameSource, FrameStream};
 
-use super::outlet::{Limits, Next, Outlet};
+use super::outlet::{LOOK_BACK_EVERY, Limits, Next, Outlet};
 use super::{ToLeader, decode_to_leader};
 use crate::catch_up;
 use crate::core::effect::Answer;
@@ -19,13 +19,11 @@ pub(crate) async fn serve(node: Arc<Node>, from: NodeId, stream: FrameStream) {
         mut source,
     } = stream;
     let options = &node.options;
-    let outlet = Arc::new(Outlet::new(Limits {
+    let limits = Limits {
         window: options.window_bytes,
-        catch_up: options.catch_up_window_bytes,
-        catch_up_delay: options.catch_up_delay,
-        read: options.catch_up_read_bytes,
         frame: options.frame_bytes_max,
-    }));
+    };
+    let outlet = Arc::new(Outlet::new(limits, node.catch_up_window(from)));
     tokio::select! {
         biased;
         () = node.closed() => {}
@@ -59,6 +57,8 @@ async fn listen(node: &Node, from: NodeId, outlet: &Arc<Outlet>, source: &mut dy
 }
 
 async fn speak(node: &Node, outlet: &Arc<Outlet>, sink: &mut dyn FrameSink) {
+    let clock = &node.env.clock;
+    let mut look_back = clock.sleep_until(clock.now() + LOOK_BACK_EVERY);
     loop {
         match outlet.next() {
             Next::Frame(chunks) => {
@@ -69,7 +69,14 @@ async fn speak(node: &Node, outlet: &Arc<Outlet>, sink: &mut dyn FrameSink) {
             Next::Read(behind) => {
                 catch_up::start(&node.env, &node.catch_up_budget, Arc::clone(outlet), behind)
             }
-            Next::Nothing => outlet.wake.notified().await,
+            Next::Nothing => tokio::select! {
+                biased;
+                () = outlet.wake.notified() => {}
+                () = &mut look_back, if outlet.is_catching_up() => {
+                    outlet.look_back(clock.now());
+                    look_back = clock.sleep_until(clock.now() + LOOK_BACK_EVERY);
+                }
+            },
         }
     }
 }
