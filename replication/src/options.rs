@@ -30,7 +30,7 @@ pub struct ReplicationOptions {
     /// yet, at most. Default 8 MiB, at least 1.
     pub catch_up_window_bytes: usize,
     /// How long they may wait on that way for one another, as what is appended now waits for
-    /// them: there are fewer of them if they wait longer. Default 2 ms.
+    /// them: there are fewer of them if they wait longer. Default 1 ms.
     pub catch_up_delay: Duration,
     /// Such reads at the same time on this node: bounds what catching up takes from the
     /// disk and from memory. Default 4, at least 1.
@@ -57,7 +57,7 @@ impl Default for ReplicationOptions {
             frame_bytes_max: 1024 * 1024,
             catch_up_read_bytes: 1024 * 1024,
             catch_up_window_bytes: 8 * 1024 * 1024,
-            catch_up_delay: Duration::from_millis(2),
+            catch_up_delay: Duration::from_millis(1),
             catch_up_reads_max: 4,
             connect_deadline: Duration::from_secs(3),
             reconnect_backoff: Duration::from_millis(20),

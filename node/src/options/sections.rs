@@ -232,7 +232,7 @@ section! {
         catch_up_window_bytes: ByteSize = "8MiB", bounds "64KiB to 1GiB", change "upwards to catch up faster where an fsync takes long";
         /// How long these may wait on that way for one another: what is appended now waits with
         /// them. If they wait longer, there are fewer of them.
-        catch_up_delay: Duration = "2ms", bounds "1ms to 1m", change "downwards for steadier latencies while a follower catches up, upwards where it catches up too slowly";
+        catch_up_delay: Duration = "1ms", bounds "1ms to 1m", change "upwards where a follower catches up too slowly";
         /// Followers that may be fed from disk at once.
         catch_up_reads_max: u32 = "4", bounds "1 to 1024", change "to trade catching up against foreground latency";
     }

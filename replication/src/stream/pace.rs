@@ -1,4 +1,4 @@
-//! How much one stream catches up with at once: what the follower's disk takes without
+//! How much a follower catches up with at once from one leader: what the follower's disk takes without
 //! making others wait.
 //!
 //! What is appended now goes the same way as what is caught up with, and waits for all of
@@ -30,7 +30,7 @@ const PERIOD: Duration = Duration::from_secs(5);
 /// What is left must shrink by this share in a period.
 const SHRINKS_BY: u64 = 64;
 
-/// The window of one stream.
+/// The window of one leader's streams to a follower.
 #[derive(Debug)]
 pub(crate) struct Pace {
     /// Bytes it may grow to.
@@ -123,11 +123,11 @@ mod tests {
 
     const MIB: usize = 1024 * 1024;
     const LIMIT: usize = 2 * MIB;
-    const DELAY: Duration = Duration::from_millis(2);
+    const DELAY: Duration = Duration::from_millis(1);
 
-    /// What is on its way to the disk: of a stream, or appended now.
+    /// What is on its way to the disk: from a leader's log, or appended now.
     struct Chunk {
-        stream: Option<usize>,
+        leader: Option<usize>,
         since: Monotonic,
         bytes: usize,
     }
@@ -162,7 +162,7 @@ mod tests {
         }
     }
 
-    /// What became of some streams over one disk.
+    /// What became of some leaders' windows over one disk.
     #[derive(Debug)]
     struct Seen {
         mib_per_second: usize,
@@ -177,21 +177,21 @@ mod tests {
     }
 
     /// Catches up over `disk` for 10 s, while every `every` a few bytes are appended, too.
-    fn run(mut disk: Disk, streams: usize, every: Duration, paced: bool) -> Seen {
-        let mut paces: Vec<Pace> = (0..streams).map(|_| Pace::new(LIMIT, DELAY)).collect();
+    fn run(mut disk: Disk, leaders: usize, every: Duration, paced: bool) -> Seen {
+        let mut paces: Vec<Pace> = (0..leaders).map(|_| Pace::new(LIMIT, DELAY)).collect();
         if !paced {
             paces.iter_mut().for_each(|pace| pace.grow(LIMIT));
         }
-        let mut under_way = vec![0; streams];
+        let mut under_way = vec![0; leaders];
         let (mut now, mut append_at) = (Monotonic::default(), Monotonic::default());
         let (mut stored, mut waits) = (0, vec![]);
         while now < at(10) {
-            for (stream, pace) in paces.iter().enumerate() {
+            for (leader, pace) in paces.iter().enumerate() {
                 let bytes = pace.read_bytes(MIB);
-                while under_way[stream] == 0 || under_way[stream] + bytes <= pace.window() {
-                    under_way[stream] += bytes;
+                while under_way[leader] == 0 || under_way[leader] + bytes <= pace.window() {
+                    under_way[leader] += bytes;
                     disk.waiting.push(Chunk {
-                        stream: Some(stream),
+                        leader: Some(leader),
                         since: now,
                         bytes,
                     });
@@ -202,7 +202,7 @@ mod tests {
                 now = append_at;
                 append_at = append_at + every;
                 disk.waiting.push(Chunk {
-                    stream: None,
+                    leader: None,
                     since: now,
                     bytes: 4096,
                 });
@@ -210,19 +210,19 @@ mod tests {
             }
             now = disk.committed_at;
             for Chunk {
-                stream,
+                leader,
                 since,
                 bytes,
             } in std::mem::take(&mut disk.committing)
             {
-                let Some(stream) = stream else {
+                let Some(leader) = leader else {
                     waits.push(now.since(since));
                     continue;
                 };
                 stored += bytes;
-                under_way[stream] -= bytes;
+                under_way[leader] -= bytes;
                 if paced {
-                    paces[stream].on_stored(now, since, bytes);
+                    paces[leader].on_stored(now, since, bytes);
                 }
             }
         }
@@ -246,11 +246,11 @@ mod tests {
         ];
         for (rate, micros, share) in disks {
             let fsync = Duration::from_micros(micros);
-            for streams in [1, 6] {
-                let full = run(Disk::new(rate, fsync), streams, often, false);
-                let seen = run(Disk::new(rate, fsync), streams, often, true);
+            for leaders in [1, 6] {
+                let full = run(Disk::new(rate, fsync), leaders, often, false);
+                let seen = run(Disk::new(rate, fsync), leaders, often, true);
                 let what = format!(
-                    "{rate} MiB/s, {streams} streams: {} of {} MiB/s, {:?} of {:?}",
+                    "{rate} MiB/s, {leaders} leaders: {} of {} MiB/s, {:?} of {:?}",
                     seen.mib_per_second,
                     full.mib_per_second,
                     seen.p99(),
