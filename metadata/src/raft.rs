@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::error::{ClientWriteError, Fatal, RaftError};
-use openraft::{Config, Raft, ServerState, SnapshotPolicy};
+use openraft::{Config, Raft, ServerState, SnapshotPolicy, Vote};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::watch;
@@ -95,6 +95,8 @@ pub(crate) struct Group {
     entropy: Entropy,
     me: NodeId,
     raft: Raft<TypeConfig>,
+    /// What was on the disk at the start; openraft tells nothing before its first step.
+    first_vote: Option<Vote<u64>>,
     links: Links,
     voters: BTreeSet<NodeId>,
     /// When this voter last heard from a leader.
@@ -130,6 +132,7 @@ impl Group {
             store: store.clone(),
         };
         let log = LogStore::open(env.disk.clone()).await?;
+        let first_vote = log.vote();
         let machine = StateMachine::open(env.disk.clone(), store).await?;
         let config = config(&options)
             .validate()
@@ -151,6 +154,7 @@ impl Group {
             entropy,
             me,
             raft,
+            first_vote,
             links,
             voters,
             heard,
@@ -268,9 +272,11 @@ impl Group {
     /// written, and stays there if that fails: nobody else was told of such a term.
     pub(crate) fn progress(&self) -> RaftProgress {
         let metrics = self.raft.metrics().borrow().clone();
-        let voted_for = metrics.vote.leader_id.voted_for();
+        let votes = [Some(metrics.vote), self.first_vote].into_iter().flatten();
+        let votes = votes.map(|vote| (vote.leader_id.term, vote.leader_id.voted_for()));
+        let (term, voted_for) = votes.max().unwrap_or_default();
         RaftProgress {
-            term: metrics.vote.leader_id.term,
+            term,
             voted_for: voted_for.map(node_id),
             last: metrics.last_log_index.unwrap_or(0),
             applied: metrics.last_applied.map_or(0, |at| at.index),

@@ -149,6 +149,11 @@ impl LogStore {
         })
     }
 
+    /// The newest vote that was written.
+    pub(crate) fn vote(&self) -> Option<Vote<u64>> {
+        lock(&self.state).vote
+    }
+
     async fn write(&mut self, records: Vec<Record>, sync: bool) -> io::Result<()> {
         if self.failed {
             return Err(io::Error::other(
@@ -318,7 +323,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote<u64>>, StorageError<u64>> {
-        Ok(lock(&self.state).vote)
+        Ok(self.vote())
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError<u64>> {
