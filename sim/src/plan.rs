@@ -96,6 +96,8 @@ pub(crate) struct Plan {
     pub(crate) has_queues: bool,
     /// Whether the victim, if the rest can do without it, stays away when faults end.
     pub(crate) victim_stays_away: bool,
+    /// Whether nodes keep so little of their logs in memory that they read from their disks.
+    pub(crate) has_small_cache: bool,
     /// Faults by number.
     pub(crate) events: Vec<(usize, Event)>,
     /// Every fsync of every disk lies: a run that must fail.
@@ -149,6 +151,7 @@ impl Plan {
             end,
             has_queues: false,
             victim_stays_away,
+            has_small_cache: Dice::new(entropy(seed).fork("cache")).one_in(3),
             events: events.into_iter().enumerate().collect(),
             nodes,
             spares,

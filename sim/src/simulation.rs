@@ -117,13 +117,16 @@ fn run(plan: &Plan, trace: &Trace, said: &Said, outcome: &mut Outcome) -> Result
     let mut sim = builder.tick_duration(Duration::from_millis(TICK)).build();
     let insides = Insides::default();
     let has_small_files = plan.focus.is_some_and(|focus| focus.has_small_files);
-    let has_queues = plan.has_queues;
+    let (has_queues, has_small_cache) = (plan.has_queues, plan.has_small_cache);
     for node in plan.all_nodes() {
         let (cluster, insides) = (cluster.clone(), insides.clone());
         sim.host(ip(node), move || {
             let mut options = node_options(node, &VOTERS);
             if has_small_files {
                 small_files(&mut options);
+            }
+            if has_small_cache {
+                options.storage.tail_cache_bytes = SMALL_CACHE;
             }
             if has_queues {
                 options.queues.check_interval = CHECK_INTERVAL;
@@ -213,6 +216,9 @@ fn run(plan: &Plan, trace: &Trace, said: &Said, outcome: &mut Outcome) -> Result
     run.insides.lock().clear();
     Ok(())
 }
+
+/// What nodes with a small cache keep of the ends of their logs.
+const SMALL_CACHE: ByteSize = ByteSize(4 << 10);
 
 /// Files that are full in seconds.
 fn small_files(options: &mut NodeOptions) {

@@ -8,8 +8,8 @@
 //! - **failed fsync**: the error is told once, what was dirty will never be durable, and
 //!   the next fsync says all is well (S-41);
 //! - **bit rot**: bits flip under the reader, for good;
-//! - **misdirected write**: the bytes land on other sectors of the file, and the disk
-//!   says that all is well;
+//! - **misdirected write**: the bytes land on other sectors of the file, or where an earlier
+//!   write of it began and what reads it is likely to look, and the disk says that all is well;
 //! - **full**: writing beyond the capacity fails and leaves nothing, freeing helps at once;
 //! - **slow**: every operation takes a random time of the injected clock;
 //! - **lying fsync**: it says that a file is durable and has it in its cache alone. The next
@@ -25,7 +25,7 @@
 mod content;
 mod names;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -35,6 +35,9 @@ use weir_base::{BoxFuture, Clock, Disk, DiskFile, Entropy, OpenMode};
 
 use content::SimFile;
 use names::Names;
+
+/// Writes of a file whose places are remembered.
+const BEGINS_MAX: usize = 32;
 
 /// What may go wrong. Odds are "once in that many", 0 for never.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -85,6 +88,8 @@ struct State {
     writes: u64,
     /// Reads that fail, by file.
     failing_reads: BTreeMap<String, u64>,
+    /// Where the last writes of each file began.
+    begins: BTreeMap<u64, VecDeque<u64>>,
     /// Operations left until a crash.
     crash_after: Option<(u64, Crash)>,
     /// Files with an fsync that failed in this life.
@@ -109,6 +114,7 @@ impl SimDisk {
                 syncs: 0,
                 writes: 0,
                 failing_reads: BTreeMap::new(),
+                begins: BTreeMap::new(),
                 crash_after: None,
                 failed_syncs: Vec::new(),
                 has_lied: false,
@@ -349,6 +355,7 @@ impl State {
     fn forget_unnamed(&mut self) {
         let named = self.names.file_ids();
         self.files.retain(|id, _| named.contains(id));
+        self.begins.retain(|id, _| named.contains(id));
     }
 
     fn write(&mut self, id: u64, offset: u64, chunks: &[Bytes]) -> io::Result<()> {
@@ -362,17 +369,34 @@ impl State {
             len
         };
         let all = chunks.concat();
-        let sectors = self.file(id)?.len() / content::SECTOR_BYTES as u64;
-        let offset = if sectors > 0 && self.happens(self.faults.misdirection_odds) {
-            self.entropy.below(sectors) * content::SECTOR_BYTES as u64
-        } else {
-            offset
-        };
+        let offset = self.landing(id, offset)?;
         self.file(id)?.write(offset, all.get(..kept).unwrap_or(&[]));
         if fails {
             return Err(io::Error::other("injected write error"));
         }
         Ok(())
+    }
+
+    /// Where a write to `offset` lands.
+    fn landing(&mut self, id: u64, offset: u64) -> io::Result<u64> {
+        let len = self.file(id)?.len();
+        let sectors = len / content::SECTOR_BYTES as u64;
+        if sectors > 0 && self.happens(self.faults.misdirection_odds) {
+            let begins = self.begins.get(&id).into_iter().flatten().copied();
+            let begins: Vec<u64> = begins.filter(|begin| *begin < len).collect();
+            let known = begins.len() as u64;
+            if known > 0 && self.entropy.below(2) == 0 {
+                let chosen = usize::try_from(self.entropy.below(known)).unwrap_or(0);
+                return Ok(begins[chosen]);
+            }
+            return Ok(self.entropy.below(sectors) * content::SECTOR_BYTES as u64);
+        }
+        let begins = self.begins.entry(id).or_default();
+        begins.push_back(offset);
+        if begins.len() > BEGINS_MAX {
+            begins.pop_front();
+        }
+        Ok(offset)
     }
 
     fn sync(&mut self, id: u64) -> io::Result<()> {

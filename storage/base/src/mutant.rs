@@ -124,6 +124,8 @@ mod planted {
             M33,
             /// A commit of an ended generation is accepted (S-24).
             M34,
+            /// A frame is served whatever it follows: one that a misdirected write displaced, too.
+            M35,
             /// Voters grant their leader no lease: one late heartbeat unseats it (S-46).
             L1,
             /// A follower whose stream was reset never opens another.

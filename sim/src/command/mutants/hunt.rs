@@ -74,7 +74,7 @@ fn ground(mutant: Mutant) -> Option<&'static str> {
         Mutant::M8 => Some("cuts"),
         Mutant::M11 => Some("copies"),
         Mutant::M6 | Mutant::M7 | Mutant::M20 => Some("power"),
-        Mutant::M22 => Some("rot"),
+        Mutant::M22 | Mutant::M35 => Some("rot"),
         Mutant::M19 => Some("bad batches"),
         Mutant::M29 => Some("suspects"),
         Mutant::M23 => Some("votes"),
