@@ -588,8 +588,13 @@ mod tests {
 
     /// An outlet for which two reads may be on their way, and `partitions` that are behind.
     fn outlet(partitions: u32) -> Outlet {
-        let window = CatchUpWindow::new(2 * READ, READ, Duration::from_millis(10));
-        outlet_over(&Arc::new(window), 0..partitions)
+        outlet_over(&two_reads(), 0..partitions)
+    }
+
+    /// A window with room for two.
+    fn two_reads() -> Arc<CatchUpWindow> {
+        let delay = Duration::from_millis(10);
+        Arc::new(CatchUpWindow::new(2 * READ, READ, delay))
     }
 
     /// One of several that share a window.
@@ -768,11 +773,7 @@ mod tests {
 
     #[test]
     fn streams_to_one_follower_share_what_it_catches_up_with_and_take_turns() {
-        let window = Arc::new(CatchUpWindow::new(
-            2 * READ,
-            READ,
-            Duration::from_millis(10),
-        ));
+        let window = two_reads();
         let [one, two] = [outlet_over(&window, 0..3), outlet_over(&window, 3..5)];
         assert_eq!(serve(&one), [0, 1]);
         assert_eq!(serve(&two), [], "no room is left");
@@ -789,11 +790,7 @@ mod tests {
 
     #[test]
     fn who_has_nothing_to_read_any_more_lets_the_next_one_pass() {
-        let window = Arc::new(CatchUpWindow::new(
-            2 * READ,
-            READ,
-            Duration::from_millis(10),
-        ));
+        let window = two_reads();
         let outlets = [0..2, 2..3, 3..4].map(|range| outlet_over(&window, range));
         assert_eq!(serve(&outlets[0]), [0, 1]);
         assert_eq!(serve(&outlets[1]), []);
