@@ -2,7 +2,7 @@
 //
 //	franz-go check BOOTSTRAP                                   result lines as in ../README.md
 //	franz-go create BOOTSTRAP TOPIC PARTITIONS                 3 replicas; returns when every partition has a leader
-//	franz-go whole BOOTSTRAP TOPIC                             returns when every partition has a leader and all replicas in sync
+//	franz-go whole BOOTSTRAP TOPIC                             returns when every broker knows of a leader of every partition and all replicas in sync
 //	franz-go leader BOOTSTRAP TOPIC PARTITION                  prints its node id
 //	franz-go read BOOTSTRAP TOPIC PARTITION                    prints `offset value` of all there is
 //	franz-go load BOOTSTRAP TOPIC SECONDS RATE PROCESS         the producer of `weir-soak failover`

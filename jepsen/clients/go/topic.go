@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // newTopic creates a topic with 3 replicas and waits until every partition has a leader.
@@ -42,6 +43,7 @@ func create(topic string, partitions int32) error {
 }
 
 // whole waits until one more kill is survivable, and shows what it costs and not what the last one left behind.
+// Every broker must say so: one that has just started may still tell what it knew before it was killed.
 func whole(topic string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -51,24 +53,47 @@ func whole(topic string) error {
 	}
 	defer client.Close()
 	for {
-		missing := 0
-		metadata, err := kadm.NewClient(client).Metadata(ctx, topic)
+		err := isWhole(ctx, client, topic)
 		if err == nil {
-			for _, p := range metadata.Topics[topic].Partitions {
-				if p.Leader < 0 || len(p.ISR) < len(p.Replicas) {
-					missing++
-				}
-			}
-			if missing == 0 && len(metadata.Topics[topic].Partitions) > 0 {
-				return nil
-			}
+			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%d partitions are not whole after a minute: %v", missing, err)
+			return fmt.Errorf("not whole after a minute: %w", err)
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+}
+
+// isWhole asks every broker, each for itself, and says what is missing.
+func isWhole(ctx context.Context, client *kgo.Client, topic string) error {
+	brokers, err := kadm.NewClient(client).ListBrokers(ctx)
+	if err != nil {
+		return err
+	}
+	for _, broker := range brokers.NodeIDs() {
+		request := kmsg.NewPtrMetadataRequest()
+		asked := kmsg.NewMetadataRequestTopic()
+		asked.Topic = kmsg.StringPtr(topic)
+		request.Topics = append(request.Topics, asked)
+		metadata, err := request.RequestWith(ctx, client.Broker(int(broker)))
+		if err != nil {
+			return fmt.Errorf("broker %d: %w", broker, err)
+		}
+		if len(metadata.Topics) != 1 || len(metadata.Topics[0].Partitions) == 0 {
+			return fmt.Errorf("broker %d knows no partitions of %s", broker, topic)
+		}
+		missing := 0
+		for _, p := range metadata.Topics[0].Partitions {
+			if p.Leader < 0 || len(p.ISR) < len(p.Replicas) {
+				missing++
+			}
+		}
+		if missing > 0 {
+			return fmt.Errorf("broker %d: %d partitions are not whole", broker, missing)
+		}
+	}
+	return nil
 }
 
 func printLeader(topic string, partition int32) error {
