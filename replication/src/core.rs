@@ -632,6 +632,13 @@ impl Core {
         matches!(self.role, Role::Failed)
     }
 
+    /// Whether the newest record that is known has this replica in the ISR.
+    #[must_use]
+    pub fn is_in_sync(&self) -> bool {
+        let record = self.record();
+        record.is_some_and(|record| record.isr.contains(&self.me))
+    }
+
     /// A leader's agreed and maximal ISR.
     #[must_use]
     pub fn in_sync(&self) -> Option<(&BTreeSet<NodeId>, &BTreeSet<NodeId>)> {

@@ -35,8 +35,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use weir_base::image::{FlushMode, ReplicationMode};
 use weir_base::{
-    BoxFuture, FaultClass, LeaderEpoch, Monotonic, NodeId, Offset, RecordBatch, TopicPartition,
-    Uuid,
+    BoxFuture, CacheHint, FaultClass, LeaderEpoch, Monotonic, NodeId, Offset, RecordBatch,
+    TopicPartition, Uuid,
 };
 use weir_storage::{AppendOutcome, LogError, LogPosition, PartitionLog};
 
@@ -297,7 +297,12 @@ impl Partition {
         if !group.is_empty() {
             let now = self.node.env.clock.wall();
             let flush = self.core.durability().flush;
-            let written = self.log.append_as_follower(now, group, flush).await;
+            // Who is out of sync is sent what others serve, and have served.
+            let hint = match self.core.is_in_sync() {
+                true => CacheHint::Keep,
+                false => CacheHint::Drop,
+            };
+            let written = self.log.append_as_follower(now, group, flush, hint).await;
             if let Err(error) = written {
                 tracing::warn!(partition = %self.at, %error, "batches from the leader not appended");
                 let now = self.now();

@@ -14,7 +14,7 @@ use std::time::Duration;
 use faulty::Faulty;
 use toy::{AT, Cluster, batch, offset};
 use weir_base::image::{Durability, FlushMode, ReplicationMode};
-use weir_base::{Entropy, NodeId, Offset, RecordBatch, Timestamp, WriteOutcome};
+use weir_base::{CacheHint, Entropy, NodeId, Offset, RecordBatch, Timestamp, WriteOutcome};
 use weir_replication::{AckLevel, AppendError, ReadError, ReplicaEvent, ReplicationOptions};
 use weir_storage::{LogError, PartitionLog};
 
@@ -646,6 +646,26 @@ async fn a_new_leader_on_a_full_disk_begins_when_there_is_space() {
     cluster.until_ready(2).await;
     cluster.produce(2, "after").await.unwrap();
     cluster.assert_alike(2, &[1, 3]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_follower_out_of_sync_appends_is_not_to_be_held_in_memory() {
+    let cluster = three();
+    cluster.until_ready(1).await;
+    cluster.kill(2);
+    cluster.fence(2);
+    cluster.until_in_sync(1, 2).await;
+    let missed = cluster.produce(1, "missed").await.unwrap();
+    let watched = Arc::new(Faulty::new(cluster.log(2)));
+    cluster.set_log(2, Arc::clone(&watched) as Arc<dyn PartitionLog>);
+    cluster.boot(2);
+    cluster.unfence(2);
+    cluster.until_in_sync(1, 3).await;
+    let new = cluster.produce(1, "new").await.unwrap();
+    cluster.assert_alike(1, &[2, 3]).await;
+    let hints = watched.hints();
+    assert!(hints.contains(&(missed.base, CacheHint::Drop)), "{hints:?}");
+    assert!(hints.contains(&(new.base, CacheHint::Keep)), "{hints:?}");
 }
 
 #[tokio::test(start_paused = true)]

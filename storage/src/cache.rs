@@ -87,6 +87,11 @@ impl TailCache {
         });
     }
 
+    /// Drops all of `tail`'s log: it grew by batches that are not held, and there are no gaps.
+    pub(crate) fn clear(&self, tail: &LogTail) {
+        self.retain(tail, Offset(u64::MAX), Offset(0));
+    }
+
     /// Bytes held.
     pub(crate) fn bytes(&self) -> usize {
         self.order().bytes
@@ -185,7 +190,7 @@ mod tests {
         cache.push(&one, [batch(1), batch(2)].into_iter());
         assert_eq!(cache.bytes(), 2 * size);
         assert_eq!(one.read(Offset(1), Offset(9), 9999).unwrap().end, Offset(3));
-        cache.retain(&one, Offset(9), Offset(9));
+        cache.clear(&one);
         assert_eq!(cache.bytes(), 0);
     }
 }

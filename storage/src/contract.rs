@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use weir_base::batch::BatchBuilder;
 use weir_base::image::FlushMode;
-use weir_base::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, RecordBatch, Timestamp};
+use weir_base::{
+    CacheHint, LeaderEpoch, Offset, ProducerEpoch, ProducerId, RecordBatch, Timestamp,
+};
 
 use crate::log::{AppendOutcome, LogError, PartitionLog, ReadChunk, SequenceError};
 
@@ -181,7 +183,8 @@ async fn duplicates_and_gaps_are_told(log: Log) {
 }
 
 async fn follow(log: &Log, batches: Vec<RecordBatch>) -> Result<(), LogError> {
-    log.append_as_follower(NOW, batches, FlushMode::Sync).await
+    log.append_as_follower(NOW, batches, FlushMode::Sync, CacheHint::Keep)
+        .await
 }
 
 async fn followers_continue_exactly(log: Log) {

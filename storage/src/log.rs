@@ -20,7 +20,8 @@ use thiserror::Error;
 use tokio::sync::watch;
 use weir_base::image::FlushMode;
 use weir_base::{
-    BoxFuture, FaultClass, LeaderEpoch, Offset, ProducerEpoch, ProducerId, RecordBatch, Timestamp,
+    BoxFuture, CacheHint, FaultClass, LeaderEpoch, Offset, ProducerEpoch, ProducerId, RecordBatch,
+    Timestamp,
 };
 
 /// Where a log stands. Always `start <= durable_end <= end`.
@@ -59,12 +60,14 @@ pub trait PartitionLog: Send + Sync {
     ) -> BoxFuture<'_, Result<Vec<AppendOutcome>, LogError>>;
 
     /// Follower's append: batches as the leader stamped them, continuing exactly at the
-    /// log's end with epochs that never fall; verified before anything is written.
+    /// log's end with epochs that never fall; verified before anything is written. `hint`
+    /// says whether memory is to hold them for readers.
     fn append_as_follower(
         &self,
         now: Timestamp,
         batches: Vec<RecordBatch>,
         flush: FlushMode,
+        hint: CacheHint,
     ) -> BoxFuture<'_, Result<(), LogError>>;
 
     /// Whole batches from the one that holds `from`, ending at or below `below`, up to

@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 use weir_base::image::FlushMode;
-use weir_base::{BoxFuture, LeaderEpoch, Offset, RecordBatch, Timestamp};
+use weir_base::{BoxFuture, CacheHint, LeaderEpoch, Offset, RecordBatch, Timestamp};
 
 use crate::epochs::EpochCache;
 use crate::log::{
@@ -264,6 +264,7 @@ impl PartitionLog for MemLog {
         now: Timestamp,
         batches: Vec<RecordBatch>,
         flush: FlushMode,
+        _hint: CacheHint,
     ) -> BoxFuture<'_, Result<(), LogError>> {
         ready(self.append_follower(now, batches, flush))
     }

@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use weir_base::{BoxFuture, Clock, Disk, DiskFile, OpenMode};
+use weir_base::{BoxFuture, CacheHint, Clock, Disk, DiskFile, OpenMode};
 
 use crate::health::Health;
 
@@ -133,8 +133,8 @@ impl DiskFile for TimedFile {
         self.times.sync(self.file.sync_data())
     }
 
-    fn write_back(&self, offset: u64, len: u64) -> BoxFuture<'static, ()> {
-        self.file.write_back(offset, len)
+    fn write_back(&self, offset: u64, len: u64, hint: CacheHint) -> BoxFuture<'static, ()> {
+        self.file.write_back(offset, len, hint)
     }
 
     fn allocate(&self, len: u64) -> BoxFuture<'static, io::Result<()>> {

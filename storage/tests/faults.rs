@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use support::{env, partition};
 use weir_base::image::FlushMode;
-use weir_base::{Disk, Entropy, FaultClass, LeaderEpoch, Offset, OpenMode, Timestamp};
+use weir_base::{CacheHint, Disk, Entropy, FaultClass, LeaderEpoch, Offset, OpenMode, Timestamp};
 use weir_storage::contract::{batch, batches_of};
 use weir_storage::{
     Crash, LogConfig, LogError, PartitionLog, RecoveredTail, RecoveryReport, SimDisk, SimFaults,
@@ -148,6 +148,37 @@ async fn a_reader_at_the_tail_needs_no_disk() {
         });
         let read = log.read(Offset(3), ALL, 1 << 20).await;
         assert_eq!(read.is_ok_and(|chunk| chunk.end == Offset(6)), served);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_will_read_is_not_held_and_read_all_the_same() {
+    let disk = disk();
+    let mut env = env(Arc::new(disk.handle(None)), 1);
+    env.disk = Arc::new(disk.handle(Some(env.clock.clone())));
+    let options = StorageOptions {
+        tail_cache_bytes: 1 << 20,
+        ..options()
+    };
+    let storage = Storage::open(env, options).await.unwrap();
+    let (log, _) = open_log(&storage).await.unwrap();
+    let hints = [CacheHint::Keep, CacheHint::Drop, CacheHint::Keep];
+    for (base, hint) in (0..).step_by(3).zip(hints) {
+        let batch = batch(3).stamped(Offset(base), LeaderEpoch(1));
+        let appended = log.append_as_follower(NOW, vec![batch], FlushMode::Sync, hint);
+        appended.await.unwrap();
+    }
+    for from in 0..9 {
+        let chunk = log.read(Offset(from), ALL, 1 << 20).await.unwrap();
+        assert_eq!((chunk.base.0, chunk.end.0), (from - from % 3, 9));
+    }
+    disk.set_faults(SimFaults {
+        read_failure_odds: 1,
+        ..SimFaults::default()
+    });
+    for from in 0..9 {
+        let read = log.read(Offset(from), ALL, 1 << 20).await;
+        assert_eq!(read.is_ok(), from >= 6, "{from}");
     }
 }
 

@@ -15,6 +15,7 @@ mod pool;
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice};
+use std::num::NonZeroU64;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -22,8 +23,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::{Buf, Bytes};
-use rustix::fs::FallocateFlags;
-use weir_base::{BoxFuture, Disk, DiskFile, OpenMode, WriteSource};
+use rustix::fs::{Advice, FallocateFlags};
+use weir_base::{BoxFuture, CacheHint, Disk, DiskFile, OpenMode, WriteSource};
 
 use direct::{AlignedBuffer, Direct};
 use pool::{Pool, Weight};
@@ -32,6 +33,8 @@ use pool::{Pool, Weight};
 const SMALL_BYTES_MAX: usize = 16 * 1024;
 /// The most pieces the kernel takes in one vectored write (`IOV_MAX`).
 const CHUNKS_PER_WRITE_MAX: usize = 1024;
+/// The page cache gives up whole folios only, which may be so many bytes.
+const FOLIO_BYTES_MAX: u64 = 2 * 1024 * 1024;
 
 /// A data directory.
 pub struct OsDisk {
@@ -269,13 +272,18 @@ impl DiskFile for OsFile {
         self.run(Weight::Heavy, |file| Ok(rustix::fs::fdatasync(file)?))
     }
 
-    fn write_back(&self, offset: u64, len: u64) -> BoxFuture<'static, ()> {
-        let begun = self.run(Weight::Heavy, move |file| {
+    fn write_back(&self, offset: u64, len: u64, hint: CacheHint) -> BoxFuture<'static, ()> {
+        let done = self.run(Weight::Heavy, move |file| {
             write_back(file, offset, len);
+            if hint == CacheHint::Drop {
+                let begin = offset - offset % FOLIO_BYTES_MAX;
+                let length = NonZeroU64::new(offset + len - begin);
+                rustix::fs::fadvise(file, begin, length, Advice::DontNeed)?;
+            }
             Ok(())
         });
         Box::pin(async move {
-            begun.await.ok();
+            done.await.ok();
         })
     }
 
@@ -353,7 +361,7 @@ fn allocate(file: &File, len: u64) -> io::Result<()> {
     }
 }
 
-/// Only begins: an error of the writing stays with the file, for its next fsync.
+/// An error of the writing stays with the file, for its next fsync.
 fn write_back(file: &File, offset: u64, len: u64) {
     let (Ok(offset), Ok(len)) = (i64::try_from(offset), i64::try_from(len)) else {
         return;
@@ -361,7 +369,8 @@ fn write_back(file: &File, offset: u64, len: u64) {
     #[expect(unsafe_code, reason = "rustix has no sync_file_range")]
     // SAFETY: a call with plain numbers on a descriptor that `file` keeps open.
     unsafe {
-        libc::sync_file_range(file.as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE);
+        let flags = libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+        libc::sync_file_range(file.as_raw_fd(), offset, len, flags);
     }
 }
 
@@ -369,7 +378,46 @@ fn write_back(file: &File, offset: u64, len: u64) {
 mod tests {
     use std::sync::atomic::AtomicUsize;
 
+    use rustix::io::ReadWriteFlags;
+
     use super::*;
+
+    /// Whether the page cache holds a block, if the file system tells.
+    fn is_in_memory(path: &Path, offset: u64) -> Option<bool> {
+        let file = File::open(path).unwrap();
+        let mut block = [0; 4096];
+        let slices = &mut [io::IoSliceMut::new(&mut block)];
+        match rustix::io::preadv2(&file, slices, offset, ReadWriteFlags::NOWAIT) {
+            Ok(_) => Some(true),
+            Err(rustix::io::Errno::AGAIN) => Some(false),
+            Err(rustix::io::Errno::OPNOTSUPP) => None,
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_nobody_will_read_leaves_the_page_cache_and_others_stay() {
+        const MIB: usize = 1024 * 1024;
+        // Where the build is: the place for temporary files may be memory itself.
+        let build = std::env::current_exe().unwrap();
+        let directory = tempfile::tempdir_in(build.parent().unwrap()).unwrap();
+        let disk = OsDisk::open(directory.path()).unwrap();
+        for hint in [CacheHint::Keep, CacheHint::Drop] {
+            let name = format!("{hint:?}");
+            let file = disk.open(&name, OpenMode::CreateNew).await.unwrap();
+            for offset in (0..8 * MIB).step_by(MIB) {
+                let bytes = Bytes::from(vec![7; MIB]);
+                file.write_at(offset as u64, vec![bytes]).await.unwrap();
+            }
+            file.write_back(4 * MIB as u64, MIB as u64, hint).await;
+            let path = directory.path().join(&name);
+            let is_kept = hint == CacheHint::Keep;
+            assert_ne!(is_in_memory(&path, 4 * MIB as u64), Some(!is_kept));
+            assert_ne!(is_in_memory(&path, 7 * MIB as u64), Some(false), "others'");
+            let back = file.read_at(0, 8 * MIB).await.unwrap();
+            assert!(back.len() == 8 * MIB && back.iter().all(|byte| *byte == 7));
+        }
+    }
 
     #[tokio::test]
     async fn what_is_written_is_read_back() {

@@ -1,11 +1,11 @@
 //! A log whose stored bytes can go bad, on a disk that can be full.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 use weir_base::image::FlushMode;
-use weir_base::{BoxFuture, LeaderEpoch, Offset, RecordBatch, Timestamp};
+use weir_base::{BoxFuture, CacheHint, LeaderEpoch, Offset, RecordBatch, Timestamp};
 use weir_storage::{
     AppendOutcome, EpochEnd, LogError, LogPosition, PartitionLog, ProducerSummary, ReadChunk,
 };
@@ -16,6 +16,8 @@ pub(crate) struct Faulty {
     log: Arc<dyn PartitionLog>,
     is_rotten: AtomicBool,
     is_full: AtomicBool,
+    /// Where followers' appends began, and what was said of them.
+    hints: Mutex<Vec<(Offset, CacheHint)>>,
 }
 
 impl Faulty {
@@ -24,6 +26,7 @@ impl Faulty {
             log,
             is_rotten: AtomicBool::new(false),
             is_full: AtomicBool::new(false),
+            hints: Mutex::default(),
         }
     }
 
@@ -33,6 +36,10 @@ impl Faulty {
 
     pub(crate) fn set_full(&self, is_full: bool) {
         self.is_full.store(is_full, Ordering::Relaxed);
+    }
+
+    pub(crate) fn hints(&self) -> Vec<(Offset, CacheHint)> {
+        self.hints.lock().unwrap().clone()
     }
 
     /// Does it if there is space.
@@ -78,8 +85,11 @@ impl PartitionLog for Faulty {
         now: Timestamp,
         batches: Vec<RecordBatch>,
         flush: FlushMode,
+        hint: CacheHint,
     ) -> BoxFuture<'_, Result<(), LogError>> {
-        self.with_space(|| self.log.append_as_follower(now, batches, flush))
+        let base = batches[0].base_offset();
+        self.hints.lock().unwrap().push((base, hint));
+        self.with_space(|| self.log.append_as_follower(now, batches, flush, hint))
     }
 
     fn read(

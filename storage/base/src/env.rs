@@ -18,7 +18,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 pub use clock::Clock;
-pub use disk::{Disk, DiskFile, OpenMode, WriteSource};
+pub use disk::{CacheHint, Disk, DiskFile, OpenMode, WriteSource};
 pub use entropy::Entropy;
 pub use net::{ByteStream, Listener, Net};
 pub use tasks::{Spawner, TaskControl, TaskHandle, Tasks};

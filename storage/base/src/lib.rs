@@ -21,8 +21,8 @@ pub mod time;
 
 pub use batch::{BatchError, BatchHeader, RecordBatch};
 pub use env::{
-    BoxFuture, ByteStream, Clock, Disk, DiskFile, Entropy, Env, Listener, Net, OpenMode, Tasks,
-    WriteSource,
+    BoxFuture, ByteStream, CacheHint, Clock, Disk, DiskFile, Entropy, Env, Listener, Net, OpenMode,
+    Tasks, WriteSource,
 };
 pub use epoch::{LeaderEpoch, NodeEpoch, PartitionEpoch};
 pub use fault::{FaultClass, WriteOutcome};

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
 use weir_base::image::FlushMode;
 use weir_base::limits::BATCH_BYTES_CEILING;
-use weir_base::{BatchError, LeaderEpoch, RecordBatch, Timestamp};
+use weir_base::{BatchError, CacheHint, LeaderEpoch, RecordBatch, Timestamp};
 
 use super::disk::{DiskLog, SegmentEntry, Writer};
 use super::{AppendOutcome, LogError, batch_continues};
@@ -25,9 +25,10 @@ const ALLOCATE_STEP_MAX: u64 = 16 * 1024 * 1024;
 /// Bodies up to this are copied beside their heads: dearer as an I/O vector.
 const COPY_BYTES_MAX: usize = 2048;
 
-/// The right to append, and how soon it is to be durable.
+/// The right to append, how soon it is to be durable, and whether memory is to hold it.
 struct Pass {
     flush: FlushMode,
+    hint: CacheHint,
     permit: OwnedSemaphorePermit,
 }
 
@@ -74,7 +75,12 @@ impl DiskLog {
                 }
             });
         }
-        let pass = Pass { flush, permit };
+        let hint = CacheHint::Keep;
+        let pass = Pass {
+            flush,
+            hint,
+            permit,
+        };
         self.write(writer, accepted, now, staged, pass).await?;
         Ok(outcomes)
     }
@@ -83,7 +89,7 @@ impl DiskLog {
         &self,
         now: Timestamp,
         batches: Vec<RecordBatch>,
-        flush: FlushMode,
+        (flush, hint): (FlushMode, CacheHint),
     ) -> Result<(), LogError> {
         let permit = self.reserve(&batches).await?;
         let writer = self.write_lock().await?;
@@ -99,7 +105,11 @@ impl DiskLog {
             staged.borrow_from(&self.producers_state(), batch.header());
             staged.on_append(batch.header(), batch.base_offset(), end, now);
         }
-        let pass = Pass { flush, permit };
+        let pass = Pass {
+            flush,
+            hint,
+            permit,
+        };
         self.write(writer, batches, now, staged, pass).await
     }
 
@@ -152,13 +162,17 @@ impl DiskLog {
         drop(running);
         self.shared
             .write_back
-            .wrote(file, position, position + bytes);
+            .wrote(file, position..position + bytes, pass.hint);
         // From here on nothing waits, so nothing can come between.
         writer.chain = chain;
         self.producers_state().absorb(staged);
+        let hint = pass.hint;
         self.publish_append(&entry, &batches, &framed, context.appended_at, pass);
         drop(writer);
-        self.shared.cache.push(&self.tail, batches.into_iter());
+        match hint {
+            CacheHint::Keep => self.shared.cache.push(&self.tail, batches.into_iter()),
+            CacheHint::Drop => self.shared.cache.clear(&self.tail),
+        }
         self.shared.appended(bytes);
         Ok(())
     }

@@ -21,7 +21,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::{OwnedMutexGuard, oneshot, watch};
 use weir_base::image::FlushMode;
-use weir_base::{BoxFuture, LeaderEpoch, Offset, RecordBatch, Timestamp, TopicPartition};
+use weir_base::{
+    BoxFuture, CacheHint, LeaderEpoch, Offset, RecordBatch, Timestamp, TopicPartition,
+};
 
 use super::{
     AppendOutcome, EpochEnd, LogError, LogPosition, PartitionLog, ProducerSummary, ReadChunk,
@@ -367,8 +369,9 @@ impl PartitionLog for DiskLog {
         now: Timestamp,
         batches: Vec<RecordBatch>,
         flush: FlushMode,
+        hint: CacheHint,
     ) -> BoxFuture<'_, Result<(), LogError>> {
-        Box::pin(self.follower_append(now, batches, flush))
+        Box::pin(self.follower_append(now, batches, (flush, hint)))
     }
 
     fn read(

@@ -18,6 +18,15 @@ pub enum OpenMode {
     CreateNew,
 }
 
+/// Whether memory keeps what was written once the disk has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheHint {
+    /// Someone will read it soon.
+    Keep,
+    /// Nobody will: its place belongs to others.
+    Drop,
+}
+
 /// A directory tree. Paths are relative to the data directory, `/`-separated,
 /// without `.` or `..`. Every operation starts when it is called and takes
 /// effect at the latest when its future completes; operations that were not
@@ -106,11 +115,11 @@ pub trait DiskFile: Send + Sync {
     /// since the last success may be trusted, and no retry helps (S-41).
     fn sync_data(&self) -> BoxFuture<'static, io::Result<()>>;
 
-    /// Begins to bring to the disk what was written in these bytes, so that the next
-    /// [`DiskFile::sync_data`] has less to do. A hint: nothing is durable by it, and what
-    /// goes wrong is told by that sync.
-    fn write_back(&self, offset: u64, len: u64) -> BoxFuture<'static, ()> {
-        let _ = (offset, len);
+    /// Brings to the disk what was written in these bytes, so that the next
+    /// [`DiskFile::sync_data`] has less to do, and waits for it; then memory keeps it or not.
+    /// A hint: nothing is durable by it, and what goes wrong is told by that sync.
+    fn write_back(&self, offset: u64, len: u64, hint: CacheHint) -> BoxFuture<'static, ()> {
+        let _ = (offset, len, hint);
         Box::pin(std::future::ready(()))
     }
 
