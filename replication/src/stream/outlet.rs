@@ -21,7 +21,7 @@ use weir_base::image::FlushMode;
 use weir_base::{LeaderEpoch, Monotonic, Offset, RecordBatch, TopicPartition};
 use weir_storage::{PartitionLog, ReadChunk};
 
-use super::window::{CatchUpWindow, Member};
+use super::window::{CatchUpWindow, Member, Room};
 use super::{ToFollower, encode_to_follower};
 use crate::core::effect::{Answer, DataHeader, Progress, Session};
 use crate::inbox::Inbox;
@@ -107,7 +107,7 @@ struct Cursor {
     fetched: VecDeque<Fetched>,
     /// Bytes of it, and of the read that is under way.
     fetched_bytes: usize,
-    /// Bytes reserved for that read; zero if there is none.
+    /// Bytes held for that read; zero if there is none.
     reading: usize,
     /// When the follower last said where it stands, or was first sent what it is behind with.
     heard: Monotonic,
@@ -359,6 +359,7 @@ impl Outlet {
         now: Monotonic,
     ) {
         let mut stuck = None;
+        self.window.found(chunk.bytes);
         self.with(at, session, |cursor| {
             cursor.fetched_bytes -= std::mem::take(&mut cursor.reading);
             if chunk.bytes > 0 && chunk.base == cursor.next {
@@ -429,10 +430,10 @@ impl Outlet {
         while let Some(&at) = state.waiting.front() {
             let cursor = state.cursors.get_mut(&at);
             if let Some(cursor) = cursor.filter(|c| c.is_behind(self.limits.window)) {
-                let bytes = self.window.take(self.member);
-                state.is_in_line = bytes.is_none();
-                cursor.is_waiting = bytes.is_none();
-                let behind = cursor.read(at, bytes?);
+                let room = self.window.take(self.member);
+                state.is_in_line = room.is_none();
+                cursor.is_waiting = room.is_none();
+                let behind = cursor.read(at, room?);
                 state.waiting.pop_front();
                 return Some(behind);
             }
@@ -549,9 +550,9 @@ impl Cursor {
         self.reading == 0 && is_behind && self.has_room(window)
     }
 
-    fn read(&mut self, at: TopicPartition, bytes_max: usize) -> Behind {
-        self.reading = bytes_max;
-        self.fetched_bytes += bytes_max;
+    fn read(&mut self, at: TopicPartition, room: Room) -> Behind {
+        self.reading = room.held;
+        self.fetched_bytes += room.held;
         Behind {
             at,
             session: self.session,
@@ -559,7 +560,7 @@ impl Cursor {
             inbox: Arc::clone(&self.inbox),
             from: self.next,
             below: self.standing.end,
-            bytes_max,
+            bytes_max: room.bytes_max,
         }
     }
 }

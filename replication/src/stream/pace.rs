@@ -14,6 +14,8 @@
 //! Bearable is the delay asked for, but at least the least and a quarter of it: who comes
 //! while an fsync is under way waits for that one, too, and for what it brings to the disk.
 //!
+//! While it begins the window stays at its floor, to find the least.
+//!
 //! Never below a floor, so that catching up ends: where producers alone keep the disk busy
 //! all chunks wait, whatever the window. If what is left does not shrink so, the floor is
 //! doubled each period, up to the window's own limit. Pure; the outlet calls it.
@@ -27,6 +29,10 @@ const FLOOR_BYTES: usize = 32 * 1024;
 /// For so long, and up to twice that, the least time of a chunk is remembered; so often
 /// it is looked at whether less is left.
 const PERIOD: Duration = Duration::from_secs(5);
+/// For so long from its beginning catching up stays at the floor: without a queue, the least
+/// time of a chunk is what the way and the disk take, and a follower that just started
+/// has other work, too.
+const TRIAL: Duration = Duration::from_millis(500);
 /// What is left must shrink by this share in a period.
 const SHRINKS_BY: u64 = 64;
 
@@ -39,6 +45,9 @@ pub(crate) struct Pace {
     delay: Duration,
     floor: usize,
     window: usize,
+    /// When this catching up began, and when it last got on.
+    began: Monotonic,
+    stored: Option<Monotonic>,
     /// The least time a chunk took, in this period and the one before.
     least: [Option<Duration>; 2],
     period_began: Monotonic,
@@ -57,6 +66,8 @@ impl Pace {
             delay,
             floor,
             window: floor,
+            began: Monotonic::default(),
+            stored: None,
             least: [None; 2],
             period_began: Monotonic::default(),
             left: 0,
@@ -77,10 +88,18 @@ impl Pace {
     /// A chunk that was read at `since` is on the follower's disk.
     pub(crate) fn on_stored(&mut self, now: Monotonic, since: Monotonic, bytes: usize) {
         let took = now.since(since);
+        if self.stored.is_none_or(|last| now.since(last) >= 2 * PERIOD) {
+            self.began = now;
+            self.least = [None; 2];
+        }
+        self.stored = Some(now);
         let [newest, before] = &mut self.least;
         let least = newest.map_or(took, |least| least.min(took));
         *newest = Some(least);
         let least = before.map_or(least, |before| before.min(least));
+        if now.since(self.began) < TRIAL {
+            return;
+        }
         let (waited, bearable) = (took - least, self.delay.max(least + least / 4));
         if waited <= bearable / 2 {
             self.grow(bytes);
@@ -274,9 +293,34 @@ mod tests {
     }
 
     #[test]
+    fn at_first_and_after_a_rest_only_the_least_time_is_found() {
+        let mut pace = Pace::new(LIMIT, DELAY);
+        for (began, least) in [(1, 3), (60, 30)] {
+            let later = |millis| at(began) + Duration::from_millis(millis);
+            for (millis, took) in [(0, 40), (200, 30), (400, least), (499, 30)] {
+                let now = later(millis);
+                pace.on_stored(now, now.before(Duration::from_millis(took)), MIB);
+            }
+            assert_eq!(pace.window(), FLOOR_BYTES, "nothing makes it grow yet");
+            let now = later(500);
+            pace.on_stored(now, now.before(Duration::from_millis(least)), MIB);
+            assert_eq!(pace.window(), FLOOR_BYTES + MIB);
+            let since = later(505);
+            pace.on_stored(since + Duration::from_millis(3 * least), since, MIB);
+            assert_eq!(
+                pace.window(),
+                (FLOOR_BYTES + MIB) / 2,
+                "{least} ms are the least"
+            );
+            pace.window = FLOOR_BYTES;
+        }
+    }
+
+    #[test]
     fn a_long_wait_halves_the_window_once_and_never_below_the_floor() {
         let mut pace = Pace::new(LIMIT, DELAY);
         stored(&mut pace, 1, 3, MIB);
+        stored(&mut pace, 2, 3, MIB);
         stored(&mut pace, 2, 4, MIB);
         assert_eq!(pace.window(), LIMIT, "1 ms of waiting is none");
         stored(&mut pace, 3, 6, MIB);

@@ -25,6 +25,16 @@ use super::pace::Pace;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Member(u64);
 
+/// Room for one read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// Bytes to ask for.
+    pub(crate) bytes_max: usize,
+    /// Bytes it counts for until it is known what it found: a batch is read whole, and the
+    /// next one is taken to be as large as the latest.
+    pub(crate) held: usize,
+}
+
 /// The window that all streams to one follower node share.
 #[derive(Debug)]
 pub(crate) struct CatchUpWindow {
@@ -38,6 +48,8 @@ struct State {
     pace: Pace,
     /// Bytes of all streams that were read, or are being read, and not stored.
     under_way: usize,
+    /// Bytes of the latest read, if it found more than it asked for: a batch is read whole.
+    batch: usize,
     streams: BTreeMap<Member, Stream>,
     /// Streams that want to read and found no room, in turn.
     line: VecDeque<Member>,
@@ -62,6 +74,7 @@ impl CatchUpWindow {
             state: Mutex::new(State {
                 pace: Pace::new(limit, delay),
                 under_way: 0,
+                batch: 0,
                 streams: BTreeMap::new(),
                 line: VecDeque::new(),
                 joined: 0,
@@ -97,8 +110,8 @@ impl CatchUpWindow {
         }
     }
 
-    /// Room for a read of so many bytes; without it, the stream has a place in line.
-    pub(crate) fn take(&self, member: Member) -> Option<usize> {
+    /// Room for a read; without it, the stream has a place in line.
+    pub(crate) fn take(&self, member: Member) -> Option<Room> {
         let mut state = self.state();
         let is_next = state.line.front().is_none_or(|first| *first == member);
         if !is_next || !state.has_room(self.read) {
@@ -108,11 +121,18 @@ impl CatchUpWindow {
             return None;
         }
         state.line.pop_front();
-        let bytes = state.pace.read_bytes(self.read);
-        state.under_way += bytes;
-        state.streams.get_mut(&member)?.bytes += bytes;
+        let room = state.room(self.read);
+        state.under_way += room.held;
+        state.streams.get_mut(&member)?.bytes += room.held;
         state.call_next(self.read);
-        Some(bytes)
+        Some(room)
+    }
+
+    /// A read found so many bytes.
+    pub(crate) fn found(&self, bytes: usize) {
+        let mut state = self.state();
+        let asked = state.pace.read_bytes(self.read);
+        state.batch = if bytes > asked { bytes } else { 0 };
     }
 
     /// Has nothing to read any more: the next in line may.
@@ -170,9 +190,17 @@ impl CatchUpWindow {
 }
 
 impl State {
-    /// For a read, of `most` bytes at the most.
+    /// What a read takes, which asks for `most` bytes at the most.
+    fn room(&self, most: usize) -> Room {
+        let bytes_max = self.pace.read_bytes(most);
+        Room {
+            bytes_max,
+            held: bytes_max.max(self.batch),
+        }
+    }
+
     fn has_room(&self, most: usize) -> bool {
-        self.under_way == 0 || self.under_way + self.pace.read_bytes(most) <= self.pace.window()
+        self.under_way == 0 || self.under_way + self.room(most).held <= self.pace.window()
     }
 
     /// Wakes the first in line if there is room.
@@ -183,5 +211,47 @@ impl State {
         {
             stream.wake.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_larger_than_the_window_go_one_by_one() {
+        const BATCH: usize = 254 * 1024;
+        let window = CatchUpWindow::new(8 << 20, 1 << 20, Duration::from_millis(1));
+        let [one, two] = [(); 2].map(|()| window.join(Arc::default()));
+        let read = |member| {
+            let room = window.take(member)?;
+            assert!(room.bytes_max < BATCH);
+            window.found(BATCH);
+            window.change(member, room.held, BATCH);
+            Some(room.held)
+        };
+        assert!(read(one).is_some());
+        assert_eq!(read(one), None);
+        assert_eq!(read(two), None);
+        for (done, next, other) in [(one, one, two), (one, two, one)] {
+            window.change(done, BATCH, 0);
+            assert_eq!(read(next), Some(BATCH), "as large as the one before");
+            assert_eq!(read(other), None, "one is under way");
+        }
+    }
+
+    #[test]
+    fn a_small_batch_makes_room_for_others() {
+        let window = CatchUpWindow::new(8 << 20, 1 << 20, Duration::from_millis(1));
+        let member = window.join(Arc::default());
+        for found in [254 * 1024, 4096] {
+            let held = window.take(member).map_or(0, |room| room.held);
+            assert!(held > 0);
+            window.found(found);
+            window.change(member, held, 0);
+        }
+        assert!(window.take(member).is_some());
+        assert!(window.take(member).is_some(), "two reads make a window");
+        assert_eq!(window.take(member), None);
     }
 }
