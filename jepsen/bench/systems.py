@@ -139,6 +139,11 @@ class Weir:
         self.pids[number - 1] = node.pid
         return node.pid
 
+    def peer_port(self, number):
+        """Where the other nodes send to."""
+        config = (self.directories[number - 1] / "weir.toml").read_text()
+        return int(re.search(r'\[peer\]\nlisten = ".*:(\d+)"', config)[1])
+
     def stop(self):
         for node in self.own:
             node.send_signal(signal.SIGTERM)
